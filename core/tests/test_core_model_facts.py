@@ -6,7 +6,14 @@ from typing import ClassVar, Literal
 
 import attrs
 import pytest
-from trunkline.authoring.model_facts import ModelFactsSetting, ModelRow, facts_about, model_facts_setting, rows_for
+from trunkline.authoring.model_facts import (
+    ModelFactsSetting,
+    ModelRow,
+    capabilities_from,
+    facts_about,
+    model_facts_setting,
+    rows_for,
+)
 from trunkline.errors import ConfigurationError
 from trunkline.settings import Settings, settings
 
@@ -37,6 +44,19 @@ UNKNOWN = Facts(budget=(1, 2))
 )
 def test_first_matching_row_has_the_facts_about_a_model(model: str, expected: Facts) -> None:
     assert facts_about(model, ROWS, UNKNOWN, {}) == expected
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        (["a", "c", 5, None, {}], {"vision"}),
+        ({"a": True, "b": "yes", "c": True}, {"vision"}),
+        ("ab", set()),
+        (None, set()),
+    ],
+)
+def test_capabilities_are_read_by_the_names_that_are_known(told: object, expected: set[str]) -> None:
+    assert capabilities_from(told, {"a": "vision", "b": "tools"}) == expected
 
 
 def test_configuration_overrides_single_facts_of_the_models_that_its_patterns_match() -> None:

@@ -14,6 +14,11 @@ WarningKind: TypeAlias = Literal[
     "unsupported", "emulated", "changed", "left_out", "mended", "truncated", "invalid_arguments", "other"
 ]
 
+Capability: TypeAlias = Literal[
+    "chat", "embeddings", "vision", "audio", "documents", "tools", "json_schema", "reasoning"
+]
+"""What a model can do, in words that mean the same for every provider; see `ModelInfo`."""
+
 
 class FinishReason(StrEnum):
     """Why the model stopped. Members are strings: `response.finish_reason == "stop"` works."""
@@ -161,9 +166,27 @@ class EmbedResponse:
 
 @attrs.frozen(kw_only=True)
 class ModelInfo:
-    """A model that a service offers. `created` is a Unix timestamp; `raw` is the object that the provider sent."""
+    """A model that a service offers, with what the provider tells about it.
+
+    `created` is a Unix timestamp. `context_window` is the number of tokens that the model can read in one request; for
+    most models, it includes the tokens that the model writes. `output_token_limit` is the number of tokens that it can
+    write. Each is `None` if the provider does not tell it.
+
+    `capabilities` is empty if the provider tells none; a provider may tell some and not others. They are:
+
+    - `chat`, `embeddings`: the model answers chat requests; it embeds texts
+    - `vision`, `audio`, `documents`: it reads images, audio, and files such as PDF
+    - `tools`: it calls tools
+    - `json_schema`: it follows the JSON Schema of a `ResponseFormat`
+    - `reasoning`: it reasons before it answers
+
+    `raw` is the object that the provider sent, with everything else.
+    """
 
     id: str
     name: str | None = None
     created: int | None = None
+    context_window: int | None = None
+    output_token_limit: int | None = None
+    capabilities: frozenset[Capability] = frozenset()
     raw: JSONObject = attrs.field(factory=dict, repr=False, eq=False)

@@ -163,5 +163,12 @@ def test_settings_as_json_schema(call: Any) -> None:
 def test_models_are_listed(call: Any, key: str) -> None:
     status, out, _ = call("models", "-p", "fake")
     assert status == 0
-    assert [line.split() for line in out.splitlines()[1:]] == [["echo", "1970-01-02"], ["stall", "1970-01-02"]]
-    assert [model["id"] for model in json.loads(call("models", "-p", "fake", "--json")[1])] == ["echo", "stall"]
+    assert [line.split() for line in out.splitlines()] == [
+        ["model", "name", "created", "context", "window", "capabilities"],
+        ["echo", "1970-01-02", "200,000", "chat,", "tools"],
+        ["stall", "1970-01-02"],
+    ]
+    models = json.loads(call("models", "-p", "fake", "--json")[1])
+    assert [
+        (model["id"], model["context_window"], model["output_token_limit"], model["capabilities"]) for model in models
+    ] == [("echo", 200_000, None, ["chat", "tools"]), ("stall", None, None, [])]

@@ -9,7 +9,7 @@ import attrs
 from trunkline.authoring.json import dumps
 from trunkline.authoring.wire import WireRequest
 from trunkline.request import ChatRequest
-from trunkline.response import FinishReason, Usage
+from trunkline.response import FinishReason, ModelInfo, Usage
 from trunkline.testing import NAMED_SSE, TOOL_HISTORY, WEATHER, ProviderTests, Sample, Step, WireFormat, canary
 
 PROMPT = {"input_tokens": 5, "cache_read_input_tokens": 4}
@@ -273,6 +273,22 @@ HISTORY = attrs.evolve(
     unstreamed_wire=WireRequest(url="{url}/v1/messages", headers=HEADERS, body=dumps(HISTORY_BODY)),
 )
 
+# As documented in the anthropic SDK 2.14, types/model_info.py.
+MODEL = {
+    "type": "model",
+    "id": "m1",
+    "display_name": "Model 1",
+    "max_input_tokens": 200_000,
+    "max_tokens": 64_000,
+    "capabilities": {
+        "batch": {"supported": True},
+        "image_input": {"supported": True},
+        "pdf_input": {"supported": True},
+        "structured_outputs": {"supported": False},
+        "thinking": {"supported": True, "types": {"adaptive": {"supported": False}, "enabled": {"supported": True}}},
+    },
+}
+
 
 class TestAnthropic(ProviderTests):
     provider = "anthropic"
@@ -287,10 +303,21 @@ class TestAnthropic(ProviderTests):
     families = (("claude-sonnet-4-5", "claude-opus-4-8"), ("deepseek-chat",), ("kimi-k2",))
     samples = (HISTORY,)
     model_pages = (
-        dumps({"data": [{"id": "m1", "type": "model"}], "has_more": True, "first_id": "m1", "last_id": "m1"}),
+        dumps({"data": [MODEL], "has_more": True, "first_id": "m1", "last_id": "m1"}),
         dumps({"data": [{"id": "m2", "type": "model"}], "has_more": False, "first_id": "m2", "last_id": "m2"}),
     )
+    listed_models = (
+        ModelInfo(
+            id="m1",
+            name="Model 1",
+            context_window=200_000,
+            output_token_limit=64_000,
+            capabilities=frozenset({"vision", "documents", "reasoning"}),
+        ),
+        ModelInfo(id="m2"),
+    )
     operation_requests = {
+        "model_info": WireRequest(method="GET", url="{url}/v1/models/m", headers={"anthropic-version": "2026-10-21"}),
         "list_models": WireRequest(
             method="GET", url="{url}/v1/models?limit=1000", headers={"anthropic-version": "2026-10-21"}
         ),

@@ -13,7 +13,7 @@ from trunkline.authoring.wire import WireRequest
 from trunkline.errors import RateLimited, ServerError
 from trunkline.messages import Document, user
 from trunkline.request import ChatRequest
-from trunkline.response import FinishReason, Usage
+from trunkline.response import FinishReason, ModelInfo, Usage
 from trunkline.testing import (
     EMBED_DIMENSIONS,
     EMBED_TEXTS,
@@ -332,9 +332,16 @@ class TestBedrock(ProviderTests):
     wire = CONVERSE
     samples = (HISTORY, DOCUMENTS)
     model_pages = (
-        dumps({"modelSummaries": [{"modelId": "m1"}]}),
+        dumps(
+            {"modelSummaries": [{"modelId": "m1", "inputModalities": ["TEXT", "IMAGE"], "outputModalities": ["TEXT"]}]}
+        ),
         dumps({"inferenceProfileSummaries": [{"inferenceProfileId": "p1"}], "nextToken": "next"}),
         dumps({"inferenceProfileSummaries": [{"inferenceProfileId": "p2"}]}),
+    )
+    listed_models = (
+        ModelInfo(id="m1", capabilities=frozenset({"chat", "vision"})),
+        ModelInfo(id="p1"),
+        ModelInfo(id="p2"),
     )
     operation_requests = {
         "list_models": WireRequest(method="GET", url="{url}/foundation-models"),

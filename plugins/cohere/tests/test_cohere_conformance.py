@@ -9,7 +9,7 @@ import attrs
 from trunkline.authoring.json import dumps
 from trunkline.authoring.wire import WireRequest
 from trunkline.request import ChatRequest
-from trunkline.response import FinishReason, TokenLogprob, Usage
+from trunkline.response import FinishReason, ModelInfo, TokenLogprob, Usage
 from trunkline.testing import (
     EMBED_DIMENSIONS,
     EMBED_TEXTS,
@@ -302,8 +302,24 @@ class TestCohere(ProviderTests):
     wire = CHAT
     samples = (HISTORY,)
     model_pages = (
-        dumps({"models": [{"name": "m1"}], "next_page_token": "next"}),
+        dumps(
+            {
+                "models": [
+                    {
+                        "name": "m1",
+                        "endpoints": ["chat"],
+                        "context_length": 288000.0,
+                        "features": ["json_mode", "json_schema", "strict_tools", "tools"],
+                    }
+                ],
+                "next_page_token": "next",
+            }
+        ),
         dumps({"models": [{"name": "m2"}]}),
+    )
+    listed_models = (
+        ModelInfo(id="m1", context_window=288_000, capabilities=frozenset({"chat", "json_schema", "tools"})),
+        ModelInfo(id="m2"),
     )
     operation_requests = {
         "list_models": WireRequest(method="GET", url="{url}/v1/models?page_size=1000"),

@@ -10,7 +10,7 @@ from trunkline.authoring.json import dumps
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import AuthenticationError, RateLimited
 from trunkline.request import ChatRequest
-from trunkline.response import FinishReason, TokenLogprob, Usage
+from trunkline.response import FinishReason, ModelInfo, TokenLogprob, Usage
 from trunkline.testing import (
     EMBED_DIMENSIONS,
     EMBED_TEXTS,
@@ -326,10 +326,35 @@ class TestGemini(ProviderTests):
     families = (("gemini-3-flash", "gemini-3.5-flash"), ("gemini-4-pro",), ("gemini-2.5-flash",), ("gemma-3-27b-it",))
     samples = (HISTORY, TUNED)
     model_pages = (
-        dumps({"models": [{"name": "models/m1"}], "nextPageToken": "next"}),
+        dumps(
+            {
+                "models": [
+                    {
+                        "name": "models/m1",
+                        "displayName": "Model 1",
+                        "inputTokenLimit": 1048576,
+                        "outputTokenLimit": 65536,
+                        "supportedGenerationMethods": ["generateContent", "countTokens", "createCachedContent"],
+                        "thinking": True,
+                    }
+                ],
+                "nextPageToken": "next",
+            }
+        ),
         dumps({"models": [{"name": "models/m2"}]}),
     )
+    listed_models = (
+        ModelInfo(
+            id="m1",
+            name="Model 1",
+            context_window=1048576,
+            output_token_limit=65536,
+            capabilities=frozenset({"chat", "reasoning"}),
+        ),
+        ModelInfo(id="m2"),
+    )
     operation_requests = {
+        "model_info": WireRequest(method="GET", url="{url}/v1beta/models/m"),
         "list_models": WireRequest(method="GET", url="{url}/v1beta/models?pageSize=1000"),
         "embed": WireRequest(
             url="{url}/v1beta/models/m:batchEmbedContents",

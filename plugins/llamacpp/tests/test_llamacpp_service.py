@@ -130,6 +130,7 @@ async def test_a_cancelled_stream_leaves_the_model_to_the_next_call(service: Ser
 async def test_models_and_embeddings(service: Service, model_file: Path) -> None:
     (model,) = await service.list_models()
     assert model.id == model_file.stem
+    assert model.context_window == getattr(service.settings, "context_length")  # noqa: B009  # of LlamaCppSettings
     response = await service.embed(["a cat", "a dog"])
     assert [len(vector) for vector in response.embeddings] == [576, 576]
     assert response.usage is not None

@@ -327,7 +327,9 @@ async def test_the_model_is_listed_without_being_loaded_and_other_paths_are_not_
     script = Script()
     async with LlamaCppTransport(LoadedModels(script.model())) as transport:
         status, body = await answer(transport, request("/v1/models"))
-        assert (status, json.loads(body)["data"]) == (200, [{"id": "tiny", "object": "model"}])
+        assert status == 200
+        described = {"id": "tiny", "object": "model", "meta": {"n_ctx": script.model().context_length}}
+        assert json.loads(body)["data"] == [described]
         assert (await answer(transport, request("/v1/audio/speech")))[0] == 404
     assert script.loads == 0
 

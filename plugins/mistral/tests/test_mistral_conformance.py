@@ -9,7 +9,7 @@ from trunkline.authoring.json import dumps
 from trunkline.authoring.wire import WireRequest
 from trunkline.messages import Reasoning, Text, ToolCall
 from trunkline.request import ChatRequest
-from trunkline.response import FinishReason, Usage
+from trunkline.response import FinishReason, ModelInfo, Usage
 from trunkline.testing import EMBED_DIMENSIONS, EMBED_TEXTS, SSE, TOOL_HISTORY, WEATHER, ProviderTests, Sample, canary
 from trunkline_openai.testing import CHAT_COMPLETIONS
 
@@ -111,6 +111,21 @@ class TestMistral(ProviderTests):
     credentials = {"authorization": f"Bearer {canary('api_key')}"}
     wire = attrs.evolve(CHAT_COMPLETIONS, call_id_pattern="[A-Za-z0-9]{9}", request_id_header="mistral-correlation-id")
     families = (("mistral-large-latest", "magistral-medium-latest"), ("deepseek-v3",))
+    model_pages = (
+        dumps(
+            {
+                "object": "list",
+                "data": [
+                    {
+                        "id": "m1",
+                        "max_context_length": 131072,
+                        "capabilities": {"completion_chat": True, "function_calling": True, "vision": False},
+                    }
+                ],
+            }
+        ),
+    )
+    listed_models = (ModelInfo(id="m1", context_window=131072, capabilities=frozenset({"chat", "tools"})),)
     operation_requests = {
         "list_models": WireRequest(method="GET", url="{url}/v1/models"),
         "embed": WireRequest(

@@ -14,7 +14,7 @@ from trunkline.authoring.provider import Provider, ServiceContext
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import ConfigurationError, ProtocolViolation, RemoteError
 from trunkline.request import ChatRequest, EmbedRequest
-from trunkline.response import ModelInfo, Usage
+from trunkline.response import Capability, ModelInfo, Usage
 from trunkline.secrets import Secret
 from trunkline.settings import json_schema, setting_infos
 from trunkline_mistral import MistralSettings, mistral
@@ -94,7 +94,10 @@ def test_models_are_listed() -> None:
         "capabilities": {"vision": True},
     }
     models, cursor = operation.parse(context(), response({"object": "list", "data": [card]}))
-    assert models == (ModelInfo(id="mistral-medium-latest", name="mistral-medium-2508", created=5),)
+    vision = frozenset[Capability]({"vision"})
+    assert models == (
+        ModelInfo(id="mistral-medium-latest", name="mistral-medium-2508", created=5, capabilities=vision),
+    )
     assert models[0].raw == card
     assert cursor is None
 

@@ -9,7 +9,7 @@ import attrs
 from trunkline import ChatRequest, FinishReason, Reasoning, Usage, assistant, user
 from trunkline.authoring.json import dumps, loads
 from trunkline.authoring.wire import WireRequest
-from trunkline.response import TokenLogprob
+from trunkline.response import ModelInfo, TokenLogprob
 from trunkline.testing import (
     EMBED_DIMENSIONS,
     EMBED_TEXTS,
@@ -234,7 +234,10 @@ class TestOllama(ProviderTests):
     wire = WIRE
     families = (("qwen3:8b", "qwen3:32b"), ("gpt-oss:20b",), ("deepseek-r1:8b",))
     samples = (HISTORY,)
+    model_pages = (dumps({"models": [{"name": "m1", "capabilities": ["completion", "thinking", "new"]}]}),)
+    listed_models = (ModelInfo(id="m1", capabilities=frozenset({"chat", "reasoning"})),)
     operation_requests = {
+        "model_info": WireRequest(url="{url}/api/show", headers=JSON_TYPE, body=dumps({"model": "m"})),
         "list_models": WireRequest(method="GET", url="{url}/api/tags"),
         "embed": WireRequest(
             url="{url}/api/embed",

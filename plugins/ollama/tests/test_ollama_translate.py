@@ -26,10 +26,10 @@ from trunkline import (
 from trunkline._config.sources import make_settings
 from trunkline._plugins.registry import Steps, load_provider, open_steps
 from trunkline.authoring.auth import NoAuth
-from trunkline.authoring.json import loads
+from trunkline.authoring.json import dumps, loads
 from trunkline.authoring.provider import ServiceContext, Translation
 from trunkline.authoring.wire import WireResponse
-from trunkline_ollama.operations import build_embed, parse_models
+from trunkline_ollama.operations import build_embed, parse_model_info, parse_models
 from trunkline_ollama.urls import base_url
 
 WEATHER = Tool(name="weather", description="d", parameters={"type": "object", "properties": {}})
@@ -374,6 +374,36 @@ def test_embedding() -> None:
     }
     assert translation.wire_request.url.endswith("/api/embed")
     assert [warning.subject for warning in translation.warnings] == ["user_id"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "parameters", "window"),
+    [
+        (None, None, 131072),
+        (None, 'stop    "<|eot_id|>"\nnum_ctx    8192', 8192),
+        (4096, "num_ctx 8192", 4096),
+        (1_000_000, "num_ctx 8192", 131072),
+    ],
+)
+def test_context_window_is_what_the_model_runs_with(setting: int | None, parameters: str | None, window: int) -> None:
+    shown = {
+        "parameters": parameters,
+        "model_info": {
+            "general.architecture": "llama",
+            "llama.context_length": 131072,
+            "llama.vision.context_length": 64,
+            "llama.block_count": 28,
+        },
+        "capabilities": ["completion", "tools", "insert"],
+    }
+    info = parse_model_info(context(context_length=setting), WireResponse(status=200, body=dumps(shown)))
+    assert (info.context_window, info.capabilities) == (window, {"chat", "tools"})
+
+
+@pytest.mark.parametrize("shown", [{}, {"model_info": {"llama.context_length": "8"}, "parameters": 5}])
+def test_context_window_that_the_server_does_not_tell_is_none(shown: dict[str, Any]) -> None:
+    info = parse_model_info(context(), WireResponse(status=200, body=dumps(shown)))
+    assert (info.context_window, info.capabilities) == (None, frozenset())
 
 
 def test_models() -> None:

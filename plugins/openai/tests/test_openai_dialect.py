@@ -128,6 +128,64 @@ def test_models_are_listed(service: ServiceContext[Settings]) -> None:
     assert operation.parse(service, response({"data": data, "has_more": True, "last_id": "b"}))[1] == "b"
 
 
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        (  # OpenRouter
+            {
+                "context_length": 1_000_000,
+                "architecture": {"input_modalities": ["text", "image", "file"], "output_modalities": ["text"]},
+                "top_provider": {"context_length": 1_000_000, "max_completion_tokens": 8192},
+                "supported_parameters": ["max_tokens", "tools", "structured_outputs", "reasoning"],
+            },
+            ModelInfo(
+                id="m",
+                context_window=1_000_000,
+                output_token_limit=8192,
+                capabilities=frozenset({"chat", "vision", "documents", "tools", "json_schema", "reasoning"}),
+            ),
+        ),
+        (  # Groq
+            {
+                "context_length": 131072,
+                "context_window": 131072,
+                "max_completion_tokens": 8192,
+                "input_modalities": ["text"],
+                "output_modalities": ["text"],
+                "supported_features": ["json_mode", "tools"],
+            },
+            ModelInfo(
+                id="m",
+                context_window=131072,
+                output_token_limit=8192,
+                capabilities=frozenset({"chat", "tools"}),
+            ),
+        ),
+        ({"max_model_len": 32768}, ModelInfo(id="m", context_window=32768)),  # vLLM
+        ({"meta": {"n_ctx_train": 8192}}, ModelInfo(id="m", context_window=8192)),  # llama.cpp
+        ({"meta": {"n_ctx_train": 8192, "n_ctx": 4096}}, ModelInfo(id="m", context_window=4096)),
+        (  # Azure OpenAI
+            {"capabilities": {"chat_completion": True, "embeddings": False, "fine_tune": True}},
+            ModelInfo(id="m", capabilities=frozenset({"chat"})),
+        ),
+        (
+            {"context_length": 0, "context_window": "8192", "top_provider": None, "capabilities": ["vision", {}, 5]},
+            ModelInfo(id="m", capabilities=frozenset({"vision"})),
+        ),
+        (
+            {"architecture": [], "supported_parameters": {"tools": "yes"}, "input_modalities": "image", "meta": 1},
+            ModelInfo(id="m"),
+        ),
+    ],
+)
+def test_limits_and_capabilities_of_a_model_are_read(
+    service: ServiceContext[Settings], told: dict[str, Any], expected: ModelInfo
+) -> None:
+    operation = openai_compatible.operations(service).list_models
+    assert operation is not None
+    assert operation.parse(service, response({"data": [{"id": "m", **told}]}))[0] == (expected,)
+
+
 def test_texts_are_embedded(service: ServiceContext[Settings]) -> None:
     operation = openai_compatible.operations(service).embed
     assert operation is not None

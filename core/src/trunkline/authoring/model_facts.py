@@ -1,5 +1,7 @@
 """Facts about models: what each family accepts, as a table that a user's configuration can override. For translators.
 
+`capabilities_from` reads what a provider tells about a model itself.
+
 A provider declares an attrs class with one field for each fact (`thinking_levels`, `stop`, …) and a table of
 `ModelRow`s. The setting `model_facts` overrides the table, for models that are newer than the plugin:
 
@@ -18,6 +20,7 @@ import attrs
 
 from trunkline._setting_types import safe_repr
 from trunkline._suggestions import did_you_mean
+from trunkline.response import Capability
 from trunkline.settings import Converted, setting
 
 F = TypeVar("F", bound=attrs.AttrsInstance)
@@ -60,6 +63,18 @@ def facts_about(
         if fnmatchcase(name, pattern.lower()) or fnmatchcase(given, pattern.lower()):
             facts = attrs.evolve(facts, **changes)  # type: ignore[misc]  # `F` is bound to attrs classes
     return facts
+
+
+def capabilities_from(told: object, known: Mapping[str, Capability]) -> frozenset[Capability]:
+    """Return the `ModelInfo.capabilities` for a provider's own names, which `known` maps to ours.
+
+    `told` is what the provider sent: a list of names, or an object that has `true` for each name that applies. Names
+    that are not `known` are left out, and so is anything of another form.
+    """
+    if isinstance(told, Mapping):
+        told = [name for name, applies in told.items() if applies is True]
+    names = told if isinstance(told, list) else []
+    return frozenset(known[name] for name in names if isinstance(name, str) and name in known)
 
 
 def model_facts_setting(facts: type[attrs.AttrsInstance]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -19,7 +20,7 @@ def models(
     target: ServiceOptions = _NO_OPTIONS,
     json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
 ) -> int:
-    """List the models that a service offers.
+    """List the models that a service offers, with the limits and capabilities that the provider tells.
 
     Parameters
     ----------
@@ -30,15 +31,38 @@ def models(
 
     models = anyio.run(_list, select_service(target))
     if json:
-        rows = [
-            {"id": model.id, "name": model.name, "created": model.created, "raw": dict(model.raw)} for model in models
-        ]
-        print_json(rows, indent=2)
+        print_json([_row(model) for model in models], indent=2)
     else:
-        print_table(
-            ("model", "name", "created"), [(model.id, model.name or "", _day(model.created)) for model in models]
-        )
+        columns: list[tuple[str, Callable[[ModelInfo], str]]] = [
+            ("model", lambda model: model.id),
+            ("name", lambda model: model.name or ""),
+        ]
+        columns.append(("created", lambda model: _day(model.created)))
+        # Many providers do not tell these.
+        further: list[tuple[str, Callable[[ModelInfo], str]]] = [
+            ("context window", lambda model: _number(model.context_window)),
+            ("output limit", lambda model: _number(model.output_token_limit)),
+            ("capabilities", lambda model: ", ".join(sorted(model.capabilities))),
+        ]
+        columns += [column for column in further if any(map(column[1], models))]
+        print_table([title for title, _ in columns], [[show(model) for _, show in columns] for model in models])
     return 0
+
+
+def _row(model: ModelInfo) -> dict[str, object]:
+    return {
+        "id": model.id,
+        "name": model.name,
+        "created": model.created,
+        "context_window": model.context_window,
+        "output_token_limit": model.output_token_limit,
+        "capabilities": sorted(model.capabilities),
+        "raw": dict(model.raw),
+    }
+
+
+def _number(value: int | None) -> str:
+    return f"{value:,}" if value is not None else ""
 
 
 async def _list(selected: SelectedService) -> tuple[ModelInfo, ...]:

@@ -99,14 +99,16 @@ class BasicTests(ProviderCase):
                 assert server.requests[0].body, "a chat request has a body"
 
     async def test_models_are_listed_page_by_page(self) -> None:
-        """`list_models` requests each page of `model_pages` exactly once."""
+        """`list_models` requests each page of `model_pages` exactly once, and returns the `listed_models`."""
         if not self.model_pages:
             pytest.skip("not tested: lists of models with several pages. If the API has them, set 'model_pages'")
         pages = in_turn(*map(page, self.model_pages))
         async with self.serve(pages) as server, self.service(server.url) as service:
-            await service.list_models()
+            models = await service.list_models()
         targets = [request.target for request in server.requests]
         assert len(set(targets)) == len(targets) == len(self.model_pages), f"the requests are {targets}"
+        if self.listed_models:
+            assert list(models) == list(self.listed_models), "the models are not the 'listed_models'"
 
     def test_settings_are_described(self) -> None:
         """Each setting has a label and a description, and the JSON Schema of the settings is valid."""

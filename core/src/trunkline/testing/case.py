@@ -27,7 +27,7 @@ from trunkline.events import Event, TextDelta
 from trunkline.fold import fold
 from trunkline.messages import Reasoning, Text, ToolCall
 from trunkline.request import ChatRequest
-from trunkline.response import ChatResponse
+from trunkline.response import ChatResponse, ModelInfo
 from trunkline.service import Service
 from trunkline.settings import SettingInfo, Settings, setting_infos
 from trunkline.storage import to_json
@@ -102,6 +102,7 @@ class ProviderCase(KitTests):
     embedding_model: ClassVar[str] = "m"
     operation_requests: ClassVar[Mapping[str, WireRequest]] = {}
     model_pages: ClassVar[Sequence[bytes]] = ()
+    listed_models: ClassVar[Sequence[ModelInfo]] = ()
     routes: ClassVar[Mapping[str, JSONObject | bytes]] = {}
     credentials: ClassVar[Mapping[str, str]] = {}
 

@@ -64,9 +64,12 @@ class ProviderTests(WireTests, TransportTests):
     - `operation_requests`: the HTTP requests that the API's documentation asks for, by the name of the operation, each
       compared like the `request_wire` of a sample. `list_models` lists the first page. `embed` asks `embedding_model`
       for vectors of `EMBED_TEXTS` with `EMBED_DIMENSIONS` numbers each. `count_tokens` counts the tokens of
-      `TOOL_HISTORY` with the first one of `models`. Each operation that the provider has needs one.
+      `TOOL_HISTORY` with the first one of `models`, and `model_info` asks about that model. Each operation that the
+      provider has needs one.
     - `model_pages`: the bodies of a list of models that has several pages, in order. They are returned one by one, and
       each page must be requested once.
+    - `listed_models`: the models that `model_pages` list, in order, with the limits and capabilities that the API
+      tells. Their `raw` is not compared.
     - `routes`: further endpoints that the kit's server answers, such as the one for tokens, each with its response: a
       JSON object, or bytes. A key is a path, or a method and a path (`POST /token`). Use `canary(…)` for each token.
     - `credentials`: the headers of each request that contain credentials, with their values. No other header may

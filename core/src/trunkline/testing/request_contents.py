@@ -535,11 +535,12 @@ class RequestContentTests(ProviderCase):
             received, _ = await self._received(request, stream=stream)
             _assert_documented(received, getattr(sample, field), sample.name)
 
-    @pytest.mark.parametrize("operation", ["list_models", "embed", "count_tokens"])
+    @pytest.mark.parametrize("operation", ["list_models", "embed", "count_tokens", "model_info"])
     async def test_requests_of_operations_are_as_the_api_documents_them(self, operation: str) -> None:
         """The URL, headers and body of the requests other than chat arrive as `operation_requests` says."""
         wanted = self.operation_requests.get(operation)
-        if getattr(self.open_steps().operations, operation) is None:
+        operations = self.open_steps().operations
+        if getattr(operations, operation) is None:
             assert wanted is None, f"'operation_requests' has {operation!r}, which the provider does not have"
             return
         async with self.serve(self.fails(404)) as server, self.service(server.url) as service:
@@ -549,8 +550,10 @@ class RequestContentTests(ProviderCase):
                         await service.list_models()
                     case "embed":
                         await service.embed(EMBED_TEXTS, model=self.embedding_model, dimensions=EMBED_DIMENSIONS)
-                    case _:
+                    case "count_tokens":
                         await service.count_tokens(TOOL_HISTORY, model=self.models[0])
+                    case "model_info" if operations.model_info is not None:
+                        await service.run(operations.model_info, self.models[0])
             received = server.requests[-1]
         if wanted is None:
             pytest.fail(

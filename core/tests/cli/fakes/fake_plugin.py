@@ -217,7 +217,11 @@ class Parser:
 
 
 def _models(context: ServiceContext[Any], wire_response: WireResponse) -> tuple[tuple[ModelInfo, ...], str | None]:
-    return tuple(ModelInfo(id=name, created=86400) for name in loads(wire_response.body)), None
+    echo = {"context_window": 200_000, "capabilities": frozenset({"tools", "chat"})}
+    models = [
+        ModelInfo(id=name, created=86400, **(echo if name == "echo" else {})) for name in loads(wire_response.body)
+    ]
+    return tuple(models), None
 
 
 def _provider(kind: type[FakeSettings]) -> Provider:

@@ -6,14 +6,15 @@ from datetime import datetime
 from typing import Any
 
 from trunkline.authoring.http_errors import error_from_json
-from trunkline.authoring.json import as_count, as_string, decode_object, encode_request
+from trunkline.authoring.json import as_count, as_object, as_objects, as_string, decode_object, encode_request
+from trunkline.authoring.model_facts import capabilities_from
 from trunkline.authoring.provider import Operation, Operations, ServiceContext, Translation
-from trunkline.authoring.urls import endpoint_url, query_string
+from trunkline.authoring.urls import endpoint_url, path_segment, query_string
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import ProtocolViolation
 from trunkline.request import ChatRequest
-from trunkline.response import ModelInfo
+from trunkline.response import Capability, ModelInfo
 
 from trunkline_anthropic.errors import error_from_body
 from trunkline_anthropic.settings import AnthropicSettings
@@ -60,13 +61,47 @@ def parse_models(
     data = body.get("data")
     if not isinstance(data, list):
         raise ProtocolViolation("the list of models has no 'data'", provider=context.provider)
-    models = tuple(
-        ModelInfo(id=model["id"], name=as_string(model.get("display_name")), created=_created(model), raw=model)
-        for model in data
-        if isinstance(model, dict) and isinstance(model.get("id"), str)
-    )
+    models = tuple(_model_info(model) for model in as_objects(data) if isinstance(model.get("id"), str))
     last = as_string(body.get("last_id"))
     return models, last if body.get("has_more") is True and models else None
+
+
+def build_model_info(context: ServiceContext[AnthropicSettings], model: str) -> WireRequest:
+    """Build the request for one model. Unlike the list, the endpoint knows aliases, such as `claude-sonnet-4-5`."""
+    url = _url(context, f"/v1/models/{path_segment(model)}")
+    return WireRequest(method="GET", url=url, headers=request_headers(context.settings))
+
+
+def parse_model_info(context: ServiceContext[AnthropicSettings], wire_response: WireResponse) -> ModelInfo:
+    """Return what the API tells about a model. Raises `ProtocolViolation` if it is no model."""
+    model = _body(context, wire_response)
+    if not isinstance(model.get("id"), str):
+        raise ProtocolViolation("the model has no 'id'", provider=context.provider)
+    return _model_info(model)
+
+
+# From the anthropic SDK 2.14, types/model_capabilities.py.
+_CAPABILITIES: dict[str, Capability] = {
+    "image_input": "vision",
+    "pdf_input": "documents",
+    "structured_outputs": "json_schema",
+    "thinking": "reasoning",
+}
+
+
+def _model_info(model: dict[str, Any]) -> ModelInfo:
+    capabilities = as_object(model.get("capabilities"))
+    return ModelInfo(
+        id=model["id"],
+        name=as_string(model.get("display_name")),
+        created=_created(model),
+        context_window=as_count(model.get("max_input_tokens")) or None,
+        output_token_limit=as_count(model.get("max_tokens")) or None,
+        capabilities=capabilities_from(
+            {name: as_object(told).get("supported") for name, told in capabilities.items()}, _CAPABILITIES
+        ),
+        raw=model,
+    )
 
 
 def build_count_tokens(context: ServiceContext[AnthropicSettings], request: ChatRequest) -> Translation:
@@ -113,5 +148,6 @@ def _created(model: dict[str, Any]) -> int | None:
 OPERATIONS = Operations(
     list_models=Operation(build=build_models, parse=parse_models),
     count_tokens=Operation(build=build_count_tokens, parse=parse_count_tokens),
+    model_info=Operation(build=build_model_info, parse=parse_model_info),
 )
 """What the API offers besides chat. It has no embeddings."""

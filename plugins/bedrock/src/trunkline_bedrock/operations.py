@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from trunkline.authoring.embeddings import decode_vectors
-from trunkline.authoring.json import as_count, as_string, decode_object, encode_request, with_options
+from trunkline.authoring.json import as_count, as_objects, as_string, decode_object, encode_request, with_options
+from trunkline.authoring.model_facts import capabilities_from
 from trunkline.authoring.provider import Operation, Operations, ServiceContext, Translation
 from trunkline.authoring.urls import query_string
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import InvalidRequest, ProtocolViolation, UnsupportedOperation
 from trunkline.request import ChatRequest, EmbedRequest
-from trunkline.response import EmbedResponse, ModelInfo, Usage
+from trunkline.response import Capability, EmbedResponse, ModelInfo, Usage
 
 from trunkline_bedrock.model_facts import facts_of
 from trunkline_bedrock.settings import BedrockSettings
@@ -56,11 +57,22 @@ def parse_models(
     return _infos(profiles, "inferenceProfileId", "inferenceProfileName"), cursor
 
 
+_INPUTS: dict[str, Capability] = {"IMAGE": "vision", "SPEECH": "audio", "AUDIO": "audio"}
+_OUTPUTS: dict[str, Capability] = {"TEXT": "chat", "EMBEDDING": "embeddings"}
+
+
 def _infos(items: list[Any], key: str, name: str) -> tuple[ModelInfo, ...]:
+    # The control plane tells modalities, but neither the context window nor the output limit.
     return tuple(
-        ModelInfo(id=item[key], name=as_string(item.get(name)), raw=item)
-        for item in items
-        if isinstance(item, dict) and isinstance(item.get(key), str)
+        ModelInfo(
+            id=item[key],
+            name=as_string(item.get(name)),
+            capabilities=capabilities_from(item.get("inputModalities"), _INPUTS)
+            | capabilities_from(item.get("outputModalities"), _OUTPUTS),
+            raw=item,
+        )
+        for item in as_objects(items)
+        if isinstance(item.get(key), str)
     )
 
 

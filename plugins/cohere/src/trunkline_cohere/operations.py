@@ -6,14 +6,15 @@ from typing import Any
 
 from trunkline.authoring.embeddings import decode_vectors
 from trunkline.authoring.http_errors import error_from_json
-from trunkline.authoring.json import as_string, decode_object, encode_request, with_options
+from trunkline.authoring.json import as_count, as_objects, as_string, decode_object, encode_request, with_options
+from trunkline.authoring.model_facts import capabilities_from
 from trunkline.authoring.provider import Operation, Operations, ServiceContext, Translation
 from trunkline.authoring.urls import endpoint_url, query_string
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import ProtocolViolation
 from trunkline.request import EmbedRequest
-from trunkline.response import EmbedResponse, ModelInfo
+from trunkline.response import Capability, EmbedResponse, ModelInfo
 
 from trunkline_cohere.errors import error_from_body
 from trunkline_cohere.settings import CohereSettings
@@ -42,13 +43,28 @@ def parse_models(
     models = body.get("models")
     if not isinstance(models, list):
         raise ProtocolViolation("the list of models has no field 'models'", provider=context.provider)
-    found = tuple(
-        ModelInfo(id=model["name"], raw=model)
-        for model in models
-        if isinstance(model, dict) and isinstance(model.get("name"), str)
-    )
+    found = tuple(_model_info(model) for model in as_objects(models) if isinstance(model.get("name"), str))
     cursor = as_string(body.get("next_page_token")) or None
     return found, cursor if found else None
+
+
+_ENDPOINTS: dict[str, Capability] = {"chat": "chat", "embed": "embeddings"}
+_FEATURES: dict[str, Capability] = {
+    "tools": "tools",
+    "json_schema": "json_schema",
+    "vision": "vision",
+    "reasoning": "reasoning",
+}
+
+
+def _model_info(model: dict[str, Any]) -> ModelInfo:
+    return ModelInfo(
+        id=model["name"],
+        context_window=as_count(model.get("context_length")) or None,
+        capabilities=capabilities_from(model.get("endpoints"), _ENDPOINTS)
+        | capabilities_from(model.get("features"), _FEATURES),
+        raw=model,
+    )
 
 
 def build_embed(context: ServiceContext[CohereSettings], request: EmbedRequest) -> Translation:

@@ -5,14 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from trunkline.authoring.embeddings import decode_vectors
-from trunkline.authoring.json import as_count, as_object, as_string, decode_object, encode_request, with_options
+from trunkline.authoring.json import (
+    as_count,
+    as_object,
+    as_objects,
+    as_string,
+    decode_object,
+    encode_request,
+    with_options,
+)
+from trunkline.authoring.model_facts import capabilities_from
 from trunkline.authoring.provider import Operation, Operations, ServiceContext, Translation
-from trunkline.authoring.urls import endpoint_url, query_string
+from trunkline.authoring.urls import endpoint_url, path_segments, query_string
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import ProtocolViolation
 from trunkline.request import ChatRequest, EmbedRequest
-from trunkline.response import EmbedResponse, ModelInfo
+from trunkline.response import Capability, EmbedResponse, ModelInfo
 
 from trunkline_gemini.model_facts import facts_of
 from trunkline_gemini.settings import GeminiSettings
@@ -37,13 +46,38 @@ def parse_models(
     models = body.get("models")
     if not isinstance(models, list):
         raise ProtocolViolation("the list of models has no field 'models'", provider=context.provider)
-    found = tuple(
-        ModelInfo(id=model["name"].removeprefix("models/"), name=as_string(model.get("displayName")) or None, raw=model)
-        for model in models
-        if isinstance(model, dict) and isinstance(model.get("name"), str)
-    )
+    found = tuple(_model_info(model) for model in as_objects(models) if isinstance(model.get("name"), str))
     cursor = as_string(body.get("nextPageToken")) or None
     return found, cursor if found else None
+
+
+def build_model_info(context: ServiceContext[GeminiSettings], model: str) -> WireRequest:
+    """Build the request for one model."""
+    url = endpoint_url(_base(context), f"/{path_segments(model_path(model))}")
+    return WireRequest(method="GET", url=url, headers=HEADERS)
+
+
+def parse_model_info(context: ServiceContext[GeminiSettings], wire_response: WireResponse) -> ModelInfo:
+    """Return what Gemini tells about a model. Raises `ProtocolViolation` if it is no model."""
+    model = _body(context, wire_response)
+    if not isinstance(model.get("name"), str):
+        raise ProtocolViolation("the model has no field 'name'", provider=context.provider)
+    return _model_info(model)
+
+
+_METHODS: dict[str, Capability] = {"generateContent": "chat", "embedContent": "embeddings"}
+
+
+def _model_info(model: dict[str, Any]) -> ModelInfo:
+    return ModelInfo(
+        id=model["name"].removeprefix("models/"),
+        name=as_string(model.get("displayName")) or None,
+        context_window=as_count(model.get("inputTokenLimit")) or None,
+        output_token_limit=as_count(model.get("outputTokenLimit")) or None,
+        capabilities=capabilities_from(model.get("supportedGenerationMethods"), _METHODS)
+        | capabilities_from(model, {"thinking": "reasoning"}),
+        raw=model,
+    )
 
 
 def build_embed(context: ServiceContext[GeminiSettings], request: EmbedRequest) -> Translation:
@@ -90,6 +124,7 @@ OPERATIONS = Operations(
     list_models=Operation(build=build_models, parse=parse_models),
     embed=Operation(build=build_embed, parse=parse_embeddings),
     count_tokens=Operation(build=build_count, parse=parse_count),
+    model_info=Operation(build=build_model_info, parse=parse_model_info),
 )
 """Listing models, embedding and counting tokens."""
 

@@ -102,7 +102,8 @@ class LlamaCppTransport:
             exchange = _Embeddings(models.get("embeddings"), wire_request, options)
         elif path.endswith("/models"):
             name = models.model.path.stem
-            return _WholeResponse(200, dumps({"object": "list", "data": [{"id": name, "object": "model"}]}))
+            described = {"id": name, "object": "model", "meta": {"n_ctx": models.model.context_length}}
+            return _WholeResponse(200, dumps({"object": "list", "data": [described]}))
         else:
             return _WholeResponse(
                 404, _error(404, "not_found_error", f"llama.cpp in this process has no endpoint {path!r}")

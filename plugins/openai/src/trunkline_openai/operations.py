@@ -7,13 +7,14 @@ from typing import Any
 from trunkline.authoring.embeddings import decode_vectors
 from trunkline.authoring.http_errors import error_from_json
 from trunkline.authoring.json import as_count, as_object, as_objects, as_string, encode_request, loads, with_options
+from trunkline.authoring.model_facts import capabilities_from
 from trunkline.authoring.provider import Operation, Operations, ServiceContext, Translation
 from trunkline.authoring.urls import query_string
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import ProtocolViolation
 from trunkline.request import EmbedRequest
-from trunkline.response import EmbedResponse, ModelInfo
+from trunkline.response import Capability, EmbedResponse, ModelInfo
 
 from trunkline_openai.errors import error_from_body
 from trunkline_openai.profile import Profile, ProfileFor
@@ -73,18 +74,59 @@ def parse_models(context: ServiceContext[Any], wire_response: WireResponse) -> t
     data = body if isinstance(body, list) else body.get("data", body.get("models"))
     if not isinstance(data, list):
         raise ProtocolViolation("the list of models has no 'data'", provider=context.provider)
-    models = tuple(
-        ModelInfo(
-            id=model["id"],
-            name=as_string(model.get("name") or model.get("display_name")),
-            created=as_count(model.get("created", model.get("created_at"))),
-            raw=model,
-        )
-        for model in as_objects(data)
-        if isinstance(model.get("id"), str)
-    )
+    models = tuple(_model_info(model) for model in as_objects(data) if isinstance(model.get("id"), str))
     more = isinstance(body, dict) and body.get("has_more") is True and body.get("last_id")
     return models, more if isinstance(more, str) and models else None
+
+
+_INPUTS: dict[str, Capability] = {"image": "vision", "audio": "audio", "file": "documents"}
+_OUTPUTS: dict[str, Capability] = {"text": "chat", "embeddings": "embeddings"}
+_FEATURES: dict[str, Capability] = {  # of OpenRouter and Groq
+    "tools": "tools",
+    "structured_outputs": "json_schema",
+    "reasoning": "reasoning",
+}
+_CAPABILITIES: dict[str, Capability] = {  # of Mistral and Azure OpenAI
+    "completion_chat": "chat",
+    "chat_completion": "chat",
+    "embeddings": "embeddings",
+    "vision": "vision",
+    "audio": "audio",
+    "function_calling": "tools",
+    "reasoning": "reasoning",
+}
+
+
+def _model_info(model: dict[str, Any]) -> ModelInfo:
+    # OpenAI tells no limits. The fields are those of compatible servers.
+    meta, top, architecture = (as_object(model.get(name)) for name in ("meta", "top_provider", "architecture"))
+    window = as_count(
+        model.get("context_window"),  # Groq
+        model.get("context_length"),  # OpenRouter, Together, Fireworks
+        model.get("max_context_length"),  # Mistral
+        model.get("max_model_len"),  # vLLM
+        meta.get("n_ctx"),  # llama.cpp
+        meta.get("n_ctx_train"),  # older llama.cpp
+    )
+    output = as_count(top.get("max_completion_tokens"), model.get("max_completion_tokens"))  # OpenRouter, Groq
+    told = (
+        (architecture.get("input_modalities"), _INPUTS),
+        (architecture.get("output_modalities"), _OUTPUTS),
+        (model.get("input_modalities"), _INPUTS),
+        (model.get("output_modalities"), _OUTPUTS),
+        (model.get("supported_parameters"), _FEATURES),
+        (model.get("supported_features"), _FEATURES),
+        (model.get("capabilities"), _CAPABILITIES),
+    )
+    return ModelInfo(
+        id=model["id"],
+        name=as_string(model.get("name") or model.get("display_name")),
+        created=as_count(model.get("created", model.get("created_at"))),
+        context_window=window or None,
+        output_token_limit=output or None,
+        capabilities=frozenset().union(*(capabilities_from(names, known) for names, known in told)),
+        raw=model,
+    )
 
 
 def parse_embeddings(context: ServiceContext[Any], wire_response: WireResponse) -> EmbedResponse:
