@@ -20,7 +20,7 @@ from trunkline._http.choice import HTTPTransports
 from trunkline._http.proxies import Proxies
 from trunkline.authoring.provider import SendOptions
 from trunkline.authoring.wire import WireRequest
-from trunkline.errors import ConnectTimeout, TrunklineError
+from trunkline.errors import ConnectTimeout, FirstChunkTimeout, RemoteError, StreamInterrupted, TrunklineError
 from trunkline.settings import Settings
 
 from .test_core_network import Authority
@@ -128,6 +128,7 @@ async def test_proxy_that_fails_before_it_has_connected_is_named(
     async with proxy(answers) as address:
         error = await failure(url, Settings(proxy=f"{scheme}://{address}"))
     assert isinstance(error, ConnectionFailed)
+    assert error.proxy == f"{scheme}://{address}"
     text = f"the proxy {scheme}://{address} (setting 'proxy') did not connect to {redacted(url)}: {reason}"
     assert (error.problem, "; ".join(filter(None, (error.message, error.advice)))) == ("proxy", text)
     assert error.retryable is retryable
@@ -313,6 +314,7 @@ def test_blank_variable_is_no_proxy(blank: str, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REQUEST_METHOD", raising=False)
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -340,3 +342,203 @@ def test_proxy_url_that_libraries_read_differently_is_refused(scheme: str, url: 
 @pytest.mark.parametrize("host", ["h", "a_b", "bücher.example", "[::1]", "[fe80::1%eth0]", "1.2.3.4", "h."])
 def test_proxy_url_with_any_valid_host_is_accepted(host: str) -> None:
     assert Proxies(f"http://u:p%5C@{host}:9").find("http", "provider.example", 80) is not None
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("scheme", "url", "answers"),
+    [("http", SECURE, [CONNECTED]), ("http", PLAIN, []), ("socks5", PLAIN, [METHOD, DONE])],
+)
+async def test_timeout_behind_a_proxy_names_both(scheme: str, url: str, answers: list[bytes]) -> None:
+    if scheme == "socks5":
+        pytest.importorskip("socksio")
+    async with proxy(answers, silent=True) as address:
+        login = f"user:hidden-word@{address}" if scheme == "http" else address
+        settings = Settings(proxy=f"{scheme}://{login}")
+        with pytest.raises(RemoteError) as caught, anyio.fail_after(LONG):
+            async with HTTPTransports(None).shared(settings) as transport:
+                async with transport.send(WireRequest(url=url), SendOptions(connect=0.3, headers=0.3)):
+                    pass
+    error = caught.value
+    assert isinstance(error, (FirstChunkTimeout, ConnectTimeout))
+    assert f"{redacted(url)} through the proxy {scheme}://{address} (setting 'proxy')" in error.message
+    assert error.proxy == f"{scheme}://{address}"
+    assert "hidden-word" not in str(error)
+
+
+@pytest.mark.anyio
+async def test_stream_that_breaks_behind_a_proxy_names_it() -> None:
+    async with proxy([b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc"], closes=True) as address:
+        with pytest.raises(StreamInterrupted) as caught:
+            async with HTTPTransports(None).shared(Settings(proxy=f"http://{address}")) as transport:
+                async with transport.send(WireRequest(url=PLAIN), SendOptions(connect=LONG, headers=LONG)) as response:
+                    async for _ in response:
+                        pass
+    assert f"to {redacted(PLAIN)} through the proxy http://{address} (setting 'proxy') was lost" in caught.value.message
+    assert caught.value.proxy == f"http://{address}"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+async def test_name_of_a_proxy_that_cannot_be_resolved_is_named(scheme: str) -> None:
+    if scheme == "socks5":
+        pytest.importorskip("socksio")
+    error = await failure(PLAIN, Settings(proxy=f"{scheme}://proxy.invalid:3128"))
+    assert isinstance(error, ConnectionFailed)
+    assert error.message.startswith(f"cannot reach the proxy {scheme}://proxy.invalid:3128 (setting 'proxy'): the name")
+    assert error.proxy == f"{scheme}://proxy.invalid:3128"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("status", "retryable"), [("403 Forbidden", False), ("502 Bad Gateway", True)])
+async def test_refusal_to_connect_names_the_proxy(status: str, retryable: bool) -> None:
+    async with proxy([f"HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n".encode()]) as address:
+        error = await failure(SECURE, Settings(proxy=f"http://user:hidden-word@{address}"))
+    assert isinstance(error, ConnectionFailed)
+    name = f"the proxy http://{address} (setting 'proxy')"
+    assert error.message == f"{name} did not connect to {redacted(SECURE)}: status {status[:3]}"
+    assert (error.proxy, error.retryable) == (f"http://{address}", retryable)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("library", ["httpx2", "aiohttp"])
+async def test_error_without_a_proxy_says_nothing_of_one(library: str, anyio_backend_name: str) -> None:
+    if library == "aiohttp" and anyio_backend_name == "trio":
+        pytest.skip("aiohttp needs asyncio")
+    async with proxy([], closes=True) as address:
+        for url in (f"http://{address}/", f"https://{address}/", "http://provider.invalid/"):
+            error = await failure(url, Settings(http_library=library))
+            assert "proxy" not in error.args[0].replace("certificate authority or a proxy", "")
+            assert isinstance(error, RemoteError)
+            assert error.proxy is None
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_this_machine_is_reached_without_the_environments_proxy(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.invalid:3128")
+    async with proxy([ANSWERED]) as address:
+        url = f"http://{host}:{address.partition(':')[2]}/"
+        async with HTTPTransports(None).shared(Settings()) as transport:
+            async with transport.send(WireRequest(url=url), SendOptions(connect=LONG, headers=LONG)) as response:
+                assert response.status == 200
+        error = await failure(url, Settings(proxy="http://proxy.invalid:3128"))
+        assert "proxy.invalid" in str(error)  # the setting is for all addresses
+
+
+GO = "golang.org/x/net, http/httpproxy/proxy_test.go, UseProxyTests"
+CURL = "curl, tests/unit/unit1614.c"
+OURS = "ours: spaces and line breaks separate, as in older versions of curl"
+LIST = (
+    "foobar.com, .barbaz.net, *.wildcard.io, 192.168.1.1, 192.168.1.2:81, 192.168.1.3:80, 10.0.0.0/30, "
+    "2001:db8::52:0:1, [2001:db8::52:0:2]:443, [2001:db8::52:0:3]:80, 2002:db8:a::45/64"
+)
+NO_PROXY = [
+    # The value of NO_PROXY, the host, the port, whether it is reached without the proxy, and the source.
+    ("", "localhost", 80, True, GO),
+    ("", "127.0.0.1", 80, True, GO),
+    ("", "127.0.0.2", 80, True, GO),
+    ("", "[::1]", 80, True, GO),
+    ("", "[::ffff:127.0.0.1]", 80, True, "Go: net.IP.IsLoopback"),
+    ("", "api.localhost", 80, True, "RFC 6761, section 6.3: names under localhost are this machine; Go differs"),
+    ("", "LOCALHOST.", 80, True, "the same"),
+    (LIST, "[::2]", 80, False, GO),
+    (LIST, "192.168.1.1", 80, True, GO),
+    (LIST, "192.168.1.2", 80, False, GO),
+    (LIST, "192.168.1.2", 81, True, GO),
+    (LIST, "192.168.1.3", 80, True, GO),
+    (LIST, "192.168.1.4", 80, False, GO),
+    (LIST, "10.0.0.2", 80, True, GO),
+    (LIST, "10.0.0.4", 80, False, GO),
+    (LIST, "[2001:db8::52:0:1]", 80, True, GO),
+    (LIST, "[2001:db8::52:0:2]", 80, False, GO),
+    (LIST, "[2001:db8::52:0:3]", 80, True, GO),
+    (LIST, "[2002:db8:a::123]", 80, True, GO),
+    (LIST, "[fe80::424b:c8be:1643:a1b6]", 80, False, GO),
+    (LIST, "www.barbaz.net", 80, True, GO),
+    (LIST, "barbaz.net", 80, True, f"{CURL}; Go differs"),
+    (LIST, "foobar.com", 80, True, GO),
+    (LIST, "www.foobar.com", 80, True, GO),
+    (LIST, "foofoobar.com", 80, False, GO),
+    (LIST, "baz.com", 80, False, GO),
+    (LIST, "localhost.net", 80, False, GO),
+    (LIST, "barbarbaz.net", 80, False, GO),
+    (LIST, "wildcard.io", 80, False, GO),
+    (LIST, "nested.wildcard.io", 80, True, GO),
+    (LIST, "awildcard.io", 80, False, GO),
+    (":1", "example.com", 80, False, "Go, TestInvalidNoProxy"),
+    (":80", "example.com", 80, False, "the same"),
+    ("*", "example.com", 80, True, "Go, TestAllNoProxy"),
+    ("*", "10.1.2.3", 80, True, "Go, TestAllNoProxy"),
+    ("a.example,*", "example.com", 80, True, "Go, config.init: an entry of the list"),
+    ("ample.com", "example.com", 80, False, "Go, proxyForURLTests"),
+    (".示例.com", "www.xn--fsq092h.com", 80, True, "Go, proxyForURLTests"),
+    ("xn--fsq092h.com", "www.xn--fsq092h.com", 80, True, "Go, proxyForURLTests"),
+    ("example.com", "[1000::%.example.com]", 123, False, "Go, proxyForURLTests"),
+    ("localhost,.example.com.,.example.de", "www.example.com", 80, True, CURL),
+    ("localhost,.example.com,.example.de", "www.example.com.", 80, True, CURL),
+    ("localhost,example.com,.example.de", "nonexample.com", 80, False, CURL),
+    ("192.168.0.0/16", "192.168.0.1", 80, True, CURL),
+    ("192.168.0.0/32", "192.168.0.1", 80, False, CURL),
+    ("192.168.0.0", "192.168.0.1", 80, False, CURL),
+    ("foo, bar, 192.168.0.0/24", "192.168.1.1", 80, False, CURL),
+    ("foo, bar, 2001:db8::1/64", "[2001:db8::2]", 80, True, CURL),
+    ("foo,,,,,              bar, ::1/64", "BAr", 80, True, CURL),
+    ("10.0.0.1/33", "10.0.0.1", 80, False, CURL),
+    ("10.0.0.0/8", "10.example", 80, False, "a network has no names"),
+    ("10.0.0.0/8", "[::ffff:10.1.2.3]", 80, True, "Go: net.IP.To4"),
+    ("[2001:db8::]/32", "[2001:db8::2]", 80, True, "ours: brackets are accepted"),
+    ("example.com:8080", "api.example.com", 8080, True, "Go: domainMatch with a port"),
+    ("example.com:8080", "example.com", 443, False, "Go: domainMatch with a port"),
+    ("*.example.com:443", "a.example.com", 443, True, "Go: domainMatch with a port"),
+    ("EXAMPLE.com", "api.Example.COM", 80, True, "Go: strings.ToLower"),
+    ("a.example b.example", "b.example", 80, True, OURS),
+    ("a.example,\n  b.example\n", "b.example", 80, True, OURS),
+    ("a.example\r\nb.example", "b.example", 80, True, OURS),
+    ("a.example;b.example", "b.example", 80, False, "neither Go nor curl"),
+    ("http://a.example", "a.example", 80, True, "ours: a scheme is ignored"),
+    ("   ", "example.com", 80, False, "nothing in the list"),
+]
+
+
+@pytest.mark.parametrize(("no_proxy", "host", "port", "direct", "source"), NO_PROXY)
+@pytest.mark.parametrize("variable", ["NO_PROXY", "no_proxy"])
+def test_addresses_that_need_no_proxy(
+    variable: str, no_proxy: str, host: str, port: int, direct: bool, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "proxy.example:3128")
+    monkeypatch.setenv(variable, no_proxy)
+    found = Proxies(None).find("http", host, port)
+    assert (found is None) is direct, source
+    assert found is None or found.url == "http://proxy.example:3128"
+
+
+ENVIRONMENTS = [
+    ({"http_proxy": "http://lower:1", "HTTP_PROXY": "http://upper:1"}, "http", "lower", "curl: lower case first"),
+    ({"https_proxy": "http://lower:1", "HTTPS_PROXY": "http://upper:1"}, "https", "lower", "curl"),
+    ({"HTTP_PROXY": "http://upper:1"}, "http", "upper", "Go, TestFromEnvironment; curl differs"),
+    ({"HTTP_PROXY": "http://upper:1"}, "https", None, "Go, proxyForURLTests"),
+    ({"HTTPS_PROXY": "http://upper:1"}, "http", None, "Go, proxyForURLTests"),
+    ({"ALL_PROXY": "http://all:1"}, "https", "all", "curl"),
+    ({"all_proxy": "http://all:1", "HTTPS_PROXY": "http://upper:1"}, "https", "upper", "curl"),
+    ({"HTTP_PROXY": "http://upper:1", "REQUEST_METHOD": "GET"}, "http", None, "golang.org/s/cgihttpproxy"),
+    ({"http_proxy": "http://lower:1", "REQUEST_METHOD": "GET"}, "http", "lower", "curl"),
+    ({"HTTPS_PROXY": "http://upper:1", "REQUEST_METHOD": "GET"}, "https", "upper", "Go, proxyForURLTests"),
+    ({"http_proxy": "proxy.example:3128"}, "http", "proxy.example", "Go, proxyForURLTests: no scheme"),
+    ({"http_proxy": "localhost"}, "http", "localhost", "Go, proxyForURLTests: one label"),
+    ({"http_proxy": " http://lower:1\n"}, "http", "lower", "ours: white space is removed"),
+    ({"no_proxy": "other.example", "NO_PROXY": "provider.example", "http_proxy": "http://l:1"}, "http", "l", "curl"),
+    ({}, "http", None, "Go, proxyForURLTests"),
+]
+
+
+@pytest.mark.parametrize(("environment", "scheme", "host", "source"), ENVIRONMENTS)
+def test_proxy_of_the_environment(
+    environment: dict[str, str], scheme: str, host: str | None, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    found = Proxies(None).find(scheme, "provider.example", 443 if scheme == "https" else 80)
+    assert (None if found is None else found.url.partition("://")[2].partition(":")[0]) == host, source

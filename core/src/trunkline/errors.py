@@ -184,6 +184,7 @@ class RemoteError(TrunklineError):
         partial: ChatResponse | None = None,
         advice: str | None = None,
         problem: Problem | None = None,
+        proxy: str | None = None,
     ) -> None:
         super().__init__(message, service=service, advice=advice, problem=problem)
         self.message = message
@@ -208,6 +209,8 @@ class RemoteError(TrunklineError):
         """The decoded error body."""
         self.partial = partial
         """The part of a streamed response that had arrived; its `finish_reason` is `error`."""
+        self.proxy = proxy
+        """The URL of the proxy, without its login, if the connection through one failed."""
 
     def __str__(self) -> str:
         origin = self.service or self.provider or "the provider"

@@ -19,6 +19,7 @@ from trunkline.errors import ConfigurationError
 from trunkline.secrets import Headers, Secret
 
 if TYPE_CHECKING:
+    from trunkline._http.proxies import Proxy
     from trunkline.authoring.wire import WireRequest
     from trunkline.settings import Settings
 
@@ -50,6 +51,8 @@ class HTTPResponse(Protocol):
     """`b"HTTP/1.1"`, for example."""
     chunks: AsyncIterable[bytes]
     """The body as it arrives."""
+    proxy: Proxy | None
+    """The proxy that the request went through, if it is known."""
     is_decoded: bool
     """Whether `chunks` are decompressed: an event hook of the application's client has already read the body."""
 

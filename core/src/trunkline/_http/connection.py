@@ -76,12 +76,14 @@ class UnsolicitedBytes(httpcore2.ReadError):
 class RequestState:
     """What is known of one request on its way."""
 
-    __slots__ = ("connect_timeout", "connection", "dial_failed", "dialled", "route", "sent_at")
+    __slots__ = ("connect_timeout", "connection", "dial_failed", "dialled", "headers_timeout", "route", "sent_at")
 
     def __init__(self, route: Route, timeouts: dict[str, float | None]) -> None:
         self.route = route
         connect = timeouts.get("connect")
         self.connect_timeout = math.inf if connect is None else connect
+        headers = timeouts.get("read")
+        self.headers_timeout = math.inf if headers is None else headers
         self.dialled = False
         self.dial_failed = False
         self.connection: Connection | None = None

@@ -97,9 +97,13 @@ def no_response(url: str, error: BaseException, reason: str, through: Proxy | No
     return _Failure(text, problem, advice).error(f"cannot reach {where}", retryable=retryable)
 
 
-def interrupted(url: str, error: BaseException, reason: str) -> StreamInterrupted:
-    """Return the error of a response whose connection broke. `reason` is that of `no_response`."""
-    return StreamInterrupted(f"the connection to {redact_url(url)} was lost: {os_reason(error) or reason}")
+def interrupted(url: str, error: BaseException, reason: str, through: Proxy | None = None) -> StreamInterrupted:
+    """Return the error of a response whose connection broke. `reason` and `through` are those of `no_response`."""
+    where = redact_url(url) if through is None else f"{redact_url(url)} through {through}"
+    return StreamInterrupted(
+        f"the connection to {where} was lost: {os_reason(error) or reason}",
+        proxy=None if through is None else redact_url(through.url),
+    )
 
 
 def not_decodable(url: str, encoding: str, reason: str = "") -> ProtocolViolation:

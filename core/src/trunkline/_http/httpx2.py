@@ -320,8 +320,9 @@ class _Exchange:
         if isinstance(error, UnicodeError):
             return ConfigurationError(f"a request to {url} cannot be sent: a header or the URL is not ASCII")
         if isinstance(error, (*_types(errors.transport), OSError)) or has_no_address(error) or http2:
-            make = interrupted if self._has_response else no_response
-            return make(self._url, error, self._reason(error))
+            if self._has_response:
+                return interrupted(self._url, error, self._reason(error), self._response.proxy)
+            return no_response(self._url, error, self._reason(error))
         return error
 
     def _reason(self, error: Exception) -> str:

@@ -39,6 +39,8 @@ from trunkline.errors import CallError, ConfigurationError, TrunklineError
 if TYPE_CHECKING:
     import httpx2
 
+    from trunkline._http.proxies import Proxy
+
 HTTP2_WARNING = (
     "your http_client uses HTTP/2, where all requests to a server share one connection: a call that is cancelled or "
     "times out can break the others, and the server is not asked to stop generating; create the client with http2=False"
@@ -220,10 +222,11 @@ async def _nothing() -> AsyncIterator[bytes]:
 class _ClientResponse:
     """The `HTTPResponse` of a client of httpx2 or httpx."""
 
-    __slots__ = ("_response", "chunks", "http_version", "is_decoded", "raw_headers", "status", "stream")
+    __slots__ = ("_response", "chunks", "http_version", "is_decoded", "proxy", "raw_headers", "status", "stream")
 
     def __init__(self, response: httpx2.Response) -> None:
         self._response = response
+        self.proxy: Proxy | None = None
         self.status = response.status_code
         self.raw_headers: Sequence[tuple[bytes, bytes]] = response.headers.raw
         self.http_version: object = response.extensions.get("http_version")

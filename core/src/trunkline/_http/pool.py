@@ -58,7 +58,7 @@ from trunkline._http.unix_sockets import unix_target
 from trunkline._http.unsolicited import has_unsolicited_bytes, refuse_reuse
 from trunkline._urls import redact_url
 from trunkline.authoring.wire import WireRequest
-from trunkline.errors import ConnectTimeout, TrunklineError
+from trunkline.errors import ConnectTimeout, FirstChunkTimeout, RemoteError, TrunklineError
 
 _TRANSPORT_ERRORS = (
     httpcore2.TimeoutException,
@@ -90,9 +90,10 @@ _METHODS_WITH_BODY = ("POST", "PUT", "PATCH")
 class PoolResponse:
     """The `HTTPResponse` of a `Pool`."""
 
-    __slots__ = ("_response", "chunks", "http_version", "is_decoded", "raw_headers", "status")
+    __slots__ = ("_response", "chunks", "http_version", "is_decoded", "proxy", "raw_headers", "status")
 
-    def __init__(self, response: httpcore2.Response) -> None:
+    def __init__(self, response: httpcore2.Response, proxy: Proxy | None = None) -> None:
+        self.proxy = proxy
         # Its declared type is also that of the library's synchronous API.
         stream: Any = response.stream
         self.chunks: AsyncIterable[bytes] = stream
@@ -243,7 +244,9 @@ async def _send(
     try:
         response = await pool.handle_async_request(request)
     except Exception as error:
-        failed = None if proxy is None or sent.is_stale else _proxy_failure(proxy, sent, url, error)
+        # The server has closed a reused connection, unless it says nothing.
+        is_stale = sent.is_stale and not isinstance(error, httpcore2.TimeoutException)
+        failed = None if proxy is None or is_stale else _proxy_failure(proxy, sent, url, error)
         if failed is None:
             raise
     else:
@@ -254,12 +257,14 @@ async def _send(
         else:
             if sent.connection is not None:
                 sent.connection.in_body = True
-            return PoolResponse(response)
+            return PoolResponse(response, proxy)
     finally:
         current_request.set(None)
         if sent.connection is not None and sent.connection.handshake_deadline is not None:
             # httpcore2 does not close a connection to a SOCKS proxy that fails.
             await close_now(sent.connection)
+    if proxy is not None and isinstance(failed, RemoteError):
+        failed.proxy = redact_url(proxy.url)
     raise failed
 
 
@@ -283,6 +288,9 @@ def _proxy_failure(proxy: Proxy, sent: RequestState, url: str, error: Exception)
         return proxy_handshake(proxy, url, error, connection.answer, has_ended=connection.has_ended)
     if isinstance(error, httpcore2.ConnectTimeout):
         return ConnectTimeout(f"no connection to {where} through {proxy} within {seconds}")
+    if isinstance(error, (httpcore2.ReadTimeout, httpcore2.WriteTimeout)):
+        limit = f"first_chunk_timeout ({sent.headers_timeout:g} s)"
+        return FirstChunkTimeout(f"no response from {where} through {proxy} within {limit}")
     if not is_known or isinstance(error, (httpcore2.TimeoutException, httpcore2.LocalProtocolError)):
         return None
     reason = protocol_reason(error, CLOSED) if isinstance(error, httpcore2.RemoteProtocolError) else CLOSED

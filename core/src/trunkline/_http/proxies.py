@@ -1,17 +1,28 @@
-"""Which proxy a request goes through: that of the settings, or those of the environment with `NO_PROXY`."""
+"""Which proxy a request goes through: that of the settings, or those of the environment with `NO_PROXY`.
+
+The environment is read as curl and Go read it (golang.org/x/net/http/httpproxy); `test_core_proxies.py` has a table.
+Where the two differ:
+
+- A variable in lower case takes precedence, as in curl. `HTTP_PROXY` in capitals is used as well, as in Go, but not
+  where `REQUEST_METHOD` is set: there, a client of a CGI program may have set it (`urllib.request.getproxies`).
+- Proxies of the environment are not used for this machine, as in Go.
+- `.example.com` in `NO_PROXY` matches the domain itself as well, as in curl. `*.example.com`, which only Go has,
+  matches its subdomains only.
+- Entries may have ports, as in Go, and may be separated by spaces and line breaks, as in older versions of curl.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 from importlib.util import find_spec
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv6Address, ip_address, ip_network
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies
 
 import attrs
 
-from trunkline._urls import proxy_url, redact_url, url_secrets
+from trunkline._urls import ascii_host, is_loopback, proxy_url, redact_url, url_secrets
 from trunkline.errors import ConfigurationError
 
 
@@ -58,7 +69,8 @@ class Proxies:
         if self._configured is not None:
             return self._configured
         kind = next((kind for kind in (scheme, "all") if self._environment.get(kind)), None)
-        if kind is None or any(entry.matches(host, port) for entry in self._direct):
+        host = host.strip("[]").rstrip(".").lower()
+        if kind is None or is_loopback(host) or any(entry.matches(host, port) for entry in self._direct):
             return None
         return _proxy(self._environment[kind], _variable(kind), None)
 
@@ -87,27 +99,39 @@ class _NoProxyEntry:
 
     host: str
     port: int | None
+    only_subdomains: bool
 
     @classmethod
     def read(cls, entry: str) -> _NoProxyEntry:
         entry = entry.partition("://")[2] or entry
-        bracketed = re.fullmatch(r"\[(.*)\](?::(\d+))?", entry)
+        bracketed = re.fullmatch(r"\[(.*)\](/\d+)?(?::(\d+))?", entry)
         if bracketed:
-            host, port = bracketed.groups()
+            host, port = bracketed[1] + (bracketed[2] or ""), bracketed[3]
         elif entry.count(":") == 1:
             host, _, port = entry.partition(":")
         else:  # without a colon, or an IPv6 address
             host, port = entry, None
-        return cls(host.lower().removeprefix("*.").strip("."), int(port) if port and port.isdigit() else None)
+        name = host.lower().removeprefix("*.").strip(".")
+        return cls(
+            ascii_host(name) or name,
+            int(port) if port and re.fullmatch("[0-9]{1,5}", port) else None,
+            host.startswith("*."),
+        )
 
     def matches(self, host: str, port: int) -> bool:
-        host = host.lower().strip("[]").rstrip(".")
         if self.port is not None and port != self.port:
             return False
-        if self.host == "*" or host == self.host or host.endswith(f".{self.host}"):
-            return True
         try:
-            return ip_address(host) in ip_network(self.host, strict=False)
+            address = ip_address(host)
+        except ValueError:
+            if self.host == "*" or (host == self.host and not self.only_subdomains):
+                return True
+            return bool(self.host) and host.endswith(f".{self.host}")
+        if self.host == "*":
+            return True
+        mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+        try:
+            return (mapped or address) in ip_network(self.host, strict=False)
         except ValueError:
             return False
 
