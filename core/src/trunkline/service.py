@@ -19,13 +19,14 @@ from trunkline._calls.observed import ObservedCall, ServiceCall
 from trunkline._calls.pipeline import Pipeline
 from trunkline._calls.retry import RetryBudget, RetryPolicy
 from trunkline._event_loops import PerLoop
-from trunkline._http.choice import HTTPTransports
+from trunkline._http.choice import HTTPTransports, SharedTransport
 from trunkline._http.proxies import environment_secrets
 from trunkline._kept import KeptObjects
 from trunkline._masking import without_keys
 from trunkline._plugins.plugin_errors import plugin_error
 from trunkline._plugins.registry import Steps, open_steps, provider_label
 from trunkline._suggestions import check_keywords
+from trunkline._urls import redact_url
 from trunkline.authoring.embeddings import check_vectors
 from trunkline.authoring.provider import Operation, Provider, ServiceContext, Translation, Transport
 from trunkline.authoring.warnings import merged
@@ -464,6 +465,18 @@ class Service:
             raise ended
         finally:
             part.call_ended(scope)
+
+
+async def chat_endpoint(service: Service, request: ChatRequest) -> str | None:
+    """Return the method and URL that a request would be sent with, or `None` if the provider has its own transport.
+
+    For a service that is used in this event loop. Raises what `Service.chat` raises before it sends the request.
+    """
+    pipeline = await service._open(service._part())
+    if not isinstance(pipeline.transport, SharedTransport):
+        return None
+    wire_request = (await pipeline.translate(request, stream=False)).wire_request
+    return f"{wire_request.method} {redact_url(wire_request.url)}"
 
 
 async def _close_stream(stream: Stream) -> None:

@@ -2,11 +2,37 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from trunkline.cli.config_files import read_safely, trust_file
+from trunkline.cli.diagnosis import diagnose, near_models, not_listed
+from trunkline.errors import (
+    AuthenticationError,
+    BadRequest,
+    ConfigurationError,
+    ConnectionFailed,
+    ConnectTimeout,
+    ContentFiltered,
+    ContextTooLong,
+    NotFound,
+    Overloaded,
+    PermissionDenied,
+    PluginError,
+    ProtocolViolation,
+    ProviderNotFound,
+    QuotaExhausted,
+    RateLimited,
+    ServerError,
+    StreamInterrupted,
+    TotalTimeout,
+    TrunklineError,
+    UnexpectedRedirect,
+)
+from trunkline.response import ModelInfo
+from trunkline.settings import Settings
 
 
 def write(*services: str) -> None:
@@ -25,7 +51,7 @@ def test_services_that_are_well_have_a_line_each_and_status_0(call: Any) -> None
     assert status == 0
     lines = sorted(out.splitlines())
     assert [line.split()[:2] for line in lines] == [["a", "ok"], ["bee", "ok"]]
-    assert "settings, credentials, reachable (2 models), answer from fake-1" in lines[0]
+    assert "settings, credentials, 2 models, answer from fake-1" in lines[0]
 
 
 def test_each_failure_is_reported_with_its_step_and_no_secret(call: Any) -> None:
@@ -41,9 +67,10 @@ def test_each_failure_is_reported_with_its_step_and_no_secret(call: Any) -> None
     assert status == 1
     results = {block.split()[0]: block for block in out.replace("\n    ", " | ").splitlines()}
     assert "ok" in results["good"].split()
-    assert "reachability: denied (fake): the key *** is wrong (status 401)" in results["denied"]
-    assert "reachability: lost (fake): cannot reach fake" in results["lost"]
-    assert "request:" in results["cut"]
+    assert list(results) == ["good", "denied", "lost", "cut", "setless", "gone"]  # as in the file
+    assert "request: key | denied (fake): the key *** is wrong (status 401) | to do: check that" in results["denied"]
+    assert "models: connection | lost (fake): cannot reach fake" in results["lost"]
+    assert "request: not-the-api" in results["cut"]
     assert "setting 'level'" in results["setless"]
     assert "setting 'colour'" in results["setless"]
     assert "no provider 'missing' is installed" in results["gone"]
@@ -54,8 +81,9 @@ def test_the_request_can_be_left_out(call: Any) -> None:
     write(service("cut", model="cut"))
     status, out, _ = call("check", "--no-request")
     assert status == 0
-    assert "reachable (2 models)" in out
-    assert "answer" not in out
+    assert "2 models" in out
+    assert "answer from" not in out
+    assert "note: the model was not asked for an answer" in out
 
 
 def test_a_service_that_does_not_answer_fails_within_the_time_given(call: Any) -> None:
@@ -81,3 +109,143 @@ def test_missing_or_invalid_configuration_is_reported(call: Any, text: str | Non
     status, _, err = call("check")
     assert status in (1, 2)
     assert message in err
+
+
+def test_json_has_an_object_for_each_service_in_the_order_of_the_file(call: Any) -> None:
+    write(service("good"), service("denied", key="wrong-canary-12345"), service("set", more="level = 0\n"))
+    status, out, err = call("check", "--json")
+    good, denied, unset = json.loads(out)
+    assert status == 1
+    assert [step.pop("seconds") >= 0 for step in good["steps"]] == [True] * 4
+    assert good == {
+        "name": "good",
+        "provider": "fake",
+        "ok": True,
+        "model": "echo",
+        "url": None,
+        "proxy": None,
+        "steps": [
+            {"name": "settings", "status": "ok", "detail": "settings"},
+            {"name": "credentials", "status": "ok", "detail": "credentials"},
+            {"name": "models", "status": "ok", "detail": "2 models"},
+            {"name": "request", "status": "ok", "detail": "answer from fake-1"},
+        ],
+        "problem": None,
+        "message": None,
+        "advice": None,
+        "notes": [],
+    }
+    assert (denied["ok"], denied["problem"]) == (False, "key")
+    assert [step["status"] for step in denied["steps"]] == ["ok", "ok", "unavailable", "failed"]
+    assert denied["message"] == "denied (fake): the key *** is wrong (status 401)"
+    assert (unset["ok"], unset["problem"], unset["provider"]) == (False, "settings", None)
+    assert "canary" not in out + err
+
+
+def test_missing_default_model_is_reported_with_what_to_do(call: Any) -> None:
+    write('[services.a]\nprovider = "fake"\napi_key = "good-key-1234567"\n')
+    status, out, _ = call("check")
+    assert status == 1
+    assert "request: model\n" in out
+    assert "to do: set default_model, or name one for this check with --model; the service lists echo, stall" in out
+    assert call("check", "--model", "echo")[0] == 0
+    status, out, _ = call("check", "--no-request")
+    assert status == 0
+    assert "note: default_model is not set" in out
+
+
+def test_model_that_is_not_listed_is_a_note_without_a_request_and_nothing_if_it_answers(call: Any) -> None:
+    write(service("a", model="ecco"))
+    status, out, _ = call("check", "--no-request")
+    assert status == 0
+    assert "note: the list of models does not have the default_model 'ecco'; similar names: echo" in out
+    status, out, _ = call("check")
+    assert (status, "note" in out) == (0, False)
+
+
+MODELS = (
+    ModelInfo(id="models/gemini-9-flash"),
+    ModelInfo(id="llama9:latest"),
+    ModelInfo(id="mistral-9-2611", raw={"aliases": ["mistral-9-latest", 3]}),
+    ModelInfo(id="us.acme.claude-9-v1:0"),
+)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "gemini-9-flash",
+        "models/gemini-9-flash",
+        "llama9",
+        "LLAMA9:latest",
+        "mistral-9-latest",
+        "us.acme.claude-9-v1:0",
+        "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/x",
+    ],
+)
+def test_each_form_of_a_name_of_a_listed_model_is_found(model: str) -> None:
+    assert not not_listed(model, MODELS)
+    assert not near_models(model, MODELS)
+
+
+@pytest.mark.parametrize("models", [None, ()])
+def test_nothing_is_said_about_models_that_are_not_known(models: Any) -> None:
+    assert not not_listed("x", models)
+
+
+@pytest.mark.parametrize(
+    ("model", "near"),
+    [("gemini-9-flsh", "models/gemini-9-flash"), ("claude-9", "us.acme.claude-9-v1:0"), ("zzz", None)],
+)
+def test_names_like_a_model_that_is_not_listed_are_suggested(model: str, near: str | None) -> None:
+    assert not_listed(model, MODELS)
+    assert near_models(model, MODELS)[:1] == ([near] if near else [])
+
+
+PAGE = "an HTML page, 'Welcome'"
+
+
+@pytest.mark.parametrize(
+    ("error", "problem", "advice"),
+    [
+        (AuthenticationError("no", status=401), "key", "check that the key"),
+        (AuthenticationError("no", status=401, body=PAGE), "not-the-api", "check the URL"),
+        (PermissionDenied("no", status=403), "permission", "permission to use the model"),
+        (PermissionDenied("no", status=403, body=PAGE), "not-the-api", "login page"),
+        (NotFound("the model x is unknown", status=404), "model", "set default_model"),
+        (NotFound("no route", status=404), "url", "check the URL"),
+        (NotFound("no route", status=404, body=PAGE), "url", "check the URL"),
+        (BadRequest("temperature is too high", status=400), "request", "check that default_model"),
+        (QuotaExhausted("no credit", status=402), "quota", "add credit"),
+        (RateLimited("slow down", status=429), "rate-limit", "try again later"),
+        (Overloaded("busy", status=503), "server", "no capacity"),
+        (ServerError("broken", status=500), "server", "try again later"),
+        (UnexpectedRedirect("to /", status=302, advice="set it as api_url"), "redirect", "set it as api_url"),
+        (ProtocolViolation("not JSON"), "not-the-api", "check the URL"),
+        (ConnectTimeout("too slow"), "timeout", "firewall"),
+        (TotalTimeout("too slow"), "timeout", "--timeout"),
+        (ConnectionFailed("refused", problem="refused"), "refused", "is it running?"),
+        (ConnectionFailed("unknown host", problem="dns"), "dns", "spelling of the host"),
+        (ConnectionFailed("lost", problem="dns", advice="check aws_region"), "dns", "check aws_region"),
+        (ConnectionFailed("no tunnel", problem="proxy"), "proxy", "address of the proxy"),
+        (ConnectionFailed("lost"), "connection", "network of this machine"),
+        (StreamInterrupted("cut"), "connection", "try again"),
+        (ContextTooLong("too long", status=400), "model", "larger context"),
+        (ContentFiltered("no", status=400), "request", "safety system"),
+        (ConfigurationError("wrong"), "settings", "trunkline settings"),
+        (ProviderNotFound("none"), "settings", "trunkline providers"),
+        (PluginError("broken"), "unexpected", "update the plugin"),
+        (TrunklineError("odd"), "unexpected", "report the error"),
+    ],
+)
+def test_each_kind_of_error_has_a_problem_and_an_advice(error: TrunklineError, problem: str, advice: str) -> None:
+    found = diagnose(error, Settings(default_model="x"), None)
+    assert (found.problem, advice in found.advice) == (problem, True)
+    assert advice not in found.message
+
+
+def test_refused_request_is_about_the_model_if_the_list_does_not_have_it() -> None:
+    settings = Settings(default_model="lama9")
+    for error in (BadRequest("no", status=400), NotFound("no", status=404)):
+        found = diagnose(error, settings, MODELS)
+        assert (found.problem, found.advice.endswith("similar name: llama9:latest")) == ("model", True)

@@ -68,11 +68,24 @@ class Proxies:
         """
         if self._configured is not None:
             return self._configured
-        kind = next((kind for kind in (scheme, "all") if self._environment.get(kind)), None)
-        host = host.strip("[]").rstrip(".").lower()
-        if kind is None or is_loopback(host) or any(entry.matches(host, port) for entry in self._direct):
+        kind = self._kind(scheme)
+        if kind is None or is_loopback(_plain(host)) or self._is_direct(host, port):
             return None
         return _proxy(self._environment[kind], _variable(kind), None)
+
+    def bypasses(self, scheme: str, host: str, port: int) -> bool:
+        """Return whether the environment has a proxy for an address, but `NO_PROXY` excludes the address from it."""
+        return self._kind(scheme) is not None and self._is_direct(host, port)
+
+    def _kind(self, scheme: str) -> str | None:
+        return next((kind for kind in (scheme, "all") if self._environment.get(kind)), None)
+
+    def _is_direct(self, host: str, port: int) -> bool:
+        return any(entry.matches(_plain(host), port) for entry in self._direct)
+
+
+def _plain(host: str) -> str:
+    return host.strip("[]").rstrip(".").lower()
 
 
 def _variable(kind: str) -> str:

@@ -1,127 +1,369 @@
-"""`trunkline check`: tests each service of a configuration file, from its settings to one tiny answer."""
+"""`trunkline check`: tests each service of a configuration file, from its settings to one tiny answer.
+
+The answer decides. A list of models that cannot be fetched does not fail a service whose model answers; without a
+request, it does. What is wrong, and what to do about it, is found in `diagnosis`.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
+from http import HTTPStatus
+from typing import Literal, Protocol
+from urllib.parse import urlsplit
 
 import anyio
 import attrs
 
 from trunkline._exception_text import exception_text
+from trunkline._http.proxies import Proxies
+from trunkline._urls import same_origin
 from trunkline._visible_text import one_line
+from trunkline.cli.diagnosis import Diagnosis, diagnose, near_models, not_listed
 from trunkline.cli.selection import SelectedService, ServiceOptions, select_services
-from trunkline.cli.terminal import print_result
+from trunkline.cli.terminal import live_lines, print_json, print_result
 from trunkline.errors import (
-    AuthenticationError,
+    BadRequest,
     ConfigurationError,
+    ConnectionFailed,
     ProtocolViolation,
     RemoteError,
+    RequestTimeout,
     TrunklineError,
     UnsupportedOperation,
 )
 from trunkline.messages import user
 from trunkline.request import ChatRequest
+from trunkline.response import ModelInfo
 from trunkline.secrets import scrub
-from trunkline.service import Service
+from trunkline.service import Service, chat_endpoint
+from trunkline.settings import Settings
 
 OUTPUT_TOKENS = 16
 """The smallest limit that every provider accepts (OpenAI's Responses API refuses fewer)."""
 
 _NO_OPTIONS = ServiceOptions()
 
+StepName = Literal["settings", "credentials", "models", "request"]
+
 
 def check(
     *,
     target: ServiceOptions = _NO_OPTIONS,
+    model: str | None = None,
     request: bool = True,
     timeout: float = 60.0,
+    json: bool = False,
 ) -> int:
     """Test the services of a configuration file, all at the same time. The exit status is 0 if all work, else 1.
 
     Parameters
     ----------
+    model
+        The model to ask. Default: the service's default_model.
     request
         Ask each service for a tiny answer (at most 16 tokens), which may cost a fraction of a cent.
     timeout
         The longest time for one step of a service, in seconds. The service's own timeouts still apply.
+    json
+        Write a JSON array with an object for each service, in the order of the file.
     """
-    return anyio.run(_check_all, select_services(target), request, timeout)
+    options = _Options(model=model, request=request, timeout=timeout)
+    return anyio.run(_check_all, select_services(target), options, json)
 
 
-async def _check_all(services: dict[str, SelectedService | ConfigurationError], request: bool, timeout: float) -> int:
-    failed: list[str] = []
-    labels = {name: one_line(name) for name in services}
-    width = max(map(len, labels.values()))
+@attrs.frozen(kw_only=True)
+class _Options:
+    model: str | None
+    request: bool
+    timeout: float
 
-    async def check_and_print(name: str, service: SelectedService | ConfigurationError) -> None:
+
+@attrs.frozen(kw_only=True)
+class Step:
+    """A step that has ended. `unavailable` means that it could not be tested, which does not fail the service."""
+
+    name: StepName
+    status: Literal["ok", "failed", "unavailable"]
+    seconds: float
+    detail: str
+
+
+@attrs.define(kw_only=True)
+class Report:
+    """What is known of one service. It grows while the service is checked."""
+
+    name: str
+    provider: str | None = None
+    model: str | None = None
+    url: str | None = None
+    proxy: str | None = None
+    steps: list[Step] = attrs.field(factory=list)
+    notes: list[str] = attrs.field(factory=list)
+    diagnosis: Diagnosis | None = None
+    running: str | None = "settings"
+    """The step that runs, or `None` at the end."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the service works, as far as it was tested."""
+        return self.running is None and self.diagnosis is None
+
+    @property
+    def seconds(self) -> float:
+        """The time that all steps took."""
+        return sum(step.seconds for step in self.steps)
+
+    def as_json(self) -> dict[str, object]:
+        """Return the object of `--json`."""
+        problem = self.diagnosis
+        return {
+            "name": self.name,
+            "provider": self.provider,
+            "ok": self.ok,
+            "model": self.model,
+            "url": self.url,
+            "proxy": self.proxy,
+            "steps": [{**attrs.asdict(step), "seconds": round(step.seconds, 3)} for step in self.steps],
+            "problem": problem and problem.problem,
+            "message": problem and problem.message,
+            "advice": problem and problem.advice,
+            "notes": self.notes,
+        }
+
+    def as_text(self, width: int) -> str:
+        """Return the lines for a person. `width` is that of the longest name of a service."""
+        label = one_line(self.name).ljust(width)
+        if self.running is not None:
+            return f"{label}  checking: {self.running}"
+        done = ", ".join(one_line(step.detail) for step in self.steps if step.status == "ok")
+        asked = [f"asked: {self._where()}"] if self.url and (self.diagnosis or self.proxy) else []
+        notes = [*asked, *(f"note: {note}" for note in self.notes)]
+        if self.diagnosis is None:
+            head = f"{label}  ok      {self.seconds:5.1f} s  {done}"
+        else:
+            failed = next((step.name for step in self.steps if step.status == "failed"), "settings")
+            head = f"{label}  FAILED  {self.seconds:5.1f} s  {failed}: {self.diagnosis.problem}"
+            notes = [self.diagnosis.message, f"to do: {self.diagnosis.advice}", *notes]
+        return "\n    ".join([head, *(line for note in notes for line in note.split("\n"))])
+
+    def _where(self) -> str:
+        return f"{self.url} {self.proxy}" if self.proxy else str(self.url)
+
+
+class _Show(Protocol):
+    """Called after each change of a report."""
+
+    def __call__(self) -> None: ...
+
+
+async def _check_all(
+    services: dict[str, SelectedService | ConfigurationError], options: _Options, as_json: bool
+) -> int:
+    reports = {name: Report(name=name) for name in services}
+    width = max(len(one_line(name)) for name in services)
+    printed = 0
+    live: AbstractContextManager[Callable[[str], None] | None]
+    live = nullcontext() if as_json else live_lines()
+    with live as draw:
+
+        def show() -> None:
+            # A pipe gets each result as soon as those before it are there; a terminal shows all services meanwhile.
+            nonlocal printed
+            if draw is not None:
+                draw("\n".join(report.as_text(width).split("\n")[0] for report in reports.values()))
+            elif not as_json:
+                for report in list(reports.values())[printed:]:
+                    if report.running is not None:
+                        return
+                    print_result(report.as_text(width))
+                    printed += 1
+
+        async with anyio.create_task_group() as tasks:
+            for name, selected in services.items():
+                tasks.start_soon(_Check(selected, reports[name], options, show).run)
+    if as_json:
+        print_json([report.as_json() for report in reports.values()], indent=2)
+    for report in [] if as_json else list(reports.values())[printed:]:
+        print_result(report.as_text(width))
+    return 0 if all(report.ok for report in reports.values()) else 1
+
+
+class _Check:
+    """The check of one service."""
+
+    def __init__(
+        self, selected: SelectedService | ConfigurationError, report: Report, options: _Options, show: _Show
+    ) -> None:
+        self._selected = selected
+        self._report = report
+        self._options = options
+        self._show = show
+        self._models: tuple[ModelInfo, ...] | None = None
+        self._request = ChatRequest(messages=user("Say ok"), max_output_tokens=OUTPUT_TOKENS)
+
+    async def run(self) -> None:
+        """Run the steps until one fails."""
+        if isinstance(self._selected, ConfigurationError):
+            self._fail("settings", self._selected, None, 0.0)
+        else:
+            await self._run(self._selected)
+        self._report.running = None
+        self._show()
+
+    async def _run(self, selected: SelectedService) -> None:
+        given = selected.settings
+        report = self._report
+        total = self._options.timeout
+        total = total if given.total_timeout is None else min(total, given.total_timeout)
+        model = self._options.model or given.default_model
+        # No retries: a check reports every failure.
+        settings = attrs.evolve(given, max_retries=0, total_timeout=total, default_model=model)  # type: ignore[misc]  # see settings.py
+        report.provider, report.model = settings.provider, model
+        report.steps.append(Step(name="settings", status="ok", seconds=0.0, detail="settings"))
+        steps: list[tuple[StepName, Callable[[Service], Awaitable[str | None]]]]
+        steps = [("credentials", self._credentials), ("models", self._list)]
+        if self._options.request:
+            steps.append(("request", self._ask))
+        name: StepName = "settings"
         started = time.monotonic()
-        done, problem = await _check_one(service, request, timeout)
+        try:
+            from trunkline.opening import open_service
+
+            async with open_service(settings, name=selected.name) as service:
+                for name, step in steps:  # used in the except clauses
+                    report.running = name
+                    self._show()
+                    started = time.monotonic()
+                    detail = await step(service)
+                    if detail is not None:
+                        seconds = time.monotonic() - started
+                        report.steps.append(Step(name=name, status="ok", seconds=seconds, detail=detail))
+        except TrunklineError as error:
+            self._fail(name, error, settings, time.monotonic() - started)
+        except Exception as error:  # a mistake in one plugin must not end the check of the other services
+            text = scrub(f"unexpected {exception_text(error)}", settings.secrets())
+            self._fail(name, TrunklineError(text), settings, time.monotonic() - started)
+
+    def _fail(self, name: StepName, error: TrunklineError, settings: Settings | None, seconds: float) -> None:
+        report = self._report
+        report.diagnosis = diagnose(error, settings, self._models)
+        if isinstance(error, RemoteError) and report.url is not None and settings is not None:
+            self._note_endpoint(error.endpoint, settings)
+        text = report.diagnosis.message
+        report.steps.append(Step(name=name, status="failed", seconds=seconds, detail=text))
+
+    # The steps. Each returns what it found, or `None` if it could not be tested.
+
+    async def _credentials(self, service: Service) -> str:
+        await service.authenticate()
+        # What is wrong with the request itself is reported when it is sent.
+        with suppress(TrunklineError):
+            asked = attrs.evolve(self._request, model=service.settings.default_model or "MODEL")
+            self._note_endpoint(await chat_endpoint(service, asked), service.settings)
+        return "credentials"
+
+    def _note_endpoint(self, endpoint: str | None, settings: Settings) -> None:
+        if endpoint is not None:
+            self._report.url = endpoint
+            self._report.proxy = _proxy_for(_url(endpoint), settings)
+
+    async def _list(self, service: Service) -> str | None:
+        started = time.monotonic()
+        try:
+            self._models = await service.list_models()
+        except UnsupportedOperation:
+            reason = "this provider lists no models"
+            if not self._options.request:
+                self._report.notes.append(f"{reason}, so the key, the URL and the model were not tested")
+        except RemoteError as error:
+            if not self._options.request and error.status in _NO_LIST:
+                self._report.notes.append("if this server does not list its models, check it without --no-request")
+            if not self._options.request or not self._may_answer(error):
+                raise
+            what = f"status {error.status}" if error.status is not None else error.message
+            reason = f"the models cannot be listed ({what})"
+        else:
+            self._compare(service.settings.default_model)
+            count = len(self._models)
+            return f"{count} model{'' if count == 1 else 's'}"
         seconds = time.monotonic() - started
-        if problem is None:
-            print_result(f"{labels[name].ljust(width)}  ok      {seconds:5.1f} s  {', '.join(done)}")
+        self._report.steps.append(Step(name="models", status="unavailable", seconds=seconds, detail=reason))
+        return None
+
+    def _may_answer(self, error: RemoteError) -> bool:
+        """Whether a request may succeed although the list of models failed with `error`.
+
+        A server that cannot be reached is not asked again, unless the list is on another one.
+        """
+        if not isinstance(error, (ConnectionFailed, RequestTimeout)):
+            return True
+        listed, asked = error.endpoint, self._report.url
+        return listed is not None and asked is not None and not same_origin(_url(listed), _url(asked))
+
+    def _compare(self, model: str | None) -> None:
+        """Note that the model is not in the list, if no request tests it. Deployments and aliases are in no list."""
+        if self._options.request:
             return
-        failed.append(name)
-        text = problem.replace("\n", "\n    ")
-        print_result(f"{labels[name].ljust(width)}  FAILED  {seconds:5.1f} s\n    {text}")
+        notes = self._report.notes
+        if model is None:
+            notes.append(f"default_model is not set, so that each request has to name its model{self._examples()}")
+        elif not_listed(model, self._models):
+            near = near_models(model, self._models)
+            hint = f"; similar names: {', '.join(near)}" if near else ""
+            notes.append(f"the list of models does not have the default_model {model!r}{hint}")
+        notes.append("the model was not asked for an answer")
 
-    async with anyio.create_task_group() as tasks:
-        for name, service in services.items():
-            tasks.start_soon(check_and_print, name, service)
-    return 1 if failed else 0
+    async def _ask(self, service: Service) -> str:
+        settings = service.settings
+        if settings.default_model is None and settings.needs_model:
+            raise ConfigurationError(
+                "default_model is not set, and no request can be tested without a model",
+                setting="default_model",
+                problem="model",
+                advice=f"set default_model, or name one for this check with --model{self._examples()}",
+            )
+        try:
+            response = await service.chat(self._request)
+        except BadRequest as error:
+            # A model that thinks may need more tokens than the test allows. Some servers refuse that as a mistake.
+            if "output limit was reached" not in error.message:
+                raise
+            return f"answer from {one_line(settings.default_model or 'the model')}"
+        if not response.parts and response.finish_reason is None:
+            raise ProtocolViolation("the answer has neither a content nor a reason for its end")
+        if self._models is None:
+            self._report.notes += [step.detail for step in self._report.steps if step.status == "unavailable"]
+        return f"answer from {one_line(response.model or settings.default_model or 'the model')}"
+
+    def _examples(self) -> str:
+        names = [model.id for model in (self._models or ())[:3]]
+        return f"; the service lists {', '.join(names)}" if names else ""
 
 
-async def _check_one(
-    selected: SelectedService | ConfigurationError, request: bool, timeout: float
-) -> tuple[list[str], str | None]:
-    """Return the results of the steps that succeeded, and the problem of the step that failed, if any."""
-    if isinstance(selected, ConfigurationError):
-        return [], f"settings: {selected}"
-    settings = selected.settings
-    total = timeout if settings.total_timeout is None else min(timeout, settings.total_timeout)
-    # No retries: a check reports every failure.
-    settings = attrs.evolve(settings, max_retries=0, total_timeout=total)  # type: ignore[misc]  # see settings.py
-    steps: dict[str, Callable[[Service], Awaitable[str]]] = {"credentials": _credentials, "reachability": _reachability}
-    if request:
-        steps["request"] = _request
-    done = ["settings"]
-    step = "settings"
+_NO_LIST = (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED)
+"""What servers that do not list their models answer."""
+
+
+def _url(endpoint: str) -> str:
+    return endpoint.rpartition(" ")[2]
+
+
+def _proxy_for(url: str, settings: Settings) -> str | None:
+    """Return how a request goes to a URL, if a proxy is configured: through it, or past it because of `NO_PROXY`."""
     try:
-        from trunkline.opening import open_service
-
-        async with open_service(settings, name=selected.name) as service:
-            for step, run in steps.items():  # noqa: B007  # used in the except clauses
-                done.append(await run(service))
-    except TrunklineError as error:
-        return done, f"{step}: {error}"
-    except Exception as error:  # a mistake in one plugin must not end the check of the other services
-        return done, scrub(f"{step}: unexpected {exception_text(error)}", settings.secrets())
-    return done, None
-
-
-async def _credentials(service: Service) -> str:
-    await service.authenticate()
-    return "credentials"
-
-
-async def _reachability(service: Service) -> str:
-    """Check that the provider answers, by listing its models, which costs nothing.
-
-    An error such as 403 or 404 is an answer too: some providers do not list models.
-    """
-    try:
-        models = await service.list_models()
-    except UnsupportedOperation:
-        return "reachability cannot be tested without a request"
-    except ProtocolViolation:
-        return "reachable (the list of models cannot be read)"
-    except RemoteError as error:
-        if error.status is None or error.status >= 500 or isinstance(error, AuthenticationError):
-            raise
-        return "reachable"
-    return f"reachable ({len(models)} model{'' if len(models) == 1 else 's'})"
-
-
-async def _request(service: Service) -> str:
-    response = await service.chat(ChatRequest(messages=user("Say ok"), max_output_tokens=OUTPUT_TOKENS))
-    return f"answer from {one_line(response.model or service.settings.default_model or 'the model')}"
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        return None
+    if parts.scheme not in ("http", "https"):
+        return None
+    with suppress(ConfigurationError):  # the request reports it
+        proxies = Proxies(settings.proxy)
+        proxy = proxies.find(parts.scheme, host, port)
+        if proxy is not None:
+            return f"through {proxy}"
+        if proxies.bypasses(parts.scheme, host, port):
+            return "without a proxy, because NO_PROXY excludes the host"
+    return None

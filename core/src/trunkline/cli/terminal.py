@@ -15,7 +15,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TextIO, cast
 
 from trunkline._visible_text import visible
@@ -161,6 +161,32 @@ def log_on_stderr() -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(handler)
+
+
+@contextlib.contextmanager
+def live_lines() -> Iterator[Callable[[str], None] | None]:
+    """Show lines on the terminal that change in place during the block, and that are gone after it.
+
+    The block gets a function that shows other lines instead, or `None` if stdout is not a terminal that can do it. A
+    line that is longer than the terminal is cut.
+    """
+    if not is_terminal(sys.stdout) or os.environ.get("TERM") in ("dumb", "unknown"):
+        yield None
+        return
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    # The lines are escaped here, since a `SafeStream` would escape the sequences that move the cursor.
+    console = Console(file=_inner(stdout()))
+    with Live(
+        console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
+    ) as live:
+
+        def draw(lines: str) -> None:
+            live.update(Text(visible(without_hidden(lines)), no_wrap=True, overflow="ellipsis"), refresh=True)
+
+        yield draw
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
