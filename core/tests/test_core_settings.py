@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,6 +69,51 @@ def test_sources_of_settings_have_the_documented_order() -> None:
     assert make(customary).api_key == Secret("customary")
     assert make({"DEMO_KEY": "", "DEMO_TOKEN": "second"}).api_key == Secret("second")
     assert make({"DEMO_KEY": "x"}).mode == "fast"
+
+
+@settings
+class MachineSettings(DemoSettings):
+    """Settings that another tool on the machine may have."""
+
+    @classmethod
+    def machine_values(
+        cls, given: Mapping[str, object], environ: Mapping[str, str]
+    ) -> Mapping[str, tuple[object, str]]:
+        """Values from the variables of the other tool."""
+        if "TOOL_FAILS" in environ:
+            raise ConfigurationError("the file of the tool cannot be read", setting="region")
+        names = {name.lower(): name for name in environ if name.isupper()}
+        return {info.name: (environ[names[info.name]], "the tool") for info in setting_infos(cls) if info.name in names}
+
+
+def test_configuration_of_another_tool_comes_after_the_variables_and_before_the_default() -> None:
+    def made(environ: dict[str, str], **arguments: Any) -> Settings:
+        arguments = {"api_key": "k", **arguments}
+        return make_settings("my-demo", provider(MachineSettings), arguments=arguments, environ=environ)
+
+    tool = {"REGION": "tool", "MAX_RETRIES": "5", "CA_BUNDLE": "/tool.pem"}
+    found = made(tool)
+    assert isinstance(found, DemoSettings)
+    assert (found.region, found.max_retries, found.ca_bundle) == ("tool", 5, "/tool.pem")
+    found = made({**tool, "DEMO_REGION": "variable"}, max_retries=1)
+    assert isinstance(found, DemoSettings)
+    assert (found.region, found.max_retries) == ("variable", 1)
+    with pytest.raises(ConfigurationError, match=r"service 'my-demo': .*'max_retries' must be .*'x' \(from the tool\)"):
+        made({"MAX_RETRIES": "x"})
+    with pytest.raises(ConfigurationError, match="service 'my-demo': the file of the tool cannot be read"):
+        made({"TOOL_FAILS": "1"})
+
+
+def test_connection_settings_of_another_tool_are_no_mistake_with_an_own_client() -> None:
+    without = make_settings(
+        "my-demo",
+        provider(MachineSettings),
+        arguments={"api_key": "k"},
+        environ={"CA_BUNDLE": "/tool.pem", "REGION": "tool"},
+        not_from_machine={"ca_bundle"},
+    )
+    assert isinstance(without, DemoSettings)
+    assert (without.region, without.ca_bundle) == ("tool", None)
 
 
 def test_a_group_is_taken_from_one_source() -> None:

@@ -39,6 +39,11 @@ def _check_client(client: HTTPClient | None, settings: Settings, service: str) -
             )
 
 
+def _ineffective(client: HTTPClient | None) -> set[str]:
+    """Return the settings that have no effect with this client. What nobody set for Trunkline is then no mistake."""
+    return set() if client is None else _CONNECTION_SETTINGS
+
+
 def open_service(
     provider: str | Settings | Provider,
     settings_object: Settings | None = None,
@@ -109,7 +114,7 @@ def _make_named(
         plugin = load_provider(provider)
     service_name = name or plugin.name
     if settings_object is None:
-        checked = make_settings(service_name, plugin, arguments=settings)
+        checked = make_settings(service_name, plugin, arguments=settings, not_from_machine=_ineffective(client))
     elif settings:
         raise ConfigurationError("open_service takes a settings object or settings by keyword, not both")
     elif not isinstance(settings_object, plugin.settings):
@@ -237,7 +242,15 @@ def _make_configured(
 ) -> Service:
     try:
         plugin = load_provider(provider_of(name, table))
-        checked = make_settings(name, plugin, arguments={}, table=table, environ=environ, folder=folder)
+        checked = make_settings(
+            name,
+            plugin,
+            arguments={},
+            table=table,
+            environ=environ,
+            folder=folder,
+            not_from_machine=_ineffective(client),
+        )
     except ConfigurationError as error:
         error.service = error.service or name
         raise

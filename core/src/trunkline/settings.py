@@ -628,6 +628,19 @@ class Settings(BaseSettings):
         """Return `"provider"` and the provider's name."""
         return "provider", cls.provider
 
+    @classmethod
+    def machine_values(
+        cls, given: Mapping[str, object], environ: Mapping[str, str]
+    ) -> Mapping[str, tuple[object, str]]:
+        """Return settings that the configuration of other tools on this machine contains, such as AWS's profiles.
+
+        Override it in a plugin. `given` has the settings from arguments, the configuration file and environment
+        variables; a value for one of them is not used. Each value is paired with its origin, which completes "… (from
+        the profile 'dev')" in an error. It may read small files. It is not called for a settings object made in code.
+        Raises `ConfigurationError`.
+        """
+        return {}
+
     def notes(self) -> Iterator[tuple[str, str]]:
         """Yield warnings to log when the service opens, each as the name of a setting and a sentence.
 

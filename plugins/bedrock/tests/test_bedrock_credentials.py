@@ -175,6 +175,9 @@ def profiles(tmp_path: Path, environment: pytest.MonkeyPatch) -> Path:
         "[profile broken]\nrole_arn = arn:aws:iam::000000000000:role/r\nsource_profile = nobody\n"
         "[profile half]\naws_access_key_id = PROFILE\n"
         "[profile failing]\ncredential_process = false\n"
+        "[profile mfa]\nrole_arn = arn:aws:iam::1:role/r\nsource_profile = keys\nmfa_serial = arn:aws:iam::1:mfa/u\n"
+        "[sso-session corp]\nsso_start_url = https://d-1.awsapps.com/start\nsso_region = us-east-1\n"
+        "[profile sso]\nsso_session = corp\nsso_account_id = 000000000000\nsso_role_name = Dev\n"
     )
     environment.setenv("AWS_CONFIG_FILE", str(config))
     return config
@@ -270,6 +273,10 @@ async def test_credentials_of_each_source_reach_bedrock(
         ({}, {"aws_profile": "broken"}, ConfigurationError, "nobody"),
         ({}, {"aws_profile": "half"}, ConfigurationError, "aws_secret_access_key"),
         ({}, {"aws_profile": "failing"}, AuthenticationError, "custom-process"),
+        ({}, {"aws_profile": "mfa"}, ConfigurationError, "profile 'mfa'.*MFA code of arn:aws:iam::1:mfa/u, and"),
+        ({"AWS_PROFILE": "mfa"}, {}, ConfigurationError, "profile 'mfa'.*aws sts assume-role"),
+        ({"HOME": "#"}, {"aws_profile": "sso"}, AuthenticationError, "run `aws sso login --profile sso`"),
+        ({"HOME": "#", "AWS_PROFILE": "sso"}, {}, AuthenticationError, "run `aws sso login --profile sso`"),
         (
             {"AWS_WEB_IDENTITY_TOKEN_FILE": "/nowhere", "AWS_ROLE_ARN": "arn:aws:iam::000000000000:role/r"},
             {},

@@ -12,10 +12,13 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import botocore.auth
+import botocore.configloader
 import botocore.credentials
+import botocore.exceptions
 import httpx2
 import pytest
 from aiobotocore import httpxsession
@@ -26,6 +29,7 @@ from aiobotocore.session import AioSession
 from botocore.awsrequest import AWSRequest
 from trunkline.testing import Exchange, serve
 from trunkline_bedrock import _aiobotocore, _botocore
+from trunkline_bedrock.aws_config import parse_error
 
 NOW = datetime(2026, 11, 22, 1, 2, 3, tzinfo=UTC)
 
@@ -109,6 +113,36 @@ def test_permanent_credentials_do_not_expire() -> None:
     credentials = AioCredentials("A", "s")
     _botocore.refresh_only_when_missing(credentials)
     assert _botocore.expiry_time(credentials) is None
+
+
+@pytest.mark.anyio
+async def test_role_with_an_mfa_device_calls_the_prompter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config").write_text(
+        "[profile base]\naws_access_key_id = A\naws_secret_access_key = s\n"
+        "[profile role]\nrole_arn = arn:aws:iam::1:role/x\nsource_profile = base\nmfa_serial = arn:aws:iam::1:mfa/u\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    prompts: list[str] = []
+
+    def prompter(prompt: str) -> str:
+        prompts.append(prompt)
+        raise RuntimeError("refused")
+
+    session = AioSession(profile="role")
+    session.set_default_client_config(AioConfig(http_session_cls=_aiobotocore.LimitedSession))
+    _botocore.never_prompt(session.get_component("credential_provider"), prompter)
+    credentials = await session.get_credentials()
+    with pytest.raises(RuntimeError, match="refused"):
+        await credentials.get_frozen_credentials()
+    assert prompts == ["Enter MFA code for arn:aws:iam::1:mfa/u: "]
+
+
+def test_error_about_a_file_holds_its_path_and_the_line(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("[default]\nno key\n", encoding="utf-8")
+    with pytest.raises(botocore.exceptions.ConfigParseError) as caught:
+        botocore.configloader.load_config(str(tmp_path / "config"))
+    assert parse_error(caught.value) == f"AWS's file {str(tmp_path / 'config')!r} cannot be parsed (line 2)"
 
 
 # aiobotocore

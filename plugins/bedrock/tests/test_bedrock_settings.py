@@ -15,6 +15,9 @@ from trunkline_bedrock.settings import configured_credentials
 OWN = [
     "aws_region",
     "api_url",
+    "control_url",
+    "use_fips_endpoint",
+    "use_dualstack_endpoint",
     "aws_access_key_id",
     "aws_secret_access_key",
     "aws_session_token",
@@ -32,12 +35,12 @@ def made(environ: dict[str, str] | None = None, table: dict[str, object] | None 
 def test_the_table_of_settings() -> None:
     infos = {info.name: info for info in setting_infos(BedrockSettings)}
     assert list(infos)[: len(OWN)] == OWN
-    assert [name for name in OWN if infos[name].required] == ["aws_region"]
+    assert not any(infos[name].required for name in OWN)  # the region may come from AWS's configuration
     assert [name for name in OWN if infos[name].secret] == ["aws_secret_access_key", "aws_session_token", "api_key"]
-    assert {infos[name].source_group for name in OWN[2:]} == {"credentials"}
+    assert {infos[name].source_group for name in OWN[5:]} == {"credentials"}
     assert infos["api_url"].label == "Custom Endpoint URL"
     assert all(info.label and info.description for info in infos.values())
-    assert json_schema(BedrockSettings)["required"] == ["aws_region"]
+    assert "aws_region" not in json_schema(BedrockSettings)["required"]
 
 
 def test_no_credential_setting_has_a_customary_variable() -> None:

@@ -6,7 +6,8 @@ For each setting the first of these sources that sets it wins:
 2. the service's table in the configuration file, then its `[defaults]`
 3. the environment variable `TRUNKLINE_<SERVICE>_<SETTING>`
 4. the provider's own environment variables (`SettingInfo.environment`), in their order
-5. the setting's default
+5. the configuration of other tools on this machine, such as AWS's profiles (`Settings.machine_values`)
+6. the setting's default
 
 Settings with the same `source_group` are looked up together: the first source that sets any of them provides all of
 them.
@@ -23,7 +24,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar, get_args, get_origin
 
@@ -194,23 +195,48 @@ def make_settings(
     table: Table | None = None,
     environ: Mapping[str, str] | None = None,
     folder: Path | None = None,
+    not_from_machine: Container[str] = (),
 ) -> Settings:
     """Make the settings of one service, and those of its extensions, from all sources.
 
     `arguments` and `table` map names of settings to values; the `provider` in `table` is ignored. `environ` defaults to
-    the process's environment, and `folder`, which the paths in `table` are relative to, to the current one. Raises one
+    the process's environment, and `folder`, which the paths in `table` are relative to, to the current one.
+    `not_from_machine` names the settings that do not come from `Settings.machine_values`. Raises one
     `ConfigurationError` that lists every mistake.
     """
     table = {name: value for name, value in (table or {}).items() if name != "provider"}
     places = _Places(environ=os.environ if environ is None else environ, folder=folder or Path.cwd())
     made = _Maker(kind=provider.settings, service=service, places=places)
     values, errors = made.values(arguments, table)
+    if not errors:
+        found, errors = _from_machine(made, provider.settings, values)
+        values.update({name: value for name, value in found.items() if name not in not_from_machine})
     if "extensions" in values:
         extensions, more = _with_settings(service, values["extensions"], places)
         values["extensions"] = extensions
         errors += more
     raise_config_errors(errors)
     return made.settings(values)
+
+
+def _from_machine(
+    made: _Maker[Settings], kind: type[Settings], given: Mapping[str, object]
+) -> tuple[dict[str, object], list[ConfigurationError]]:
+    """Return the converted values of `Settings.machine_values` for settings that are not given, and the errors."""
+    values: dict[str, object] = {}
+    errors: list[ConfigurationError] = []
+    try:
+        found = kind.machine_values(given, made.places.environ)
+    except ConfigurationError as error:
+        return {}, [made.with_service(error)]
+    for info in setting_infos(kind):
+        if info.name in found and info.name not in given:
+            value, origin = found[info.name]
+            try:
+                values[info.name] = convert(info, value)
+            except ValueError as error:
+                errors.append(made.error(info.name, f"must be {error} (from {origin})"))
+    return values, errors
 
 
 def with_extension_settings(service: str, extensions: Sequence[object]) -> tuple[object, ...]:
@@ -250,7 +276,7 @@ class _Maker(Generic[B]):
     def _prefix(self) -> str:
         return f"{self.service}_{self.extension}" if self.extension else self.service
 
-    def _error(self, setting: str, problem: str) -> ConfigurationError:
+    def error(self, setting: str, problem: str) -> ConfigurationError:
         return ConfigurationError(
             f"{self._owner}: setting {setting!r} {problem}", service=self.service, setting=setting
         )
@@ -293,11 +319,11 @@ class _Maker(Generic[B]):
                     converted = str(folder / converted)  # relative to the file that contains it
                 values[info.name] = converted
             except ValueError as error:
-                errors.append(self._error(info.name, f"must be {error}"))
+                errors.append(self.error(info.name, f"must be {error}"))
             except PluginError:
                 raise
             except ConfigurationError as error:
-                errors.append(self._error(info.name, str(error)))
+                errors.append(self.error(info.name, str(error)))
         return values, errors
 
     def settings(self, values: Mapping[str, Any]) -> B:
@@ -308,21 +334,21 @@ class _Maker(Generic[B]):
             raise
         except ConfigurationError as error:
             # The settings class names only the plugin in its errors; users look for the service.
-            raise_config_errors([self._with_service(single) for single in error.errors or (error,)])
+            raise_config_errors([self.with_service(single) for single in error.errors or (error,)])
             raise
 
     def _unknown(self, name: str, infos: tuple[SettingInfo, ...]) -> ConfigurationError:
         names = [info.name for info in infos]
         found = nearest(name, names)
         hint = f"; did you mean {found!r}?" if found else f"; the settings are {', '.join(names) or 'none'}"
-        return self._error(masked(name), f"does not exist{hint}")
+        return self.error(masked(name), f"does not exist{hint}")
 
     def _missing(self, info: SettingInfo) -> ConfigurationError:
         variables = " or ".join((variable_name(self._prefix, info.name), *info.environment))
         where = "in its table in `extensions`" if self.extension else "as an argument, in the configuration file"
-        return self._error(info.name, f"({info.label}) is required: set it {where}, or in {variables}")
+        return self.error(info.name, f"({info.label}) is required: set it {where}, or in {variables}")
 
-    def _with_service(self, error: ConfigurationError) -> ConfigurationError:
+    def with_service(self, error: ConfigurationError) -> ConfigurationError:
         kind, name = self.kind.belongs_to()
         message = str(error).removeprefix(f"{kind} {name!r}: ")
         return ConfigurationError(f"{self._owner}: {message}", service=self.service, setting=error.setting)

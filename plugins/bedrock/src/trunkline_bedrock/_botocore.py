@@ -58,6 +58,14 @@ def refresh_only_when_missing(credentials: Any) -> None:
         credentials._time_fetcher = _long_ago
 
 
+def never_prompt(resolver: Any, prompter: Callable[[str], str]) -> None:
+    """Call `prompter` where the chain would ask for an MFA code at the terminal, which stops the event loop.
+
+    It gets the text of the prompt. botocore has no public way to replace `getpass`.
+    """
+    resolver.get_provider("assume-role")._prompter = prompter
+
+
 def _long_ago() -> datetime:
     return datetime.fromtimestamp(0, UTC)
 

@@ -23,6 +23,7 @@ from trunkline.authoring.wire import WireRequest
 from trunkline.errors import ConfigurationError, TrunklineError
 from trunkline.secrets import Secret, scrub
 
+from trunkline_bedrock.aws_config import profile_name
 from trunkline_bedrock.chain import (
     chain_error,
     check_environment,
@@ -72,7 +73,7 @@ def bedrock_auth(context: ServiceContext[BedrockSettings]) -> Auth:
             profile=credentials.profile,
             server_clock=server_clock,
         )
-    return StaticAuth(credentials, settings.aws_region, server_clock)
+    return StaticAuth(credentials, settings.region, server_clock)
 
 
 class StaticAuth(NoAuth):
@@ -175,7 +176,7 @@ class ChainAuth(StaticAuth):
     ) -> None:
         self._server_clock = server_clock or ServerClock()
         self._settings = settings
-        self._region = settings.aws_region
+        self._region = settings.region
         self._provider = provider
         self._service = service
         self._profile = profile
@@ -256,9 +257,14 @@ class ChainAuth(StaticAuth):
             raise
         except Exception as error:
             self._sent_tokens = await anyio.to_thread.run_sync(sent_tokens, dict(os.environ), abandon_on_cancel=True)
-            raise chain_error(error, provider=self._provider, service=self._service) from None
+            raise chain_error(
+                error, provider=self._provider, service=self._service, profile=self._profile_in_use()
+            ) from None
         await _import_signer(keys)
         return keys, expires
+
+    def _profile_in_use(self) -> str:
+        return profile_name({"aws_profile": self._profile}, os.environ)[0]
 
     def _token_from_environment(self) -> Secret | None:
         token = os.environ.get(BEARER_VARIABLE, "").strip()

@@ -25,6 +25,7 @@ from trunkline.errors import (
 )
 from trunkline.secrets import Secret, scrub
 
+from trunkline_bedrock.aws_config import parse_error
 from trunkline_bedrock.credentials import Keys
 from trunkline_bedrock.errors import make_error
 
@@ -76,12 +77,22 @@ def make_session(settings: BedrockSettings, profile: str | None) -> Any:
     if settings.proxy is not None and settings.proxy.startswith("http"):
         options["proxies"] = {"http": settings.proxy, "https": settings.proxy}
     session = AioSession(profile=profile)
-    session.set_config_variable("region", settings.aws_region)
+    session.set_config_variable("region", settings.region)
     if settings.ca_bundle is not None:
         session.set_config_variable("ca_bundle", settings.ca_bundle)
     session.set_default_client_config(AioConfig(**options))
-    _aiobotocore.limit_metadata_sessions(session.get_component("credential_provider"))
+    resolver = session.get_component("credential_provider")
+    _aiobotocore.limit_metadata_sessions(resolver)
+    _botocore.never_prompt(resolver, _refuse_prompt)
     return session
+
+
+class _MFARequired(Exception):
+    """A role requires an MFA code. The text is the prompt for it."""
+
+
+def _refuse_prompt(prompt: str) -> str:
+    raise _MFARequired(prompt)
 
 
 def leave_refreshing_to_us(credentials: Any) -> None:
@@ -100,10 +111,12 @@ def keys_of(credentials: Any, frozen: Any) -> tuple[Keys, float | None]:
 
     if not frozen.access_key or not frozen.secret_key:
         raise AuthenticationError("AWS's credential chain returned an empty access key")
+    # A variable that was filled from a file often ends with a line break, which no key contains.
+    token = (frozen.token or "").strip()
     keys = Keys(
-        access_key_id=frozen.access_key,
-        secret_access_key=Secret(frozen.secret_key),
-        session_token=Secret(frozen.token) if frozen.token else None,
+        access_key_id=frozen.access_key.strip(),
+        secret_access_key=Secret(frozen.secret_key.strip()),
+        session_token=Secret(token) if token else None,
     )
     return keys, expiry_time(credentials)
 
@@ -142,10 +155,21 @@ def no_credentials(service: str) -> ConfigurationError:
     )
 
 
-def chain_error(error: Exception, *, provider: str, service: str) -> TrunklineError:
-    """Return the core's error for an exception that the chain raised."""
+def chain_error(error: Exception, *, provider: str, service: str, profile: str) -> TrunklineError:
+    """Return the core's error for an exception that the chain raised. `profile` is the one in use."""
     from botocore import exceptions as aws  # type: ignore[import-untyped]
 
+    if isinstance(error, _MFARequired):
+        device = str(error).removeprefix("Enter MFA code for ").rstrip(": ")
+        return ConfigurationError(
+            f"service {service!r}: the AWS profile {profile!r} assumes a role that requires an MFA code of {device}, "
+            f"and a service cannot ask for it",
+            service=service,
+            advice="use a profile with SSO or without mfa_serial, or set the temporary keys that "
+            "`aws sts assume-role --serial-number … --token-code …` returns",
+        )
+    if isinstance(error, aws.ConfigParseError):
+        return ConfigurationError(f"service {service!r}: {parse_error(error)}", service=service)
     message = " ".join(str(error).split())[:_MESSAGE_LIMIT] or type(error).__name__
     if isinstance(error, aws.HTTPClientError) and isinstance(broken := error.kwargs.get("error"), ProtocolViolation):
         return ProtocolViolation(broken.message, provider=provider)  # of `LimitedSession`
@@ -171,6 +195,12 @@ def chain_error(error: Exception, *, provider: str, service: str) -> TrunklineEr
     )
     if isinstance(error, configuration):
         return ConfigurationError(f"service {service!r}: reading AWS credentials failed: {message}", service=service)
+    if isinstance(error, (aws.SSOError, aws.TokenRetrievalError)):
+        return AuthenticationError(
+            f"the AWS SSO session has expired, or does not exist ({message})",
+            provider=provider,
+            advice=f"run `aws sso login --profile {profile}`",
+        )
     if "still expired" in message or "expired" in type(error).__name__.lower():
         return AuthenticationError(
             f"the AWS credentials have expired, and a refresh returned no new ones: {message}", provider=provider

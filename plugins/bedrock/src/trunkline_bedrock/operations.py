@@ -15,10 +15,11 @@ from trunkline.errors import InvalidRequest, ProtocolViolation, UnsupportedOpera
 from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import Capability, EmbedResponse, ModelInfo, Usage
 
+from trunkline_bedrock.endpoints import control_base, runtime_base
 from trunkline_bedrock.model_facts import facts_of
 from trunkline_bedrock.settings import BedrockSettings
 from trunkline_bedrock.translate import converse_body, request_headers
-from trunkline_bedrock.urls import control_base, model_url, runtime_base
+from trunkline_bedrock.urls import model_url
 
 _PROFILES = "profiles"
 """The cursor of the first page of inference profiles, which follow the foundation models."""
@@ -29,10 +30,9 @@ _COUNTED = ("messages", "system", "toolConfig", "additionalModelRequestFields")
 def build_models(context: ServiceContext[BedrockSettings], cursor: str | None) -> WireRequest:
     """Build the request for the foundation models, which are one page, or for a page of inference profiles.
 
-    Raises `UnsupportedOperation` if the endpoint is that of a VPC, which serves only the runtime.
+    Raises `UnsupportedOperation` as `control_base` does.
     """
-    settings = context.settings
-    base = control_base(settings.aws_region, settings.api_url)
+    base = control_base(context.settings)
     path = "/foundation-models"
     if cursor is not None:
         query = {"maxResults": "1000"}
@@ -89,7 +89,7 @@ def build_count(context: ServiceContext[BedrockSettings], request: ChatRequest) 
 
 
 def _model_request(settings: BedrockSettings, model: str, operation: str, body: dict[str, Any]) -> WireRequest:
-    url = model_url(runtime_base(settings.aws_region, settings.api_url), model, operation)
+    url = model_url(runtime_base(settings), model, operation)
     return WireRequest(url=url, headers=request_headers(), body=encode_request(body))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 from trunkline.authoring.model_facts import ModelFactsSetting, model_facts_setting
@@ -11,9 +11,10 @@ from trunkline.authoring.urls import plain_http_note
 from trunkline.secrets import Secret
 from trunkline.settings import Alternative, Converted, Settings, setting, settings, url_setting
 
+from trunkline_bedrock.aws_config import MISSING_REGION, REGION_VARIABLES, aws_values, read_aws_files
 from trunkline_bedrock.credentials import BearerToken, Chain, Keys, read_api_key, secrets_of
 from trunkline_bedrock.model_facts import BedrockFacts
-from trunkline_bedrock.urls import base_url
+from trunkline_bedrock.urls import NO_DUAL_STACK, base_url, control_url, without_fips
 
 CREDENTIALS = "credentials"
 """The group of the credential settings, which are taken from one source together."""
@@ -73,10 +74,12 @@ class BedrockSettings(Settings):
         ),
     )
 
-    aws_region: str = setting(
+    aws_region: str | None = setting(
         "AWS Region",
-        "The region to call, such as `us-east-1`.",
-        environment=("AWS_REGION", "AWS_DEFAULT_REGION"),
+        "The region to call, such as `us-east-1`. By default, it is that of the AWS profile; without any, the service "
+        "cannot open.",
+        default=None,
+        environment=REGION_VARIABLES,
         convert=_convert_region,
         schema={"type": "string", "pattern": f"^{_REGION.pattern}$"},
         group="Connection",
@@ -84,11 +87,35 @@ class BedrockSettings(Settings):
     )
     api_url: str | None = url_setting(
         "Custom Endpoint URL",
-        "The URL of Bedrock's runtime, instead of the region's public endpoint: a VPC endpoint, a FIPS endpoint, or a "
-        "proxy, with or without a path.",
+        "The URL of Bedrock's runtime, instead of the region's public endpoint: a VPC endpoint, or a proxy, with or "
+        "without a path. By default, it is what `AWS_ENDPOINT_URL_BEDROCK_RUNTIME`, `AWS_ENDPOINT_URL` or the AWS "
+        "profile say.",
         default=None,
-        environment=("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", "AWS_ENDPOINT_URL"),
         base_url=base_url,
+    )
+    control_url: str | None = url_setting(
+        "Control Plane URL",
+        "The URL of Bedrock's control plane, which lists models. By default, it is what `AWS_ENDPOINT_URL_BEDROCK`, "
+        "`AWS_ENDPOINT_URL` or the AWS profile say; without them it follows from `api_url` or the region.",
+        default=None,
+        base_url=control_url,
+        advanced=True,
+    )
+    use_fips_endpoint: bool = setting(
+        "Use FIPS Endpoint",
+        "Call the region's endpoint whose cryptography is validated under FIPS 140. A custom URL wins over it.",
+        default=False,
+        environment=("AWS_USE_FIPS_ENDPOINT",),
+        group="Connection",
+        advanced=True,
+    )
+    use_dualstack_endpoint: bool = setting(
+        "Use Dual-Stack Endpoint",
+        "Call the region's endpoint that has IPv4 and IPv6 addresses. A custom URL wins over it.",
+        default=False,
+        environment=("AWS_USE_DUALSTACK_ENDPOINT",),
+        group="Connection",
+        advanced=True,
     )
     aws_access_key_id: str | None = setting(
         "AWS Access Key ID",
@@ -132,8 +159,29 @@ class BedrockSettings(Settings):
     )
     model_facts: ModelFactsSetting = model_facts_setting(BedrockFacts)
 
+    @classmethod
+    def machine_values(
+        cls, given: Mapping[str, object], environ: Mapping[str, str]
+    ) -> Mapping[str, tuple[object, str]]:
+        """Return the settings in AWS's variables and in the profile of AWS's files. Raises `ConfigurationError`."""
+        return aws_values(given, environ, read_aws_files(environ))
+
+    @property
+    def region(self) -> str:
+        """The region that is called, and for which requests are signed."""
+        return without_fips(self.aws_region or "")[0]
+
+    @property
+    def uses_fips(self) -> bool:
+        """Whether the FIPS endpoint is called. AWS's old names of regions, such as `fips-us-east-1`, also say so."""
+        return self.use_fips_endpoint or without_fips(self.aws_region or "")[1]
+
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Report credentials that cannot be sent."""
+        """Report a missing region, and credentials that cannot be sent."""
+        if self.aws_region is None:
+            yield "aws_region", MISSING_REGION
+        if self.use_dualstack_endpoint and self.region.startswith(NO_DUAL_STACK):
+            yield "use_dualstack_endpoint", f"is not possible in the region {self.region}"
         key = self.aws_access_key_id
         if key is not None and not (key.isascii() and key.isprintable() and not set(key) & set(" /,:")):
             yield (
@@ -147,8 +195,10 @@ class BedrockSettings(Settings):
                 yield "api_key", f"must be {error}"
 
     def notes(self) -> Iterator[tuple[str, str]]:
-        """Report what the base class does, and plain HTTP if the default chain may provide a bearer token."""
+        """Report what the base class does, a FIPS endpoint that is not called, and plain HTTP for a bearer token."""
         yield from Settings.notes(self)
+        if self.api_url is not None and self.uses_fips:
+            yield "use_fips_endpoint", "has no effect, because api_url names the endpoint"
         if self.api_url is not None and isinstance(configured_credentials(self), Chain):
             note = plain_http_note(base_url(self.api_url)[0])
             if note is not None:

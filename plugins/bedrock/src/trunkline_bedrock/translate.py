@@ -15,12 +15,13 @@ from trunkline.authoring.wire import WireRequest
 from trunkline.errors import InvalidRequest
 from trunkline.request import ChatRequest, Tool
 
+from trunkline_bedrock.endpoints import runtime_base
 from trunkline_bedrock.history import History, merged, rules_of
 from trunkline_bedrock.model_facts import BedrockFacts, facts_of
 from trunkline_bedrock.reasoning import reasoning_fields, thinks
 from trunkline_bedrock.schemas import strict_schema
 from trunkline_bedrock.settings import BedrockSettings
-from trunkline_bedrock.urls import model_url, runtime_base
+from trunkline_bedrock.urls import model_url
 
 SUPPORTED = {
     "tools",
@@ -54,7 +55,7 @@ class ConverseTranslator:
     def __init__(self, context: ServiceContext[BedrockSettings]) -> None:
         self._provider = context.provider
         self._model_facts = context.settings.model_facts
-        self._base = runtime_base(context.settings.aws_region, context.settings.api_url)
+        self._base = runtime_base(context.settings)
 
     def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
         """Return the wire request. Raises `InvalidRequest` for a request that cannot be sent."""

@@ -3,70 +3,111 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from trunkline.authoring.urls import endpoint_note, path_segment, split_url
-from trunkline.errors import UnsupportedOperation
 
-# The partitions of AWS whose hosts do not end in amazonaws.com, by prefix of the region's name. Source: botocore's
-# partitions.json; a test compares them.
+# The partitions of AWS whose hosts do not end in amazonaws.com, by prefix of the region's name, with the suffix of
+# their hosts and that of their dual-stack hosts. Source: botocore's partitions.json; a test compares them.
 _SUFFIXES = (
-    ("cn-", "amazonaws.com.cn"),
-    ("eusc-", "amazonaws.eu"),
-    ("us-isob-", "sc2s.sgov.gov"),
-    ("us-isof-", "csp.hci.ic.gov"),
-    ("eu-isoe-", "cloud.adc-e.uk"),
-    ("us-iso-", "c2s.ic.gov"),
+    ("cn-", "amazonaws.com.cn", "api.amazonwebservices.com.cn"),
+    ("eusc-", "amazonaws.eu", "api.amazonwebservices.eu"),
+    ("us-isob-", "sc2s.sgov.gov", "api.aws.scloud"),
+    ("us-isof-", "csp.hci.ic.gov", "api.aws.hci.ic.gov"),
+    ("eu-isoe-", "cloud.adc-e.uk", "api.cloud-aws.adc-e.uk"),
+    ("us-iso-", "c2s.ic.gov", "api.aws.ic.gov"),
 )
+NO_DUAL_STACK = ("us-isof-", "eu-isoe-")
+"""The prefixes of regions for which botocore refuses dual-stack endpoints."""
+
+_DEFAULT_SUFFIXES = ("", "amazonaws.com", "api.aws")
+_HOST_SUFFIXES = tuple(suffix for row in (_DEFAULT_SUFFIXES, *_SUFFIXES) for suffix in row[1:])
 _ENDPOINT = re.compile(r"/model/[^/]*(?:/[^/]*)?/(?:converse|converse-stream|invoke|count-tokens)$")
+_CONSOLE = re.compile(
+    r"^[^/]*//(?:[a-z0-9-]+\.)?console\.(?:aws\.amazon\.com|amazonaws\.cn|amazonaws-us-gov\.com)(?:/|$)"
+)
 _RUNTIME = "bedrock-runtime"
+_SIBLINGS = {
+    "bedrock": "Bedrock's control plane",
+    "bedrock-agent": "Bedrock's agents",
+    "bedrock-agent-runtime": "Bedrock's agents",
+}
+"""Services at AWS's own hosts `SERVICE.REGION.…` that people take for the runtime, and what they are."""
+
+_SERVICE = re.compile(r"(?P<service>[a-z-]+?)(?P<fips>-fips)?\.(?P<rest>[a-z0-9-]+\..+)")
 
 
-def endpoint(service: str, region: str) -> str:
+def without_fips(region: str) -> tuple[str, bool]:
+    """Return the name of a region, and whether AWS's old form of it, such as `fips-us-east-1`, asks for FIPS."""
+    plain = region.replace("fips-", "").replace("-fips", "")
+    return plain, plain != region
+
+
+def public_endpoint(service: str, region: str, *, fips: bool = False, dual_stack: bool = False) -> str:
     """Return the public endpoint of `bedrock-runtime` or `bedrock` in a region."""
-    suffix = next((suffix for prefix, suffix in _SUFFIXES if region.startswith(prefix)), "amazonaws.com")
-    return f"https://{service}.{region}.{suffix}"
+    row = next((row for row in _SUFFIXES if region.startswith(row[0])), _DEFAULT_SUFFIXES)
+    return f"https://{service}{'-fips' if fips else ''}.{region}.{row[2 if dual_stack else 1]}"
 
 
 def base_url(pasted: str) -> tuple[str, tuple[str, ...]]:
     """Return the URL that paths are appended to, and notes on changes that a user should know about.
 
-    The path of an operation is removed, with a note; a path before it stays. Raises `ValueError` if `pasted` is not
-    the URL of an endpoint.
+    The path of an operation is removed, with a note; a path before it stays. The public endpoint of a sibling, such as
+    the control plane, becomes that of the runtime, with a note. Raises `ValueError` if `pasted` is not the URL of an
+    endpoint.
     """
+    if _CONSOLE.search(pasted):  # its URLs have a query too
+        raise ValueError("the URL of an endpoint, not of the AWS console: set aws_region, and no URL")
+    url, notes = _split(pasted)
+    operation = _ENDPOINT.search(url.path)
+    if operation is not None:
+        url = url._replace(path=url.path[: operation.start()])
+        notes.append(endpoint_note(operation[0]))
+    host = (url.hostname or "").rstrip(".")
+    if _is_aws(host) and url.path.startswith("/openai"):
+        raise ValueError(
+            f"a URL without the path {url.path}, which serves OpenAI's API: use the provider openai-compatible for it"
+        )
+    service = _SERVICE.fullmatch(host.partition(".")[2] if host.startswith("vpce-") else host)
+    if service is None or not _is_aws(host) or service["service"] not in _SIBLINGS:
+        return urlunsplit(url), tuple(notes)
+    what = _SIBLINGS[service["service"]]
+    if host.startswith("vpce-"):
+        raise ValueError(f"a VPC endpoint of {_RUNTIME}; {host} serves {what}")
+    runtime = f"{_RUNTIME}{service['fips'] or ''}.{service['rest']}"
+    notes.append(f"{host} serves {what}; requests are sent to {runtime}")
+    return urlunsplit(url._replace(netloc=url.netloc.lower().replace(host, runtime, 1))), tuple(notes)
+
+
+def control_url(pasted: str) -> tuple[str, tuple[str, ...]]:
+    """Return the URL of a control plane that paths are appended to, and notes. Raises `ValueError` as `base_url`."""
+    url, notes = _split(pasted)
+    return urlunsplit(url), tuple(notes)
+
+
+def _split(pasted: str) -> tuple[SplitResult, list[str]]:
     url, notes = split_url(pasted)
     if url.username is not None:
         raise ValueError("a URL without user information; the credentials have settings of their own")
     if url.query:
         raise ValueError("a URL without a query")
-    operation = _ENDPOINT.search(url.path)
-    if operation is not None:
-        url = url._replace(path=url.path[: operation.start()])
-        notes.append(endpoint_note(operation[0]))
-    return urlunsplit(url), tuple(notes)
+    return url, notes
 
 
-def runtime_base(region: str, api_url: str | None) -> str:
-    """Return the root URL of the runtime's operations."""
-    return base_url(api_url)[0] if api_url is not None else endpoint(_RUNTIME, region)
+def _is_aws(host: str) -> bool:
+    return host.endswith(tuple(f".{suffix}" for suffix in _HOST_SUFFIXES))
 
 
-def control_base(region: str, api_url: str | None) -> str:
-    """Return the root URL of the control plane, which lists models.
+def control_sibling(base: str) -> str | None:
+    """Return the root URL of the control plane that belongs to a custom URL of the runtime.
 
     A custom endpoint serves the control plane as well, except for AWS's own: for a public one, its sibling `bedrock.…`
-    does. A VPC endpoint's name does not reveal its sibling; `UnsupportedOperation` is raised.
+    does. A VPC endpoint's name does not reveal its sibling, so the result is `None`.
     """
-    if api_url is None:
-        return endpoint("bedrock", region)
-    base = base_url(api_url)[0]
     url = urlsplit(base)
     host = url.hostname or ""
     if host.startswith("vpce-") and f".{_RUNTIME}" in host:
-        raise UnsupportedOperation(
-            f"Bedrock's control plane lists models, and {host} does not serve it; to list models, open a service "
-            f"without api_url, or with the VPC endpoint of 'bedrock'"
-        )
+        return None
     for name in (f"{_RUNTIME}-fips.", f"{_RUNTIME}."):
         if host.startswith(name):
             return urlunsplit(url._replace(netloc=url.netloc.lower().replace(_RUNTIME, "bedrock", 1)))
