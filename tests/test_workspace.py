@@ -26,6 +26,8 @@ ASYNC_IN_CORE = (
     "_calls/event_reader.py",
     "_calls/response_reader.py",
     "_calls/fetch.py",
+    "_calls/model_limits.py",
+    "_calls/request_limits.py",
     "_event_loops.py",
     "_http/",
     "authoring/auth.py",

@@ -37,7 +37,6 @@ from trunkline import (
     ResponseStarted,
     Secret,
     ServerError,
-    Settings,
     StreamInterrupted,
     Text,
     TextDelta,
@@ -52,12 +51,10 @@ from trunkline import (
     Usage,
     UsageReported,
     assistant,
-    system,
     tool_result,
     user,
 )
 from trunkline._calls.retry import RetryPolicy
-from trunkline._calls.token_limits import apply_limits, estimate_tokens
 from trunkline.authoring.http_errors import LONGEST_WAIT, parse_wait, retry_after, server_time
 from trunkline.authoring.urls import redact_url
 from trunkline.authoring.wire import WireRequest
@@ -280,83 +277,6 @@ def test_events_out_of_order_are_a_protocol_violation(events: list[Event]) -> No
 
 def test_a_finish_reason_equals_its_word() -> None:
     assert ChatResponse(parts=(), finish_reason=FinishReason.STOP).finish_reason == "stop"
-
-
-# Limits
-
-
-def limited(limit: int | None, *messages: Message, output: int | None = None) -> tuple[ChatRequest, Any]:
-    return apply_limits(ChatRequest(messages=messages), Settings(input_token_limit=limit, output_token_limit=output))
-
-
-LONG = "word " * 200
-
-
-def test_the_oldest_turns_go_first_and_a_warning_counts_them() -> None:
-    request, [warning] = limited(
-        300, system("s"), user(LONG), assistant(LONG), user("b"), assistant("c"), user("newest")
-    )
-    assert [message.text for message in request.messages] == ["s", "b", "c", "newest"]
-    assert "1 oldest of 3 turns" in warning.message
-
-
-def test_a_tool_call_never_loses_its_result() -> None:
-    history = [user(LONG), assistant(CALL), tool_result(CALL, LONG), assistant("so"), user("newest")]
-    request, [_] = limited(50, *history)
-    assert request.messages == (user("newest"),)
-
-
-def test_the_newest_turn_stays_whatever_its_size() -> None:
-    request, warnings = limited(10, system(LONG), user("a"), assistant(CALL), tool_result(CALL, LONG))
-    assert len(request.messages) == 4
-    assert warnings == ()
-
-
-def test_what_fits_is_left_alone() -> None:
-    request, warnings = limited(10_000, user("a"), assistant("b"), user("c"))
-    assert (len(request.messages), warnings) == (3, ())
-
-
-def test_message_that_occurs_in_several_turns_is_left_out_of_the_oldest_only() -> None:
-    again, answer = user(LONG), assistant("a")
-    request, [warning] = limited(500, again, answer, again, answer, again)
-    assert request.messages == (again,)
-    assert "2 oldest of 3 turns" in warning.message
-
-
-def test_the_output_limit_is_set_where_the_request_has_none() -> None:
-    assert limited(None, user("a"), output=50)[0].max_output_tokens == 50
-    request = ChatRequest(messages="a", max_output_tokens=5)
-    assert apply_limits(request, Settings(output_token_limit=50))[0].max_output_tokens == 5
-
-
-def test_every_kind_of_part_has_an_estimate() -> None:
-    parts = [Text(text="ø" * 8), Image(data=PNG), Document(data=PNG), Audio(url="https://x.example"), CALL]
-    parts += [Reasoning(text="abc"), Citation(), Opaque(provider="a", kind="b", data={})]  # type: ignore[list-item]
-    sizes = [estimate_tokens(user(part)) for part in parts]
-    assert sizes[0] == 8
-    assert min(sizes) > 0
-
-
-@given(st.integers(1, 400), st.lists(st.sampled_from(["user", "assistant", "call"]), min_size=1, max_size=12))
-def test_truncation_keeps_system_newest_turn_and_pairs(limit: int, kinds: list[str]) -> None:
-    history = [system("s")]
-    for number, kind in enumerate(kinds):
-        call = ToolCall(id=f"c{number}", name="t")
-        history += {
-            "user": [user(LONG[:50])],
-            "assistant": [assistant(LONG[:50])],
-            "call": [assistant(call), tool_result(call, "r")],
-        }[kind]
-    history.append(user("newest"))
-    request, _ = limited(limit, *history)
-    assert request.messages[0].role == "system"
-    assert request.messages[-1].text == "newest"
-    calls = {call.id for message in request.messages for call in message.tool_calls}
-    results = {
-        part.tool_call_id for message in request.messages for part in message.parts if hasattr(part, "tool_call_id")
-    }
-    assert calls == results
 
 
 # Retries

@@ -219,6 +219,23 @@ def _number(kind: type[int] | type[float], value: object) -> int | float:
     return number
 
 
+TOKEN_LIMIT_SCHEMA: JSONObject = {"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}]}
+"""The schema of what `token_limit` accepts."""
+
+
+def token_limit(value: object) -> object:
+    """Convert a number of tokens, or `"auto"`. Raises `ValueError` with a noun phrase: what is accepted."""
+    if isinstance(value, str) and value.strip().lower() == "auto":
+        return "auto"
+    try:
+        number = _number(int, value)
+    except ValueError as error:
+        raise ValueError(f"'auto' or {error}") from None
+    if number < 1:
+        raise ValueError(f"'auto' or a number of at least 1, not {safe_repr(value)}")
+    return number
+
+
 def schema_of(kind: object) -> JSONObject:
     """Return the JSON Schema of the values that a type accepts in a configuration file."""
     origin = get_origin(kind)

@@ -6,17 +6,17 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
-from typing import Any, TypeVar, Unpack, cast
+from typing import TypeVar, Unpack, cast
 
 import anyio
 import attrs
 
-from trunkline._calls.borders import AtBorder, blamed_on_provider, run_step
+from trunkline._calls.borders import run_step
 from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.middleware import chat_through, embed_through, run_through
 from trunkline._calls.model_pages import ModelPages
 from trunkline._calls.observed import ObservedCall, ServiceCall
-from trunkline._calls.pipeline import Pipeline
+from trunkline._calls.pipeline import Pipeline, parse_result
 from trunkline._calls.retry import RetryBudget, RetryPolicy
 from trunkline._event_loops import PerLoop
 from trunkline._http.choice import HTTPTransports, SharedTransport
@@ -51,19 +51,6 @@ V = TypeVar("V")
 R = TypeVar("R")
 
 _log = logging.getLogger("trunkline")
-
-
-def _parse(
-    at_border: AtBorder, context: ServiceContext[Any], operation: Operation[Any, T], response: WireResponse
-) -> T:
-    def parse() -> T:
-        try:
-            return operation.result(context, response)
-        except InvalidRequest as error:
-            failed = blamed_on_provider(error)
-        raise failed
-
-    return run_step(at_border, "operations", parse)
 
 
 def _check_count(count: object) -> None:
@@ -165,7 +152,7 @@ class Service:
         request = self._request(request, params, "chat")
 
         async def send(pipeline: Pipeline, request: ChatRequest, call: ObservedCall) -> ChatResponse:
-            translation = await pipeline.translate(request, stream=False)
+            translation = await pipeline.translate(request, call.deadline, stream=False)
             response = await pipeline.call(translation, pipeline.parser.body, call.deadline, call.retried)
             return pipeline.finish_body(response, translation)
 
@@ -200,7 +187,7 @@ class Service:
             pages = ModelPages()
             while True:
                 translation = pipeline.run_step("operations", operation.translation, pipeline.context, pages.cursor)
-                parse = partial(_parse, pipeline.at_border, pipeline.context, operation)
+                parse = partial(parse_result, pipeline.at_border, pipeline.context, operation)
                 problem = pages.add(await pipeline.call(translation, parse, call.deadline, call.retried))
                 if problem is not None:
                     raise pipeline.finalize_error(ProtocolViolation(f"the list of models has no end: {problem}"))
@@ -231,7 +218,7 @@ class Service:
             translation = pipeline.run_step("operations", operation.translation, pipeline.context, with_model)
 
             def parse(wire_response: WireResponse) -> EmbedResponse:
-                response = _parse(pipeline.at_border, pipeline.context, operation, wire_response)
+                response = parse_result(pipeline.at_border, pipeline.context, operation, wire_response)
                 pipeline.run_step("operations", check_vectors, response.embeddings, len(request.texts))
                 return response
 
@@ -259,11 +246,11 @@ class Service:
 
         async def send(pipeline: Pipeline, request: ChatRequest, call: ObservedCall) -> int:
             operation = self._operation(pipeline.steps.operations.count_tokens, "count_tokens")
-            prepared, warnings = await pipeline.prepare(request)
+            prepared, warnings = await pipeline.prepare(request, call.deadline)
             translation = pipeline.run_step("operations", operation.translation, pipeline.context, prepared)
             translation = attrs.evolve(translation, warnings=(*warnings, *translation.warnings))
             self._log_warnings("count_tokens", translation)
-            parse = partial(_parse, pipeline.at_border, pipeline.context, operation)
+            parse = partial(parse_result, pipeline.at_border, pipeline.context, operation)
             count = await pipeline.call(translation, parse, call.deadline, call.retried)
             pipeline.run_step("operations", _check_count, count)
             return count
@@ -289,7 +276,7 @@ class Service:
             at_border = partial(pipeline.at_border, owner=f"the module {module}")
             translation = run_step(at_border, "operations", operation.translation, pipeline.context, value)
             run_step(at_border, "operations", self._log_warnings, operation.name, translation)
-            parse = partial(_parse, at_border, pipeline.context, operation)
+            parse = partial(parse_result, at_border, pipeline.context, operation)
             return await pipeline.call(translation, parse, call.deadline, call.retried)
 
         return await self._run(operation.name, value, send, run_through)

@@ -420,20 +420,35 @@ class Settings(BaseSettings):
         default=None,
         group="Model",
     )
-    input_token_limit: int | None = setting(
+    input_token_limit: int | Literal["auto"] | None = setting(
         "Input Token Limit",
-        "The longest conversation to send, in tokens (estimated). Beyond it the oldest messages are left out, with a "
-        "warning.",
+        "The longest request to send, in tokens (estimated), with its tools and media. Beyond it the oldest turns are "
+        "left out, with a warning. `auto` takes the model's context window, without the tokens of the response, if the "
+        "provider tells it.",
         default=None,
-        minimum=1,
+        convert=_setting_types.token_limit,
+        schema=_setting_types.TOKEN_LIMIT_SCHEMA,
         group="Limits",
     )
-    output_token_limit: int | None = setting(
+    output_token_limit: int | Literal["auto"] | None = setting(
         "Output Token Limit",
-        "The `max_output_tokens` of requests that do not set it.",
+        "The `max_output_tokens` of requests that do not set it. `auto` takes the model's own limit, if the provider "
+        "tells it.",
         default=None,
-        minimum=1,
+        convert=_setting_types.token_limit,
+        schema=_setting_types.TOKEN_LIMIT_SCHEMA,
         group="Limits",
+    )
+    input_token_count: Literal["estimate", "provider"] = setting(
+        "Input Token Count",
+        "Who counts the tokens for the input token limit.",
+        default="estimate",
+        choices={
+            "estimate": "They are estimated from the number of bytes.",
+            "provider": "The provider counts them if the estimate is near the limit, which takes up to three requests.",
+        },
+        group="Limits",
+        advanced=True,
     )
     headers: Converted[Headers, Mapping[str, str]] = setting(
         "Headers",

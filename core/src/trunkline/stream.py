@@ -215,7 +215,7 @@ class Stream:
         self._call = call = whole.observed_call(self._request)
         token = call_variable.set(call.call)
         try:
-            translation = await pipeline.translate(self._request, stream=True)
+            translation = await pipeline.translate(self._request, deadline, stream=True)
             return await pipeline.stream(translation, deadline, call.retried)
         finally:
             call_variable.reset(token)

@@ -19,6 +19,7 @@ import attrs
 from trunkline._calls.answer import Answer
 from trunkline._calls.borders import (
     STEPS,
+    AtBorder,
     Credentials,
     GuardedParser,
     Step,
@@ -30,20 +31,22 @@ from trunkline._calls.borders import (
 )
 from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.event_reader import EventReader
+from trunkline._calls.model_limits import KnownLimits
 from trunkline._calls.read_timeout import ReadTimeouts
+from trunkline._calls.request_limits import RequestLimits
 from trunkline._calls.response_reader import check_headers, parse_body, read_body, read_error
 from trunkline._calls.retry import RetryBudget, RetryPolicy
-from trunkline._calls.token_limits import apply_limits
 from trunkline._exception_groups import most_telling
 from trunkline._excerpts import single_line
 from trunkline._plugins.plugin_errors import plugin_error
 from trunkline._plugins.registry import Steps, acquired_secrets
 from trunkline._urls import redact_url, same_origin, split_login
-from trunkline.authoring.provider import ByteStream, SendOptions, ServiceContext, Translation, Transport
+from trunkline.authoring.provider import ByteStream, Operation, SendOptions, ServiceContext, Translation, Transport
 from trunkline.authoring.warnings import merged
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import (
     AuthenticationError,
+    InvalidRequest,
     PluginError,
     ProtocolViolation,
     RemoteError,
@@ -58,12 +61,29 @@ from trunkline.settings import Settings, setting_error
 
 P = ParamSpec("P")
 T = TypeVar("T")
+V = TypeVar("V")
+R = TypeVar("R")
 
 
 class RetryCallback(Protocol):
     """Called before each retry with the error of the failed attempt and the delay in seconds."""
 
     def __call__(self, error: TrunklineError, delay: float) -> None: ...
+
+
+def parse_result(
+    at_border: AtBorder, context: ServiceContext[Any], operation: Operation[Any, T], response: WireResponse
+) -> T:
+    """Return the result of an operation. What `parse` of the operation raises is blamed on the provider."""
+
+    def parse() -> T:
+        try:
+            return operation.result(context, response)
+        except InvalidRequest as error:
+            failed = blamed_on_provider(error)
+        raise failed
+
+    return run_step(at_border, "operations", parse)
 
 
 @attrs.frozen(kw_only=True)
@@ -85,6 +105,19 @@ class Pipeline:
         default=attrs.Factory(lambda self: GuardedParser(self.steps.parser, self.at_border), True),
     )
     """The service's parser. Its exceptions pass through `at_border`."""
+    limits: RequestLimits = attrs.field(
+        init=False,
+        repr=False,
+        default=attrs.Factory(
+            lambda self: RequestLimits(
+                settings=self.settings,
+                provider=self.context.provider,
+                operations=self.steps.operations,
+                known=self.context.keep(KnownLimits, KnownLimits),
+            ),
+            True,
+        ),
+    )
 
     @property
     def settings(self) -> Settings:
@@ -156,23 +189,25 @@ class Pipeline:
             raise setting_error("default_model", problem, service=self.context.name)
         return model
 
-    async def prepare(self, request: ChatRequest) -> tuple[ChatRequest, tuple[CallWarning, ...]]:
+    async def prepare(
+        self, request: ChatRequest, deadline: CallDeadline
+    ) -> tuple[ChatRequest, tuple[CallWarning, ...]]:
         """Return a request as the translator gets it, with warnings about what was left out.
 
         Its model is set, the token limits are applied, and media are fetched that the provider accepts only as bytes.
         """
         model = self.model(request.model)
         with_model = request if request.model == model else attrs.evolve(request, model=model)
-        request, warnings = apply_limits(with_model, self.settings)
+        request, warnings = await self.limits.apply(with_model, _Ask(self, deadline))
         if self.steps.bytes_only_media and self.settings.fetch_urls:
             from trunkline._calls.fetch import fetch_parts
 
             request = await fetch_parts(request, self.steps.bytes_only_media)
         return request, warnings
 
-    async def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
+    async def translate(self, request: ChatRequest, deadline: CallDeadline, *, stream: bool) -> Translation:
         """Prepare and translate a request. The warnings of both are in the result."""
-        request, warnings = await self.prepare(request)
+        request, warnings = await self.prepare(request, deadline)
         translation = self.run_step("translator", self.steps.translator.translate, request, stream=stream)
         if not warnings and not translation.warnings:
             return translation
@@ -396,6 +431,37 @@ class Pipeline:
             advice = self.steps.advice(self.context, error)
             if advice is not None:
                 error.advice, error.problem = str(advice.text), error.problem or advice.problem
+
+
+@attrs.frozen
+class _Ask:
+    """Sends the requests that preparing a call needs, within its deadline."""
+
+    pipeline: Pipeline
+    deadline: CallDeadline
+
+    async def __call__(self, operation: Operation[V, R], value: V, kind: type[object]) -> R:
+        pipeline, deadline = self.pipeline, self.deadline
+        # One retry, since a server may close an idle connection. The call itself does not depend on the result.
+        policy = attrs.evolve(pipeline.policy, max_retries=min(pipeline.policy.max_retries, 1))
+        translation = pipeline.run_step("operations", operation.translation, pipeline.context, value)
+        parse = partial(parse_result, pipeline.at_border, pipeline.context, operation)
+        try:
+            result = await attrs.evolve(pipeline, policy=policy).call(translation, parse, deadline, _ignore_retry)
+        except BaseException:
+            deadline.resume()  # the call goes on
+            raise
+        pipeline.run_step("operations", _check_result, result, kind)
+        return result
+
+
+def _ignore_retry(error: TrunklineError, delay: float) -> None:
+    pass
+
+
+def _check_result(result: object, kind: type[object]) -> None:
+    if not isinstance(result, kind):
+        raise TypeError(f"parse returned a value of type {type(result).__name__}, not a {kind.__name__}")
 
 
 def _with_login(signed: WireRequest, login: str | None) -> WireRequest:

@@ -59,10 +59,10 @@ class ProviderStream:
 
     async def _open(self, observed: ObservedCall) -> EventReader:
         pipeline, deadline = self._call.pipeline, self._call.deadline
-        translation = await pipeline.translate(self._request, stream=True)
         # A middleware may begin to call the provider when its first event is read.
         if not deadline.active:
             deadline = deadline.within_read()
+        translation = await pipeline.translate(self._request, deadline, stream=True)
         reader = await pipeline.stream(translation, deadline, observed.retried)
         reader.count_no_time()
         return reader

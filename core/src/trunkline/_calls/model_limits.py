@@ -1,0 +1,127 @@
+"""What is known about the limits of a model: what the provider tells, else the table of `genai-prices`.
+
+A model is looked up when a call first needs its limits, once for a service in all its event loops. The lookup is part
+of that call: its deadline holds, and if the call is cancelled, the next one looks the model up. A failed lookup does
+not fail the call. It is repeated by the first call after `FORGET_AFTER` seconds, not by every call.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import time
+from typing import Protocol, TypeVar
+
+import anyio
+import attrs
+from anyio import to_thread
+
+from trunkline._calls.model_pages import ModelPages
+from trunkline._excerpts import single_line
+from trunkline.authoring.json import as_count
+from trunkline.authoring.provider import Operation, Operations
+from trunkline.errors import TrunklineError
+from trunkline.response import ModelInfo
+
+V = TypeVar("V")
+R = TypeVar("R")
+
+LOOKUP_LIMIT = 15.0
+"""How long a lookup may take, in seconds. Models are listed within one or two."""
+
+FORGET_AFTER = 300.0
+"""After how many seconds a lookup that found no limits is repeated."""
+
+
+class Ask(Protocol):
+    """Sends the request of an operation, and returns the result. Raises `PluginError` if that is not a `kind`."""
+
+    async def __call__(self, operation: Operation[V, R], value: V, kind: type[object]) -> R: ...
+
+
+@attrs.frozen(kw_only=True)
+class ModelLimits:
+    """The limits of a model. `problem` says why they are not known, if a request failed."""
+
+    context_window: int | None = None
+    output_tokens: int | None = None
+    problem: str = ""
+
+
+class KnownLimits:
+    """The limits of the models that a service was asked for, in all its event loops."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[ModelLimits, float]] = {}
+
+    def get(self, model: str) -> ModelLimits | None:
+        """Return what is known about a model, or `None` if it must be looked up."""
+        limits, until = self._found.get(model, (None, math.inf))
+        return limits if time.monotonic() < until else None
+
+    def add(self, model: str, limits: ModelLimits) -> None:
+        """Remember the result of a lookup."""
+        is_known = limits.context_window is not None or limits.output_tokens is not None
+        self._found[model] = limits, math.inf if is_known else time.monotonic() + FORGET_AFTER
+
+
+async def find_limits(
+    known: KnownLimits, lookup: anyio.Lock, model: str, provider: str, operations: Operations, ask: Ask
+) -> ModelLimits:
+    """Return the limits of a model. `lookup` is held by the call of an event loop that looks a model up."""
+    limits = known.get(model)
+    if limits is None:
+        async with lookup:
+            limits = known.get(model)
+            if limits is None:
+                limits = await _look_up(model, provider, operations, ask)
+                known.add(model, limits)
+    return limits
+
+
+async def _look_up(model: str, provider: str, operations: Operations, ask: Ask) -> ModelLimits:
+    limits = ModelLimits()
+    try:
+        with anyio.move_on_after(LOOKUP_LIMIT) as scope:
+            info = await _ask_provider(model, operations, ask)
+            if info is not None:
+                limits = ModelLimits(
+                    context_window=as_count(info.context_window) or None,
+                    output_tokens=as_count(info.output_token_limit) or None,
+                )
+    except TrunklineError as error:
+        limits = ModelLimits(problem=f"asking failed: {single_line(str(error), 200)}")
+    else:
+        if scope.cancelled_caught:
+            limits = ModelLimits(problem=f"the provider did not answer within {LOOKUP_LIMIT:g} s")
+    if limits.context_window is None and importlib.util.find_spec("genai_prices") is not None:
+        # The import takes up to half a second.
+        window = await to_thread.run_sync(_window_from_table, model, provider, abandon_on_cancel=True)
+        limits = attrs.evolve(limits, context_window=window)
+    return limits
+
+
+async def _ask_provider(model: str, operations: Operations, ask: Ask) -> ModelInfo | None:
+    if operations.model_info is not None:
+        return await ask(operations.model_info, model, ModelInfo)
+    if operations.list_models is None:
+        return None
+    pages = ModelPages()
+    problem = pages.add(await ask(operations.list_models, None, tuple))
+    while problem is None and pages.cursor is not None:
+        problem = pages.add(await ask(operations.list_models, pages.cursor, tuple))
+    found = next((info for info in pages.models if info.id == model), None)
+    # A local server may have one model, and serve it under any name.
+    return pages.models[0] if found is None and len(pages.models) == 1 else found
+
+
+def _window_from_table(model: str, provider: str) -> int | None:
+    from genai_prices.data_snapshot import get_snapshot
+
+    snapshot = get_snapshot()
+    for provider_id in (provider, None):
+        try:
+            return snapshot.find_provider_model(model, None, provider_id, None)[1].context_window
+        except LookupError:
+            continue
+    return None
