@@ -462,7 +462,7 @@ async def chat_endpoint(service: Service, request: ChatRequest) -> str | None:
     pipeline = await service._open(service._part())
     if not isinstance(pipeline.transport, SharedTransport):
         return None
-    wire_request = (await pipeline.translate(request, stream=False)).wire_request
+    wire_request = (await pipeline.translate(request, CallDeadline(None), stream=False)).wire_request
     return f"{wire_request.method} {redact_url(wire_request.url)}"
 
 
