@@ -252,7 +252,19 @@ def modules_after(code: str) -> set[str]:
     return set(json.loads(ran.stdout))
 
 
-HEAVY = {"httpx", "httpx2", "aiohttp", "httpcore2", "anyio", "cattrs", "openai", "xllamacpp", "rich", "cyclopts"}
+HEAVY = {
+    "httpx",
+    "httpx2",
+    "aiohttp",
+    "httpcore2",
+    "anyio",
+    "cattrs",
+    "openai",
+    "xllamacpp",
+    "rich",
+    "cyclopts",
+    "tomlkit",
+}
 
 
 def plugin_packages() -> set[str]:

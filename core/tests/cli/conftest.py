@@ -217,6 +217,27 @@ class Screen:
             self.shown += data.decode()
         return self.process.wait(PATIENCE), self.shown
 
+    def converse(self, reply: Callable[[str], str]) -> tuple[int, str]:
+        """Answer each question with `reply(question)` until the process ends; its exit status, and all that was shown.
+
+        A question is a line that ends with a colon and a space, and waits.
+        """
+        whole, count = "", 0
+        while True:
+            ready, _, _ = select.select([self._master], [], [], PATIENCE)
+            assert ready, f"nothing happens after {self.shown!r}"
+            try:
+                data = os.read(self._master, 4096)
+            except OSError:
+                data = b""  # Linux: the other side is closed
+            if not data:
+                return self.process.wait(PATIENCE), (whole + self.shown).replace("\r\n", "\n")
+            self.shown += data.decode()
+            if question := re.search(r"(?:\A|\n)([^\r\n]+): \Z", self.shown):
+                whole, self.shown, count = whole + self.shown, "", count + 1
+                assert count < 100, f"it asks for ever: {whole[-2000:]}"
+                self.enter(f"{reply(question[1])}\n")
+
     def __enter__(self) -> Screen:
         return self
 

@@ -10,21 +10,25 @@ from typing import Any
 import pytest
 
 
-def test_without_the_extra_the_command_says_what_to_install(tmp_path: Any) -> None:
+@pytest.mark.parametrize("package", ["cyclopts", "rich", "tomlkit"])
+def test_without_the_extra_the_command_says_what_to_install(package: str) -> None:
     code = (
         "import sys; from importlib.abc import MetaPathFinder\n"
         "import trunkline.cli\n"
         "real = trunkline.cli.find_spec\n"
-        "trunkline.cli.find_spec = lambda name: None if name == 'cyclopts' else real(name)\n"
+        "trunkline.cli.find_spec = lambda name: None if name == sys.argv[1] else real(name)\n"
         "sys.exit(trunkline.cli.main(['--help']))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, package], capture_output=True, text=True, timeout=20, check=False
+    )
     assert done.returncode == 2
     assert "pip install 'trunkline[cli]'" in done.stderr
 
 
 def test_importing_the_package_needs_nothing_of_the_extra() -> None:
-    code = "import sys, trunkline.cli; print([m for m in ('cyclopts', 'rich', 'anyio', 'attrs') if m in sys.modules])"
+    names = ("cyclopts", "rich", "tomlkit", "anyio", "attrs")
+    code = f"import sys, trunkline.cli; print([m for m in {names} if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True, timeout=20) == "[]\n"
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from trunkline import open_services
-from trunkline.cli.tomltext import toml_key, toml_value
 
 FILE = Path("trunkline.toml")
 
@@ -104,18 +103,136 @@ def test_a_variable_that_is_not_set_yet_is_mentioned(call: Any) -> None:
     assert "Set the environment variable FAKE_API_KEY" in err
 
 
-def test_a_file_that_is_there_is_replaced_by_force_alone(call: Any) -> None:
-    FILE.write_text("old")
-    FILE.chmod(0o644)
-    arguments = ["init", "--provider", "fake", "--secret", "api_key=file:key.txt"]
-    status, _, err = call(*arguments)
-    assert status == 2
-    assert "--force" in err
-    assert FILE.read_text() == "old"
-    assert call(*arguments, "--force")[0] == 0
-    assert stat.S_IMODE(FILE.stat().st_mode) == 0o600
-    assert 'api_key = { file = "key.txt" }' in FILE.read_text()
+OLD = """\
+# ours
+[defaults]
+max_retries = 1
+[services.old]
+provider = "fake"
+default_model = "echo"  # the small one
+api_key = { env = "FAKE_API_KEY" }
+
+# Network
+[defaults.headers]
+x-team = "search"
+"""
+GIVEN = ("init", "-c", "trunkline.toml", "-p", "fake", "--secret", "api_key=env:FAKE_API_KEY")
+
+
+def test_service_is_added_to_a_file_that_is_there(call: Any, key: str) -> None:
+    FILE.write_text(OLD)
+    FILE.chmod(0o640)
+    status, _, err = call(*GIVEN, "--set", "default_model=stall")
+    assert status == 0, err
+    added = '[services.fake]\nprovider = "fake"\ndefault_model = "stall"\napi_key = { env = "FAKE_API_KEY" }\n\n'
+    assert FILE.read_text() == OLD.replace("# Network", f"{added}# Network")
+    assert stat.S_IMODE(FILE.stat().st_mode) == 0o640
+    assert list(open_services(FILE)) == ["old", "fake"]
     assert [path.name for path in Path().iterdir()] == ["trunkline.toml"]
+
+
+def test_service_of_the_same_name_is_replaced_by_force_alone(call: Any, key: str) -> None:
+    FILE.write_text(OLD)
+    status, _, err = call(*GIVEN, "-s", "old")
+    assert status == 2
+    assert "already has a service 'old'" in err
+    assert "--force" in err
+    assert FILE.read_text() == OLD
+    status, _, err = call(*GIVEN, "-s", "old", "--force", "--set", "default_model=stall")
+    assert status == 0, err
+    assert FILE.read_text() == OLD.replace('"echo"', '"stall"')
+
+
+def test_file_that_others_may_have_written_is_trusted_first(call: Any, key: str) -> None:
+    FILE.write_text(OLD)
+    status, _, err = call("init", *GIVEN[3:])
+    assert status == 2
+    assert "trunkline trust" in err
+    assert call("trust")[0] == 0
+    assert call("init", *GIVEN[3:])[0] == 0
+    assert call("chat", "-s", "old", "Hi")[1] == "You said: Hi\n"  # it is still trusted
+
+
+def test_file_that_was_only_named_is_not_trusted_afterwards(call: Any, key: str) -> None:
+    FILE.write_text(OLD)
+    assert call(*GIVEN)[0] == 0
+    assert call("chat", "-s", "old", "Hi")[0] == 2
+
+
+def test_empty_file_and_file_with_comments_get_a_service(call: Any) -> None:
+    FILE.write_text("# ours\n")
+    status, _, err = call("init", *GIVEN[3:])
+    assert status == 0, err
+    assert FILE.read_text().startswith("# ours\n\n[services.fake]\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "message"),
+    [
+        ("[services.a\n", 1, "is not TOML"),
+        ("services = 1\n", 1, "services is not a table"),
+        ("[servces.a]\n", 1, "'servces' at the top level"),
+        ("[defaults]\nretries = 1\n", 1, "'retries'"),
+        ("\udcff", 1, "is not TOML"),
+    ],
+)
+def test_broken_file_is_reported_and_left_alone(call: Any, text: str, status: int, message: str) -> None:
+    FILE.write_bytes(text.encode("utf-8", "surrogateescape"))
+    before = FILE.read_bytes()
+    found, _, err = call(*GIVEN, "--force")
+    assert found == status
+    assert message in err
+    assert FILE.read_bytes() == before
+
+
+def test_file_that_others_can_write_is_refused(call: Any) -> None:
+    FILE.write_text(OLD)
+    FILE.chmod(0o666)
+    status, _, err = call(*GIVEN)
+    assert status == 1
+    assert "other users can write to it" in err
+
+
+def test_symbolic_link_is_followed_unless_it_leads_nowhere(call: Any) -> None:
+    Path("real.toml").write_text(OLD)
+    FILE.symlink_to("real.toml")
+    assert call(*GIVEN)[0] == 0
+    assert FILE.is_symlink()
+    assert "[services.fake]" in Path("real.toml").read_text()
+    Path("real.toml").unlink()
+    status, _, err = call(*GIVEN)
+    assert status == 2
+    assert "a file that does not exist" in err
+    assert not Path("real.toml").exists()
+
+
+def test_folder_that_is_missing_or_read_only_is_reported_first(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    status, _, err = call("init", "-c", "nowhere/x.toml")
+    assert status == 1
+    assert "there is no folder" in err
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    status, _, err = call("init")
+    assert status == 1
+    assert "read-only" in err
+
+
+def test_answers_are_not_lost_if_the_file_cannot_be_written(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    status, _, err = call(*GIVEN, "--set", "default_model=echo")
+    assert status == 1
+    assert "No space left" in err
+    assert 'The service would have been:\n[services.fake]\nprovider = "fake"\ndefault_model = "echo"\n' in err
+    assert list(Path().iterdir()) == []
+
+
+def test_blank_option_is_not_set(call: Any) -> None:
+    status, _, err = call(*GIVEN, "--set", "level= ", "--set", "default_model=")
+    assert status == 0, err
+    assert set(tomllib.loads(FILE.read_text())["services"]["fake"]) == {"provider", "api_key"}
+    assert "each request must name its model" in err
 
 
 @pytest.mark.parametrize(
@@ -160,49 +277,3 @@ def test_missing_or_invalid_argument_is_reported(call: Any, arguments: list[str]
     status, _, err = call("init", *arguments)
     assert status == 2
     assert message in err
-
-
-def test_on_a_terminal_it_asks_until_the_answers_will_do(terminal: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    screen = terminal("init")
-    screen.wait_for(r"Installed providers: .*fake.*spare")
-    for question, answer in (
-        (r"Provider: ", "nothing"),
-        (r"Please enter one of .*Provider: ", "spare"),
-        (r"Name of the service \[spare\]: ", "mine"),
-        (r"This is a secret .*\s+.*Where is it kept \(env, file, keyring\) \[env\]: ", ""),
-        (r"environment variable \(not its value\) \[FAKE_API_KEY\]: ", "sk-canary"),
-        (r"not the secret itself.*\s+.*\[FAKE_API_KEY\]: ", ""),
-        (r"Where is it kept \(env, file, keyring, none\) \[none\]: ", ""),
-        (r"Place: ", ""),
-        (r"Please enter an answer\.\s+Place: ", 'a "place"'),
-        (r"Default Model \(optional\): ", "echo"),
-    ):
-        screen.wait_for("(?s)" + question)
-        screen.enter(answer + "\n")
-    status, shown = screen.end()
-    assert status == 0, shown
-    assert "Set the environment variable FAKE_API_KEY" in shown
-    assert tomllib.loads(FILE.read_text())["services"] == {
-        "mine": {"provider": "spare", "place": 'a "place"', "default_model": "echo", "api_key": {"env": "FAKE_API_KEY"}}
-    }
-    assert "canary" not in FILE.read_text()
-    monkeypatch.setenv("FAKE_API_KEY", "later")
-    assert list(open_services(FILE)) == ["mine"]
-
-
-@pytest.mark.parametrize("typed", ["\x04", "\x03"])
-def test_leaving_in_the_middle_writes_nothing(terminal: Any, typed: str) -> None:
-    screen = terminal("init", "--provider", "fake")
-    screen.wait_for("Name of the service")
-    screen.enter(typed)
-    status, shown = screen.end()
-    assert status == (130 if typed == "\x03" else 2)
-    assert "Traceback" not in shown
-    assert not FILE.exists()
-
-
-@pytest.mark.parametrize(
-    "value", ["", 'a"b\\c\n\té\x7f\x00', True, 3, 2.5, [1, "a"], {"a b": {"c": ["d"]}, "e": False}, {}]
-)
-def test_toml_is_read_back_as_it_was_written(value: object) -> None:
-    assert tomllib.loads(f"{toml_key('a key')} = {toml_value(value)}") == {"a key": value}

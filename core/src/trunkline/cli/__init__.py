@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 BUILT_IN = {
     "chat": "Ask a model a question and stream its answer.",
     "check": "Test the services of a configuration file: settings, credentials, connection, and a tiny request.",
-    "init": "Write a configuration file for one service.",
+    "init": "Add a service to a configuration file: asks for its settings on a terminal.",
     "models": "List the models that a service offers.",
     "new-plugin": "Create a package for your own provider or extension.",
     "providers": "List the installed providers, extensions and commands, and report broken ones.",
@@ -33,8 +33,8 @@ Errors are reported in one or two lines; `--debug`, or the environment variable 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status. `arguments` defaults to those of the process."""
-    if any(find_spec(name) is None for name in ("cyclopts", "rich")):
-        print("trunkline: the command line needs two more packages: pip install 'trunkline[cli]'", file=sys.stderr)
+    if any(find_spec(name) is None for name in ("cyclopts", "rich", "tomlkit")):
+        print("trunkline: the command line needs more packages: pip install 'trunkline[cli]'", file=sys.stderr)
         return 2
     if list(sys.argv[1:] if arguments is None else arguments) == ["--version"]:
         # Answered before anything is imported, since scripts use it to find out whether trunkline is installed.

@@ -1,4 +1,4 @@
-"""`trunkline init`: writes a configuration file for one service. It refers to secrets and never contains them."""
+"""`trunkline init`: adds a service to a configuration file. The file refers to secrets and never contains them."""
 
 from __future__ import annotations
 
@@ -6,37 +6,29 @@ import os
 import re
 import shlex
 import sys
-import tempfile
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
+import attrs
 from cyclopts import Parameter
 
-from trunkline._config.sources import make_settings, with_extension_settings
-from trunkline._masking import looks_like_key, masked, quoted, without_dates
+from trunkline._config.sources import read_configuration
+from trunkline._masking import looks_like_key, quoted
 from trunkline._plugins.registry import load_provider
-from trunkline._setting_types import extensions, is_reference, without_none
-from trunkline._urls import url_secrets
 from trunkline._visible_text import one_line
-from trunkline.authoring.extension import ExtensionSettings
-from trunkline.authoring.provider import Provider
-from trunkline.cli.config_files import DEFAULT_FILE, read_safely
+from trunkline.cli.config_files import DEFAULT_FILE, configuration_of, is_trusted, read_safely
+from trunkline.cli.draft import Draft
 from trunkline.cli.failures import CommandError
-from trunkline.cli.interview import Interview
+from trunkline.cli.file_edit import HEADER, service_text, with_service, write_file
+from trunkline.cli.interview import Interview, ask_provider, ask_service
 from trunkline.cli.references import Reference, parse_reference, reference_problem
 from trunkline.cli.selection import assignments, with_tables
 from trunkline.cli.terminal import is_terminal, print_note
-from trunkline.cli.tomltext import toml_key, toml_value
-from trunkline.cli.trust import remember
+from trunkline.cli.trust import ask_for_trust, remember
 from trunkline.errors import ConfigurationError
-from trunkline.secrets import Secret, header_secrets
-from trunkline.settings import SettingInfo, convert, setting_error, setting_infos
-
-_HEADER = """\
-# Services of trunkline. To test them: trunkline check
-# Secrets are references: { env = "NAME" }, { file = "PATH" } or { keyring = "service/user" }.
-"""
+from trunkline.settings import Settings, raise_config_errors, setting_infos
 
 
 def init(
@@ -48,9 +40,10 @@ def init(
     config: Annotated[Path | None, Parameter(alias="-c")] = None,
     force: Annotated[bool, Parameter(negative="", show_default=False)] = False,
 ) -> int:
-    """Write a configuration file for one service. On a terminal, ask for the settings that the options do not give.
+    """Add a service to a configuration file. On a terminal, ask for the settings that the options do not give.
 
-    Secrets are never written to the file. It names the environment variable, file or keyring entry of each secret.
+    The rest of an existing file stays as it is. Secrets are never written to the file. It names the environment
+    variable, file or keyring entry of each secret.
 
     Parameters
     ----------
@@ -65,44 +58,56 @@ def init(
     config
         The file to write. Default: TRUNKLINE_CONFIG, else trunkline.toml in the current folder.
     force
-        Replace an existing file.
+        Replace the service of this name, if the file has one.
     """
-    path = config or Path(os.environ.get("TRUNKLINE_CONFIG") or DEFAULT_FILE)
-    if path.exists() and not force:
-        raise CommandError(f"{path} already exists; use --force to replace it, or --config for another file")
+    file = _file(config)
     given = assignments(set_)
-    values: dict[str, object] = {**given}
     references = dict(_secret_option(pair) for pair in secret)
-    if is_terminal(sys.stdin):
-        interview = Interview(values, references)
-        provider = provider or interview.provider()
-        plugin = load_provider(provider)
-        values.update(with_tables(given, plugin))
-        service = service or interview.service(provider)
-        interview.settings(plugin, service)
-    elif provider is None:
-        raise CommandError("--provider is required, since stdin is not a terminal and no question can be asked")
+    if not is_terminal(sys.stdin):
+        if provider is None:
+            raise CommandError("--provider is required, since stdin is not a terminal and no question can be asked")
+        draft = _draft(file, provider, service or provider, given, references, force=force)
+        raise_config_errors(draft.mistakes())
     else:
-        plugin = load_provider(provider)
-        values.update(with_tables(given, plugin))
-    name = service or provider
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise CommandError(f"the name of a service may have letters, digits, - and _ only, not {quoted(name)}")
-    if looks_like_key(name):
-        raise CommandError("the name of the service looks like a key, which is not written to the file")
-    table = _table(plugin, name, values, references)
-    _write(path, _text(name, table), replace=force)
-    print_note(one_line(f"Wrote {path}. Only you can read it (mode 0600)."))
-    try:
-        remember(read_safely(path))
-    except ConfigurationError as error:
-        print_note(str(error))
-    for reference in references.values():
-        variable = reference.get("env")
-        if variable and not os.environ.get(variable):
-            print_note(f"Set the environment variable {variable} before you use the service.")
-    print_note(one_line(f"To test it: trunkline check --config {shlex.quote(str(path))}"))
+        try:
+            provider = provider or ask_provider()
+            load_provider(provider)
+            service = service or ask_service(
+                file.free_name(provider), lambda name: file.problem(name, provider, force=force)
+            )
+            draft = _draft(file, provider, service, given, references, force=force)
+            Interview(draft).run()
+        except KeyboardInterrupt:
+            print_note("\nNothing was written.")
+            raise
+    file.add(draft.service, draft.table(), replace=force)
+    _report(file.path, draft)
     return 0
+
+
+def _draft(
+    file: _File,
+    provider: str,
+    service: str,
+    given: Mapping[str, str],
+    references: dict[str, Reference],
+    *,
+    force: bool,
+) -> Draft:
+    plugin = load_provider(provider)
+    problem = file.problem(service, provider, force=force)
+    if problem is not None:
+        raise CommandError(f"--service takes {problem}")
+    draft = Draft(
+        plugin=plugin,
+        service=service,
+        values=with_tables(given, plugin),
+        references=references,
+        defaults=file.defaults,
+        folder=file.path.absolute().parent,
+    )
+    draft.refuse_secrets()
+    return draft
 
 
 def _secret_option(pair: str) -> tuple[str, Reference]:
@@ -117,127 +122,125 @@ def _secret_option(pair: str) -> tuple[str, Reference]:
     return name.strip().replace("-", "_"), reference
 
 
-def _table(
-    plugin: Provider, service: str, values: Mapping[str, object], references: Mapping[str, Reference]
-) -> dict[str, object]:
-    """Return the service's table. Raises `ConfigurationError` that lists every mistake in it."""
-    infos = {info.name: info for info in setting_infos(plugin.settings)}
-    for name, value in values.items():
-        if name in infos and infos[name].secret:
-            raise CommandError(
-                f"{name} is a secret, which is not written to the file: use --secret {name}=env:NAME and set NAME"
+@attrs.define
+class _File:
+    """The configuration file to write: its text if it exists, and whether the user trusts it."""
+
+    path: Path
+    text: str | None
+    trusted: bool
+
+    @property
+    def _data(self) -> Mapping[str, object]:
+        return tomllib.loads(self.text or "")
+
+    @property
+    def services(self) -> Mapping[str, object]:
+        """The tables of the services in the file."""
+        services = self._data.get("services", {})
+        return services if isinstance(services, Mapping) else {}
+
+    @property
+    def defaults(self) -> Mapping[str, object]:
+        """The settings that the file gives to every service."""
+        table = self._data.get("defaults", {})
+        common = {info.name for info in setting_infos(Settings)}
+        return {name: value for name, value in table.items() if name in common} if isinstance(table, Mapping) else {}
+
+    def free_name(self, wanted: str) -> str:
+        """Return a name that no service has: the one that is wanted, or that with a number."""
+        names = (wanted, *(f"{wanted}-{number}" for number in range(2, len(self.services) + 3)))
+        return next(name for name in names if name not in self.services)
+
+    def check(self) -> None:
+        """Raise `ConfigurationError` if the file is wrong, or has a form to which no service can be added."""
+        self._edited(self.free_name("new"), {"provider": "new"}, replace=False)
+
+    def problem(self, name: str, provider: str, *, force: bool) -> str | None:
+        """Return what is expected instead of the name of a service, or `None`."""
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+            return f"the name of a service, which may have letters, digits, - and _ only, not {quoted(name)}"
+        if looks_like_key(name):
+            return "the name of a service that does not look like a key: the file would show it"
+        if name in self.services and not force:
+            return (
+                f"another name: {self.path} already has a service {quoted(name)}, which only --force replaces "
+                "(--config writes another file)"
             )
-        _refuse_secret(name, value)
-    for name in references:
-        if name in infos and without_none(infos[name].type) not in (str, Secret):
-            raise CommandError(f"{name} cannot be read from elsewhere: use --set {name}=…")
-    table: dict[str, object] = {"provider": plugin.name}
-    for name, value in values.items():
-        table[name] = _typed(infos[name], value) if name in infos else value
-    table.update(references)
-    # Check everything except the secrets: what the references name may not exist yet.
-    trial = {name: _placeholder(value) for name, value in table.items()}
-    listed = trial.pop("extensions", ())
-    make_settings(service, plugin, arguments={}, table=trial, environ={})
-    _check_extensions(service, listed, values.get("extensions"))
-    return table
+        try:
+            self._edited(name, {"provider": provider}, replace=force)
+        except ConfigurationError as error:
+            return f"another name: {error}"
+        return None
+
+    def _edited(self, name: str, table: Mapping[str, object], *, replace: bool) -> str:
+        """Return the text with the service, once `read_configuration` accepts it. Raises `ConfigurationError`."""
+        try:
+            edited = with_service(HEADER if self.text is None else self.text, name, table, replace=replace)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{self.path} cannot be changed: {error}") from None
+        read_configuration(self.path, content=edited.encode())
+        return edited
+
+    def add(self, name: str, table: Mapping[str, object], *, replace: bool) -> None:
+        """Write the file with the service, whatever was changed in it in the meantime. Raises `ConfigurationError`."""
+        try:
+            if self.path.exists():
+                self.text = _read(self.path)
+            write_file(self.path, self._edited(name, table, replace=replace))
+        except (OSError, ConfigurationError) as error:
+            reason = f"{self.path} cannot be written: {error.strerror}" if isinstance(error, OSError) else str(error)
+            print_note(f"Nothing was written. The service would have been:\n{service_text(name, table)}")
+            raise ConfigurationError(reason) from None
+        if self.trusted:
+            try:
+                remember(read_safely(self.path))
+            except ConfigurationError as error:
+                print_note(str(error))
 
 
-def _check_extensions(service: str, trial: object, given: object) -> None:
-    """Raise an error for a mistake in the extensions, or for a secret in their tables."""
+def _file(config: Path | None) -> _File:
+    """Read the file to write, if it exists, and check that it can be written, before any question is asked."""
+    named = config or os.environ.get("TRUNKLINE_CONFIG")
+    path = Path(named or DEFAULT_FILE)
+    if path.is_symlink() and not path.exists():
+        raise CommandError(f"{path} is a symbolic link to a file that does not exist")
+    folder = Path(os.path.realpath(path)).parent
+    if not folder.is_dir():
+        raise ConfigurationError(f"{path} cannot be written: there is no folder {folder}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigurationError(f"{path} cannot be written: the folder {folder} is read-only for you")
+    if not path.exists():
+        return _File(path, None, trusted=True)
+    found = _File(path, _read(path), trusted=True)
+    found.check()
+    if found.services:
+        file = read_safely(path) if named else ask_for_trust(path)
+        configuration_of(file)  # hides the keys in it
+        found.trusted = is_trusted(file)
+    elif found.defaults and not named:
+        raise CommandError(f"{path} has no service, but [defaults] that may come from somebody else: name it with -c")
+    return found
+
+
+def _read(path: Path) -> str:
+    """Return the text of a file that only the user can change. Raises `ConfigurationError` if it is not TOML."""
     try:
-        converted = extensions(trial)
-    except ValueError as error:
-        raise setting_error("extensions", f"must be {error}", service=service) from None
-    # Settings of an extension may also come from environment variables, for which `init` has no option.
-    made = with_extension_settings(service, converted)
-    tables = given if isinstance(given, (list, tuple)) else ()
-    for settings, table in zip(made, tables, strict=False):
-        if not isinstance(settings, ExtensionSettings) or not isinstance(table, Mapping):
-            continue
-        for info in setting_infos(type(settings)):
-            if info.secret and isinstance(table.get(info.name), str):
-                raise CommandError(_secret_in_table("extensions", info.name))
+        text = read_safely(path).content.decode("utf-8")
+        tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{path} is not TOML, so no service can be added to it: {error}") from None
+    return text
 
 
-def _secret_in_table(name: str, key: str) -> str:
-    return (
-        f"the value of {quoted(key)} in {name} looks like a secret, which is not written to the file: give "
-        f'{{"env": "NAME"}} in its place, and set the environment variable NAME'
-    )
-
-
-def _placeholder(value: object) -> object:
-    """Return a value with a text in place of each reference in it."""
-    if is_reference(value):
-        return "set-later"
-    if isinstance(value, list):
-        return [_placeholder(item) for item in value]
-    return {name: _placeholder(item) for name, item in value.items()} if isinstance(value, Mapping) else value
-
-
-def _refuse_secret(name: str, value: object) -> None:
-    """Raise `CommandError` for a value that holds a secret. The file would show it."""
-    if isinstance(value, Mapping) and is_reference(value):
-        [(kind, place)] = value.items()
-        problem = reference_problem({kind: str(place)})
-        if problem is not None:
-            raise CommandError(f"{quoted(name)}: the reference takes {problem}")
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            if isinstance(item, str) and (
-                looks_like_key(key)
-                or _holds_secret(item)
-                # A setting of an extension may have a name like a secret's but contain a URL, such as `token_url`.
-                or (any(header_secrets({key: without_dates(item)})) and not (name == "extensions" and _URL.match(item)))
-            ):
-                raise CommandError(_secret_in_table(name, key))
-            _refuse_secret(f"{name}.{key}", item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            _refuse_secret(name, item)
-    elif isinstance(value, str) and _holds_secret(value):
-        raise CommandError(
-            f"the value of {quoted(name)} has a part that looks like a secret, which is not written to the file: use "
-            f"--secret {masked(name)}=env:NAME and set NAME, or add it to the file yourself"
-        )
-
-
-_URL = re.compile(r"https?://\S+\Z")
-
-
-def _holds_secret(text: str) -> bool:
-    return looks_like_key(text) or (("//" in text or "@" in text) and any(url_secrets(text)))
-
-
-def _typed(info: SettingInfo, value: object) -> object:
-    try:
-        converted = convert(info, value)
-    except ValueError:
-        return value  # reported together with the other mistakes
-    if isinstance(converted, tuple) and all(isinstance(item, str) for item in converted):
-        return list(converted)
-    return converted if isinstance(converted, (bool, int, float, str)) else value
-
-
-def _text(service: str, table: Mapping[str, object]) -> str:
-    try:
-        lines = [f"{toml_key(name)} = {toml_value(value)}" for name, value in table.items()]
-    except TypeError as error:
-        raise ConfigurationError(f"service {service!r}: a setting cannot be written: {error}") from None
-    return "\n".join([_HEADER, f"[services.{toml_key(service)}]", *lines, ""])
-
-
-def _write(path: Path, text: str, *, replace: bool) -> None:
-    try:
-        if replace:
-            # Write a new file and rename it, so that the permissions of the old file do not apply to the new one.
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".new")
-        else:
-            handle, temporary = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), ""
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        if temporary:
-            Path(temporary).replace(path)
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from None
+def _report(path: Path, draft: Draft) -> None:
+    mode = "" if os.name != "posix" or path.stat().st_mode & 0o077 else " Only you can read it (mode 0600)."
+    print_note(one_line(f"Wrote the service {draft.service} to {path}.{mode}"))
+    for reference in draft.references.values():
+        variable = reference.get("env")
+        if variable and not os.environ.get(variable):
+            print_note(f"Set the environment variable {variable} before you use the service.")
+    settings = draft.plugin.settings
+    if settings.needs_model and not {"default_model"} & {*draft.table(), *draft.defaults}:
+        print_note("It has no default_model, so each request must name its model.")
+    print_note(one_line(f"To test it: trunkline check --config {shlex.quote(str(path))} --service {draft.service}"))

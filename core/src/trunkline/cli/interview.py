@@ -1,129 +1,450 @@
-"""The questions that `trunkline init` asks on a terminal."""
+"""The questions that `trunkline init` asks on a terminal, and what it says about the answers."""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal, get_args, get_origin
 
-from trunkline._config.sources import variable_name
-from trunkline._masking import looks_like_key
+import attrs
+
+from trunkline._config.sources import json_or_text, resolve_reference, variable_name
+from trunkline._exception_text import exception_text
+from trunkline._masking import names_credential
 from trunkline._plugins.registry import PROVIDERS, installed
-from trunkline._urls import url_secrets
-from trunkline.authoring.provider import Provider
+from trunkline._setting_types import is_mapping, without_none
+from trunkline._suggestions import nearest
+from trunkline._visible_text import one_line
+from trunkline.cli.draft import Draft, holds_secret, may_be_reference, placeholder, secret_problem
 from trunkline.cli.failures import CommandError
 from trunkline.cli.hidden import hide
-from trunkline.cli.references import Reference, reference_problem
-from trunkline.cli.terminal import DIM, print_note, write
-from trunkline.settings import SettingInfo, convert, setting_infos
+from trunkline.cli.questions import AskAdvanced, ChooseWay, Progress, Question, next_question, way_of
+from trunkline.cli.references import Reference, parse_reference, reference_problem
+from trunkline.cli.terminal import BOLD, DIM, print_note, write
+from trunkline.errors import ConfigurationError, TrunklineError
+from trunkline.secrets import Headers, scrub
+from trunkline.settings import SettingInfo, Settings, convert, raise_config_errors
 
-_PLACES = {"e": "env", "f": "file", "k": "keyring", "env": "env", "file": "file", "keyring": "keyring"}
-_QUESTIONS = {
+LISTING_LIMIT = 10.0
+"""The longest time to wait for the list of a service's models, in seconds."""
+
+MODELS_SHOWN = 20
+"""How many models are listed at once."""
+
+_PLACES = {"env": "an environment variable", "file": "a file", "keyring": "the keyring of the system"}
+_NAMES = {
     "env": "The NAME of the environment variable (not its value)",
     "file": "The file that contains only the secret",
     "keyring": "The keyring entry, as service/user",
 }
 
 
+def ask_provider() -> str:
+    """Ask for one of the installed providers."""
+    names = sorted({item.name for item in installed(PROVIDERS)})
+    if not names:
+        raise CommandError("no provider is installed; to install one: pip install trunkline-PROVIDER")
+    print_note("Installed providers:")
+    return _choose("Provider", dict.fromkeys(names, ""), default=names[0] if len(names) == 1 else "")
+
+
+def ask_service(default: str, problem: Callable[[str], str | None]) -> str:
+    """Ask for the name of the service. `problem` returns what is expected instead of a name, or `None`."""
+    return _ask("Name of the service", default=default, problem=problem)
+
+
+@attrs.define
 class Interview:
-    """Asks for the settings that are not in `values` or `references` yet, and adds the answers there."""
+    """Asks for the settings of a draft that are not known yet, and adds the answers to it."""
 
-    def __init__(self, values: dict[str, object], references: dict[str, Reference]) -> None:
-        self._values = values
-        self._references = references
+    draft: Draft
+    progress: Progress = attrs.field(init=False)
+    _heading: str | None = None
 
-    def provider(self) -> str:
-        """Ask for one of the installed providers."""
-        names = sorted({item.name for item in installed(PROVIDERS)})
-        if not names:
-            raise CommandError("no provider is installed; to install one: pip install trunkline-PROVIDER")
-        print_note(f"Installed providers: {', '.join(names)}")
-        return _ask(
-            "Provider",
-            default=names[0] if len(names) == 1 else "",
-            problem=lambda text: None if text in names else f"one of {', '.join(names)}",
-        )
+    def __attrs_post_init__(self) -> None:
+        known = {*self.draft.table(), *self.draft.defaults}
+        self.progress = Progress(known=known, way=way_of(self.draft.plugin.settings, known))
 
-    def service(self, provider: str) -> str:
-        """Ask for the name of the service."""
-        return _ask(
-            "Name of the service",
-            default=provider,
-            problem=lambda text: "a name that is no key" if looks_like_key(text) else None,
-        )
+    def run(self) -> None:
+        """Ask until the draft has no mistakes. Answers that are right are kept; the others are asked for again.
 
-    def settings(self, plugin: Provider, service: str) -> None:
-        """Ask for each missing setting that is required or a credential, and for the default model."""
-        for info in setting_infos(plugin.settings):
-            if info.name in self._values or info.name in self._references:
-                continue
-            if info.secret and info.in_header:
-                self._secret(info, service)
-            elif info.required or info.name == "default_model":
-                self._plain(info)
+        Raises `CommandError` at the end of the input, and `ConfigurationError` for a mistake that no question is about.
+        """
+        settings = self.draft.plugin.settings
+        print_note(f"Settings of {settings.display_name or self.draft.plugin.name}. An empty answer leaves one out.")
+        if self.draft.defaults:
+            print_note(f"Already in [defaults]: {', '.join(self.draft.defaults)}", style=DIM)
+        mistakes = self.draft.mistakes()
+        self._ask_again(mistakes, only_answered=True)
+        for error in mistakes:
+            self._require(error.setting)
+        while True:
+            while (question := next_question(settings, self.progress)) is not None:
+                self._answer(question)
+            mistakes = self.draft.mistakes()
+            if not mistakes:
+                return
+            if not self._ask_again(mistakes):
+                raise_config_errors(mistakes)
 
-    def _plain(self, info: SettingInfo) -> None:
-        print_note(info.description, style=DIM)
-
-        def problem(text: str) -> str | None:
-            if not text:
-                return "an answer" if info.required else None
-            if looks_like_key(text) or any(url_secrets(text)):
-                return "a value that is no secret: the file would show it"
-            try:
-                convert(info, text)
-            except ValueError as error:
-                return str(error)
-            return None
-
-        text = _ask(f"{info.label}{'' if info.required else ' (optional)'}", problem=problem)
-        if text:
-            self._values[info.name] = text
-
-    def _secret(self, info: SettingInfo, service: str) -> None:
-        need = "required" if info.required else "optional"
-        print_note(f"{info.label}: {info.description} This is a secret ({need}); the file only says where it is kept.")
-        choices = "env, file, keyring" + ("" if info.required else ", none")
-        default = "env" if info.required else "none"
-        allowed = {**_PLACES} if info.required else {**_PLACES, "n": "", "none": ""}
-        place = allowed[
-            _ask(
-                f"Where is it kept ({choices})",
-                default=default,
-                problem=lambda text: None if text in allowed else f"one of {choices}",
-            )
-        ]
-        if not place:
+    def _answer(self, question: Question) -> None:
+        if isinstance(question, AskAdvanced):
+            self.progress.advanced = _confirm(f"Go through the {question.count} advanced settings too?", default=False)
             return
-        names = [*info.environment, variable_name(service, info.name)]
-        known = next((name for name in names if os.environ.get(name)), names[0])
+        self._show_heading(question.group if isinstance(question, ChooseWay) else question.info.group)
+        if isinstance(question, ChooseWay):
+            ways = {way.title: way for way in question.ways}
+            default = next((title for title, way in ways.items() if not way.required), "")
+            texts = {title: way.description for title, way in ways.items()}
+            self.progress.way = ways[_choose(question.group or "Which one", texts, default=default)]
+            return
+        info = question.info
+        again = info.name in self.progress.again
+        self._forget(info.name)
+        choices = _choices(info)
+        if question.required and not again and len(choices) == 1 and info.default is None:
+            self.draft.values[info.name] = next(iter(choices))
+        elif info.secret:
+            self._secret(info, required=question.required)
+        elif info.name == "default_model":
+            self._model(info, required=question.required)
+        else:
+            self._plain(info, choices, required=question.required)
+        self.progress.known.add(info.name)
+        if not again:
+            # Combinations that cannot work are found as soon as everything that is required is known.
+            self._ask_again(self.draft.mistakes(), only_answered=True)
+
+    def _forget(self, name: str) -> None:
+        self.draft.values.pop(name, None)
+        self.draft.references.pop(name, None)
+        if name in self.progress.again:
+            self.progress.again.remove(name)
+
+    def _ask_again(self, mistakes: Iterable[ConfigurationError], *, only_answered: bool = False) -> bool:
+        """Show the mistakes, and have the settings that they are about asked again. Returns whether there are any.
+
+        An error that is about a combination names the other settings in its text. With `only_answered`, errors about
+        settings without a value are left for later.
+        """
+        answered = {*self.draft.values, *self.draft.references}
+        found = False
+        for error in mistakes:
+            name = error.setting
+            if name is None or (only_answered and name not in answered):
+                continue
+            names = [name]
+            if name in self.draft.infos:
+                names += [other for other in answered if other != name and re.search(rf"\b{other}\b", str(error))]
+            print_note(one_line(str(error)))
+            found = True
+            if len(names) == 1 and name not in answered:
+                self._require(name)
+            for wrong in names:
+                self.draft.values.pop(wrong, None)
+                self.draft.references.pop(wrong, None)
+                self.progress.known.discard(wrong)
+                if wrong in self.draft.infos and wrong not in self.progress.again:
+                    self.progress.again.append(wrong)
+                way = self.progress.way
+                if way is not None and wrong in way.settings and len(_choices(self.draft.infos[wrong])) == 1:
+                    # It has only one value, and that does not work here.
+                    self.progress.way = None
+                    self.progress.again.remove(wrong)
+        return found
+
+    def _require(self, name: str | None) -> None:
+        """Require a setting that the provider misses, such as a region that no profile of this machine has."""
+        settings = self.draft.plugin.settings
+        if name in self.draft.infos and not any(name in way.settings for way in settings.alternatives):
+            self.progress.needed.add(name)
+
+    def _show_heading(self, group: str) -> None:
+        if group and group != self._heading:
+            print_note("")
+            print_note(group, style=BOLD)
+        self._heading = group
+
+    def _plain(self, info: SettingInfo, choices: Mapping[str, str], *, required: bool) -> None:
+        self._describe(info)
+        known = [os.environ.get(name, "") for name in info.environment] if required else []
+        default = next((text for text in known if text.strip() and self._problem(info, text) is None), "")
+        question = f"{info.label}{_requirement(info, required)}"
 
         def problem(text: str) -> str | None:
-            wrong = reference_problem({place: text}) if text else None
-            if wrong is not None:
-                return wrong
-            if place == "keyring" and "/" not in text:
-                return "service/user"
-            return None if text else "an answer"
+            return self._problem(info, text) if text else ("an answer" if required else None)
 
-        answer = _ask(_QUESTIONS[place], default=known if place == "env" else "", problem=problem)
-        self._references[info.name] = {place: answer}
+        if choices:
+            text = _choose(question, choices, shown=_shown(info.default), default=default, problem=problem)
+        else:
+            text = _ask(question, default=default, shown=_shown(info.default), problem=problem)
+        self._store(info, text)
+
+    def _store(self, info: SettingInfo, text: str) -> None:
+        reference = parse_reference(text) if may_be_reference(info) else None
+        if reference is not None:
+            self.draft.references[info.name] = reference
+            self._note_missing(reference)
+        elif text:
+            self.draft.values[info.name] = json_or_text(info, text)
+
+    def _describe(self, info: SettingInfo) -> None:
+        lines = [info.description]
+        if info.examples:
+            lines.append(f"Example{'s' if len(info.examples) > 1 else ''}: {', '.join(map(str, info.examples))}")
+        kind = without_none(info.type)
+        if kind is Headers or is_mapping(kind):
+            lines.append('As JSON, such as {"name": "value"}')
+        elif get_origin(kind) is tuple:
+            lines.append("Several with commas between them, or as JSON")
+        elif may_be_reference(info) and names_credential(info.name) and not info.secret:
+            lines.append("env:NAME, file:PATH or keyring:SERVICE/USER says where it is kept instead")
+        for line in lines:
+            print_note(one_line(line), style=DIM)
+
+    def _problem(self, info: SettingInfo, text: str) -> str | None:
+        """Return what a setting takes instead of a text, or `None`."""
+        reference = parse_reference(text) if may_be_reference(info) else None
+        if reference is not None:
+            return self._reference_problem(info, reference)
+        if holds_secret(text):
+            instead = ", or env:NAME to name an environment variable" if may_be_reference(info) else ""
+            return f"a value that is no secret, since the file would show it{instead}"
+        try:
+            value = json_or_text(info, text)
+        except ValueError as error:
+            return f"JSON: {error}"
+        wrong = secret_problem(info.name, value)
+        if wrong is not None:
+            return f"another value: {wrong}"
+        try:
+            convert(info, placeholder(value))
+        except ValueError as error:
+            return str(error)
+        return None
+
+    def _secret(self, info: SettingInfo, *, required: bool) -> None:
+        self._describe(info)
+        places = _PLACES if required else {**_PLACES, "none": "leave it out"}
+        need = "a secret" if required else "a secret, optional"
+        place = _choose(
+            f"{info.label} ({need}). Where is it kept", places, default="env" if required else "none", short=True
+        )
+        if place == "none":
+            return
+        names = [*info.environment, variable_name(self.draft.service, info.name)]
+        known = next((name for name in (*names, info.name.upper()) if os.environ.get(name)), names[0])
+
+        def problem(text: str) -> str | None:
+            return self._reference_problem(info, {place: text}) if text else "an answer"
+
+        answer = _ask(_NAMES[place], default=known if place == "env" else "", problem=problem)
+        self.draft.references[info.name] = {place: answer}
+        self._note_missing({place: answer})
+
+    def _reference_problem(self, info: SettingInfo, reference: Reference) -> str | None:
+        [(place, name)] = reference.items()
+        wrong = reference_problem(reference)
+        if wrong is None and place == "keyring" and "/" not in name:
+            return "service/user"
+        if wrong is not None:
+            return wrong
+        try:
+            secret = resolve_reference(reference, environ=os.environ, folder=self.draft.folder)
+        except ConfigurationError:
+            return None  # it may be set later
+        try:
+            convert(info, secret)
+        except ValueError as error:
+            return f"another place, since the value there must be {error}"
+        return None
+
+    def _note_missing(self, reference: Reference) -> None:
+        """Say at once that a file or a keyring entry is missing. A missing variable is mentioned at the end."""
+        if "env" in reference:
+            return
+        try:
+            resolve_reference(reference, environ=os.environ, folder=self.draft.folder)
+        except ConfigurationError as error:
+            print_note(one_line(f"Before you use the service: it {error}."))
+
+    def _model(self, info: SettingInfo, *, required: bool) -> None:
+        try:
+            default = self.draft.trial().default_model or ""
+        except ConfigurationError:
+            default = ""
+        default = default if required else ""
+        self._describe(attrs.evolve(info, examples=info.examples or self.draft.plugin.settings.model_examples))
+        models = self._models() if self.draft.plugin.settings.needs_model else ()
+        question = f"{info.label}{_requirement(info, required)}"
+
+        def problem(text: str) -> str | None:
+            return self._problem(info, text) if text else ("an answer" if required else None)
+
+        if models:
+            text = _choose_model(question, models, default=default, problem=problem)
+        else:
+            text = _ask(question, default=default, shown=_shown(info.default), problem=problem)
+        self._store(info, text)
+
+    def _models(self) -> Sequence[str]:
+        """Return the models that the service lists, if its secrets are within reach and the user wants it."""
+        try:
+            settings = self.draft.settings()
+        except ConfigurationError:
+            return ()
+        hide(settings.secrets())
+        if not _confirm(f"Ask the service which models it has (at most {LISTING_LIMIT:g} s)?", default=True):
+            return ()
+        import anyio
+
+        try:
+            models = anyio.run(_list_models, settings, self.draft.service)
+        except TimeoutError:
+            print_note(f"The service did not answer within {LISTING_LIMIT:g} s.")
+            return ()
+        except TrunklineError as error:
+            print_note(one_line(f"The service did not list its models: {scrub(str(error), settings.secrets())}"))
+            return ()
+        except Exception as error:  # a mistake in a plugin must not end the questions
+            text = scrub(exception_text(error), settings.secrets())
+            print_note(one_line(f"The service did not list its models: unexpected {text}"))
+            return ()
+        if not models:
+            print_note("The service lists no models.")
+        return models
 
 
-def _ask(question: str, *, default: str = "", problem: Callable[[str], str | None] = lambda text: None) -> str:
+async def _list_models(settings: Settings, name: str) -> Sequence[str]:
+    import anyio
+
+    from trunkline.opening import open_service
+
+    with anyio.fail_after(LISTING_LIMIT):
+        hurried = attrs.evolve(settings, max_retries=0)  # type: ignore[misc]  # see settings.py
+        async with open_service(hurried, name=name) as service:
+            return sorted({model.id for model in await service.list_models()})
+
+
+def _requirement(info: SettingInfo, required: bool) -> str:
+    return "" if required or _shown(info.default) else " (optional)"
+
+
+def _shown(default: object) -> str:
+    """Return the default of a setting as the question shows it."""
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, float):
+        return f"{default:g}"
+    return str(default) if isinstance(default, (str, int)) else ""
+
+
+def _choices(info: SettingInfo) -> Mapping[str, str]:
+    """Return the values that a setting accepts, with what each means."""
+    if info.choices is not None:
+        return info.choices
+    kind = without_none(info.type)
+    if get_origin(kind) is Literal:
+        return {str(value): "" for value in get_args(kind)}
+    return {"true": "", "false": ""} if kind is bool else {}
+
+
+def _confirm(question: str, *, default: bool) -> bool:
+    words = {"y": True, "yes": True, "n": False, "no": False, "": default}
+    hint = "Y/n" if default else "y/N"
+    answer = _ask(question, shown=hint, problem=lambda text: None if text.lower() in words else "y or n")
+    return words[answer.lower()]
+
+
+def _choose(
+    question: str,
+    choices: Mapping[str, str],
+    *,
+    default: str = "",
+    shown: str = "",
+    short: bool = False,
+    problem: Callable[[str], str | None] | None = None,
+) -> str:
+    """Show the choices with numbers, and return the one that is chosen by its number or its name.
+
+    With `short`, the start of a name is enough. `problem` says what is accepted; by default the choices alone are.
+    """
+    for number, (name, meaning) in enumerate(choices.items(), 1):
+        print_note(one_line(f"  {number}. {name}{f': {meaning}' if meaning else ''}"))
+
+    def chosen(text: str) -> str:
+        lowered = {name.lower(): name for name in choices}
+        if text.lower() in lowered:
+            return lowered[text.lower()]
+        if text.isdecimal() and 1 <= int(text) <= len(choices):
+            return list(choices)[int(text) - 1]
+        starts = [name for name in choices if text and name.startswith(text.lower())] if short else []
+        return starts[0] if len(starts) == 1 else text
+
+    def wrong(text: str) -> str | None:
+        name = chosen(text)
+        if problem is not None:
+            return problem(name)
+        if name in choices:
+            return None
+        found = nearest(name, choices) if name else None
+        listed = ", ".join(choices)
+        return f"a number from 1 to {len(choices)}, or one of {listed}{f' (did you mean {found}?)' if found else ''}"
+
+    return chosen(_ask(question, default=default, shown=shown, problem=wrong))
+
+
+def _choose_model(question: str, models: Sequence[str], *, default: str, problem: Callable[[str], str | None]) -> str:
+    """Show the models with numbers, and return the one that is chosen by its number or its name.
+
+    Another text shows the models whose name contains it. If there is none, or the text is entered again, it is the
+    name of a model that the service does not list.
+    """
+    found, part = list(models), ""
+    while True:
+        for number, name in enumerate(found[:MODELS_SHOWN], 1):
+            print_note(one_line(f"  {number}. {name}"))
+        if len(found) > MODELS_SHOWN:
+            print_note(f"  and {len(found) - MODELS_SHOWN} more: enter a part of a name to see those that contain it")
+        only = found[0] if part and len(found) == 1 else default
+        text = _ask(question, default=only, problem=problem)
+        if text.isdecimal() and text not in models and 1 <= int(text) <= min(len(found), MODELS_SHOWN):
+            return found[int(text) - 1]
+        matching = [name for name in models if text.lower() in name.lower()]
+        if not text or text in (part, *models) or not matching:
+            return text
+        print_note(one_line(f"Models with {text!r} in their name. To use a model called just that, enter it again."))
+        found, part = matching, text
+
+
+def _ask(
+    question: str,
+    *,
+    default: str = "",
+    shown: str = "",
+    problem: Callable[[str], str | None] = lambda text: None,
+) -> str:
     """Ask until the answer is valid, and return it. `problem` returns what is expected instead, or `None`.
 
-    Raises `CommandError` at the end of the input.
+    An empty answer means `default`. `shown` stands for it where an empty answer is returned as it is. Raises
+    `CommandError` at the end of the input.
     """
+    hint = default or shown
     while True:
-        write(f"{question}{f' [{default}]' if default else ''}: ", sys.stderr)
-        line = sys.stdin.readline()
+        write(f"{question}{f' [{hint}]' if hint else ''}: ", sys.stderr)
+        try:
+            line = sys.stdin.readline()
+        except UnicodeDecodeError:
+            print_note(f"Please enter text in {sys.stdin.encoding}.")
+            continue
         if not line:
             print_note("")
             raise CommandError("the input ended before all questions were answered; nothing was written")
         hide(line)
-        answer = line.strip() or default
+        answer = line.strip().strip("\ufeff").strip() or default
         wrong = problem(answer)
         if wrong is None:
             return answer
-        print_note(f"Please enter {wrong}.")
+        print_note(one_line(f"Please enter {wrong}."))

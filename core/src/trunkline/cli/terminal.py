@@ -23,6 +23,7 @@ from trunkline.cli.hidden import without_hidden
 
 _COLOURS = re.compile("(\x1b\\[[0-9;:]*m)")
 
+BOLD = "\x1b[1m"
 DIM = "\x1b[2m"
 PLAIN = "\x1b[0m"
 

@@ -1,0 +1,102 @@
+"""Which question `trunkline init` asks next, given what is known. Nothing here asks, shows or reads anything."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TypeAlias
+
+import attrs
+
+from trunkline.settings import GROUPS, Alternative, SettingInfo, Settings, setting_infos
+
+
+@attrs.frozen
+class AskSetting:
+    """Ask for one setting, which may be left out unless it is `required`."""
+
+    info: SettingInfo
+    required: bool
+
+
+@attrs.frozen
+class ChooseWay:
+    """Ask which of several ways to use, such as kinds of credentials. `group` is the heading of their settings."""
+
+    ways: tuple[Alternative, ...]
+    group: str
+
+
+@attrs.frozen
+class AskAdvanced:
+    """Ask whether to go on with the advanced settings. `count` is how many there are."""
+
+    count: int
+
+
+Question: TypeAlias = AskSetting | ChooseWay | AskAdvanced
+
+
+@attrs.define(kw_only=True)
+class Progress:
+    """What is known: the names of settings that need no question any more, and the choices made.
+
+    `needed` holds settings that this service cannot do without, although other services can. `again` holds settings
+    that turned out wrong. They are asked for first, whatever the form says.
+    """
+
+    known: set[str]
+    needed: set[str] = attrs.Factory(set)
+    way: Alternative | None = None
+    advanced: bool | None = None
+    again: list[str] = attrs.Factory(list)
+
+
+def next_question(settings: type[Settings], progress: Progress) -> Question | None:
+    """Return the next question of the form, or `None` at its end.
+
+    The basic settings come first, group by group and the required ones of a group first; then the question whether to
+    go on with the advanced ones. Of the settings that belong to alternatives, only those of the chosen one are asked.
+    """
+    infos = {info.name: info for info in setting_infos(settings)}
+    if progress.again:
+        info = infos[progress.again[0]]
+        return AskSetting(info, is_required(settings, info, progress))
+    belonging = {name for way in settings.alternatives for name in way.settings}
+    questions: dict[bool, list[AskSetting | ChooseWay]] = {False: [], True: []}
+    for info in _in_form_order(settings, progress):
+        required = is_required(settings, info, progress)
+        question: AskSetting | ChooseWay = AskSetting(info, required)
+        if info.name in belonging and progress.way is None:
+            question = ChooseWay(settings.alternatives, info.group)
+        elif info.name in progress.known or (info.name in belonging and not _has(progress.way, info.name)):
+            continue
+        questions[info.advanced and not required].append(question)
+    basic, advanced = questions[False], questions[True]
+    if basic:
+        return basic[0]
+    if not advanced or progress.advanced is False:
+        return None
+    return advanced[0] if progress.advanced else AskAdvanced(len(advanced))
+
+
+def is_required(settings: type[Settings], info: SettingInfo, progress: Progress) -> bool:
+    """Whether the form requires a setting: the class does, the chosen way does, or no request could be answered."""
+    by_way = progress.way is not None and info.name in progress.way.required
+    by_model = info.name == "default_model" and settings.needs_model
+    return info.required or by_way or by_model or info.name in progress.needed
+
+
+def way_of(settings: type[Settings], names: Collection[str]) -> Alternative | None:
+    """Return the alternative to which settings with these names belong; of several, the one that the library uses."""
+    return next((way for way in settings.alternatives if not {*names}.isdisjoint(way.settings)), None)
+
+
+def _has(way: Alternative | None, name: str) -> bool:
+    return way is not None and name in way.settings
+
+
+def _in_form_order(settings: type[Settings], progress: Progress) -> list[SettingInfo]:
+    infos = setting_infos(settings)
+    # The plugin's own groups come first.
+    groups = [*dict.fromkeys(info.group for info in infos if info.group not in GROUPS), *GROUPS]
+    return sorted(infos, key=lambda info: (groups.index(info.group), not is_required(settings, info, progress)))

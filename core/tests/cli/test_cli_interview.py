@@ -1,0 +1,371 @@
+"""The questions of `trunkline init` on a terminal."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trunkline import open_services
+from trunkline._plugins.registry import PROVIDERS, installed, load_provider
+from trunkline.cli.questions import AskAdvanced, AskSetting, ChooseWay, Progress, next_question, way_of
+from trunkline.settings import Alternative, Settings, setting, settings
+
+FILE = Path("trunkline.toml")
+FORM = """
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+import attrs
+from fake_plugin import FakeSettings, provider as fake
+from trunkline.secrets import Secret
+from trunkline.settings import Alternative, Converted, setting, settings, url_setting
+
+PAIR = ("pair_id", "pair_key")
+
+@settings
+class FormSettings(FakeSettings):
+    provider: ClassVar[str] = "form"
+    display_name: ClassVar[str] = "The Form"
+    model_examples: ClassVar[tuple[str, ...]] = ("echo",)
+    alternatives: ClassVar[tuple[Alternative, ...]] = (
+        Alternative(title="Pair", description="Two.", settings=PAIR, required=PAIR),
+        Alternative(title="Ticket", description="One.", settings=("ticket",), required=("ticket",)),
+        Alternative(title="Machine", description="None."),
+    )
+    api_key: Converted[Secret, str] = setting(
+        "API Key", "Its key.", default=Secret("none"), environment=("FORM_API_KEY",), group="Connection", advanced=True)
+    token: Converted[Secret | None, str] = setting("Token", "Seldom needed.", default=None, group="", advanced=True)
+    level: int = setting("Level", "How high.", default=3, minimum=1, group="Limits")
+    region: str = setting("Region", "Where.", default="here", group="Connection", advanced=True)
+    api_url: str = url_setting("API URL", "Where it is.", environment=("FORM_URL",), examples=("https://form.example",))
+    size: Literal["small", "large"] = setting(
+        "Size", "How large.", default="small", group="Connection", choices={"small": "Fast.", "large": "Good."})
+    pair_id: str | None = setting("Pair ID", "Its name.", default=None, group="Authentication")
+    pair_key: Converted[Secret | None, str] = setting("Pair Key", "Its secret.", default=None, group="Authentication")
+    printer: str | None = setting("Printer", "May be needed.", default=None, group="Requests")
+    ticket: Literal["paper"] | None = setting("Ticket", "A ticket.", default=None, group="Authentication")
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.size == "large" and "small" in self.api_url:
+            yield "size", "is 'large', which the server in api_url is too small for"
+        if self.ticket:
+            yield "ticket", "needs a printer"
+        if self.printer is None and self.level == 12:
+            yield "printer", "is required up there"
+        if self.level == 13:
+            yield "level", "is unlucky"
+
+provider = attrs.evolve(fake, name="form", settings=FormSettings)
+"""
+
+
+@pytest.fixture
+def form(site: Any) -> None:
+    site.install("dist-form", {"trunkline.providers": {"form": "form_plugin:provider"}}, {"form_plugin": FORM})
+
+
+HEADINGS = ("Connection", "Authentication", "Model", "Requests", "Limits")
+
+
+def replies(*expected: tuple[str, str]) -> Callable[[str], str]:
+    """Answer questions in order: each pair is a pattern and an answer. Questions in between get an empty answer."""
+    left = list(expected)
+
+    def reply(question: str) -> str:
+        if left and re.search(left[0][0], question):
+            return left.pop(0)[1]
+        return ""
+
+    reply.left = left  # type: ignore[attr-defined]
+    return reply
+
+
+def converse(terminal: Any, *arguments: str, answers: list[tuple[str, str]]) -> tuple[int, str]:
+    reply = replies(*answers)
+    status, shown = terminal("init", *arguments).converse(reply)
+    assert reply.left == [], (reply.left, shown)  # type: ignore[attr-defined]
+    return status, shown
+
+
+def service(name: str) -> dict[str, object]:
+    table: dict[str, object] = tomllib.loads(FILE.read_text())["services"][name]
+    return table
+
+
+def test_form_is_asked_until_the_answers_will_do(terminal: Any, form: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    status, shown = converse(
+        terminal,
+        answers=[
+            ("^Provider", "nothing"),
+            ("^Provider", "fomr"),
+            ("^Provider", "form"),
+            (r"service \[form\]", "sk-canary-Ab9Zz0Qw7Rt5Yu3"),
+            (r"service \[form\]", "a b"),
+            (r"service \[form\]", "mine"),
+            ("API URL", ""),
+            ("API URL", "ftp://form.example"),
+            ("API URL", "https://me:canary@form.example"),
+            ("API URL", "https://small.example"),
+            (r"Size \[small\]", "3"),
+            (r"Size \[small\]", "huge"),
+            (r"Size \[small\]", "2"),
+            # The combination is wrong, and both are asked again.
+            (r"Size \[small\]", "LARGE"),
+            ("API URL", "https://form.example"),
+            (r"Authentication \[Machine\]", "5"),
+            (r"Authentication \[Machine\]", "pair"),
+            ("Pair ID", "AKIAIOSFODNN7EXAMPLE"),
+            ("Pair ID", "env:Aa0"),
+            ("Pair ID", "env:PAIR_ID"),
+            ("Pair Key .a secret.. Where is it kept", "everywhere"),
+            ("Where is it kept", "f"),
+            ("contains only the secret", "sk-canary-Ab9Zz0Qw7Rt5Yu3"),
+            ("contains only the secret", "key.txt"),
+            ("Default Model", ""),
+            ("Default Model", "echo"),
+            (r"Level \[3\]", "0"),
+            (r"Level \[3\]", "13"),
+            (r"Level \[3\]", "12"),
+            ("advanced settings", "maybe"),
+            ("advanced settings", ""),
+            ("Printer", ""),
+            ("Printer", "laser"),
+        ],
+    )
+    assert status == 0, shown
+    for text in (
+        "did you mean form?",
+        "The Form",
+        "letters, digits, - and _ only",
+        "Please enter an answer.",
+        "Example: https://form.example",
+        "2. large: Good.",
+        "Please enter 'small' or 'large', not 'huge'.",
+        "setting 'size' is 'large', which the server",
+        "or env:NAME to name an environment variable",
+        "the NAME of an environment variable",
+        "key.txt', which cannot be read",
+        "a number of at least 1, not '0'",
+        "setting 'level' is unlucky",
+        "Please enter y or n.",
+        "setting 'printer' is required up there",
+        "Set the environment variable PAIR_ID",
+    ):
+        assert text in shown, (text, shown)
+    assert [line for line in shown.splitlines() if line in HEADINGS] == [
+        *HEADINGS,
+        "Requests",
+    ]
+    assert service("mine") == {
+        "provider": "form",
+        "size": "large",
+        "api_url": "https://form.example",
+        "default_model": "echo",
+        "level": 12,
+        "printer": "laser",
+        "pair_id": {"env": "PAIR_ID"},
+        "pair_key": {"file": "key.txt"},
+    }
+    assert not re.search("canary|AKIA", FILE.read_text())
+    Path("key.txt").write_text("later")
+    monkeypatch.setenv("PAIR_ID", "later")
+    assert list(open_services(FILE)) == ["mine"]
+
+
+def test_way_that_does_not_work_here_is_chosen_again(terminal: Any, form: None) -> None:
+    answers = [
+        (r"API URL \[https://env.example\]", ""),
+        ("Authentication", "2"),
+        ("Authentication", "Machine"),
+        ("Default Model", "x"),
+    ]
+    import os
+
+    os.environ["FORM_URL"] = "https://env.example"
+    try:
+        status, shown = converse(terminal, "-p", "form", "-s", "mine", answers=answers)
+    finally:
+        del os.environ["FORM_URL"]
+    assert status == 0, shown
+    assert "setting 'ticket' needs a printer" in shown
+    assert service("mine") == {"provider": "form", "api_url": "https://env.example", "default_model": "x"}
+
+
+def test_what_options_and_defaults_set_is_not_asked(terminal: Any, form: None) -> None:
+    FILE.write_text('[defaults]\ndefault_model = "echo"\n[services.form]\nprovider = "form"\n')
+    given = ("--set", "api_url=https://form.example", "--set", "ticket=", "--set", "level=0", "--set", "colour=red")
+    status, shown = converse(
+        terminal,
+        *("-c", "trunkline.toml", "-p", "form", "--secret", "pair_key=env:PAIR_KEY", "--set", "pair_id=me", *given),
+        answers=[
+            (r"service \[form-2\]", "form"),
+            (r"service \[form-2\]", ""),
+            (r"Level \[3\]", "7"),
+            ("advanced", "y"),
+            ("Headers", '{"a": "b"'),
+            ("Headers", '{"a": {"env": "A"}}'),
+            ("Client Key .optional", "key.pem"),
+            ("Client Key Passphrase", "none"),
+            # At the end: it needs the certificate. Both are asked for again.
+            ("Client Certificate .optional", "cert.pem"),
+            ("Client Key .optional", "key.pem"),
+        ],
+    )
+    assert status == 0, shown
+    for text in ("already has a service 'form'", "'colour' does not exist", "Already in [defaults]: default_model"):
+        assert text in shown, (text, shown)
+    for text in ("API URL", "Pair", "Authentication", "Default Model", "Ticket"):
+        assert f"\n{text}" not in shown, (text, shown)
+    assert service("form-2") == {
+        "provider": "form",
+        "api_url": "https://form.example",
+        "pair_id": "me",
+        "pair_key": {"env": "PAIR_KEY"},
+        "level": 7,
+        "headers": {"a": {"env": "A"}},
+        "client_certificate": "cert.pem",
+        "client_key": "key.pem",
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "answers", "expected"),
+    [
+        ("canary-key", [("which models", ""), ("Default Model", "2")], "stall"),
+        ("canary-key", [("which models", "y"), ("Default Model", "ec"), (r"Default Model \[echo\]", "")], "echo"),
+        ("canary-key", [("which models", "y"), ("Default Model", "ec"), (r"Default Model \[echo\]", "ec")], "ec"),
+        ("canary-key", [("which models", "y"), ("Default Model", "other")], "other"),
+        ("canary-key", [("which models", "n"), ("Default Model", "2")], "2"),
+        ("wrong-canary", [("which models", "y"), ("Default Model", "2")], "2"),
+        ("unreachable-canary", [("which models", "y"), ("Default Model", "2")], "2"),
+        ("two words", [("of the environment variable", ""), ("of the environment variable", "OTHER_KEY")], None),
+    ],
+)
+def test_models_are_offered_once_the_key_is_there(
+    terminal: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    value: str,
+    answers: list[tuple[str, str]],
+    expected: str | None,
+) -> None:
+    monkeypatch.setenv("FAKE_API_KEY", value)
+    status, shown = converse(
+        terminal, "-p", "fake", "-s", "mine", answers=[*answers, *([("Default", "x")] * (not expected))]
+    )
+    assert status == 0, shown
+    assert value not in shown
+    assert service("mine")["default_model"] == (expected or "x")
+    assert ("The service did not list its models:" in shown) == (value.startswith(("wrong", "unreachable")))
+    assert ("which models" in shown) == (expected is not None)
+    assert ("it contains a space" in shown) == (expected is None)
+
+
+@pytest.mark.parametrize("typed", ["\x04", "\x03"])
+@pytest.mark.parametrize("question", ["Name of the service", "Default Model"])
+def test_leaving_in_the_middle_writes_nothing(terminal: Any, typed: str, question: str) -> None:
+    named = ["--service", "mine", "--secret", "api_key=env:K"] if question == "Default Model" else []
+    screen = terminal("init", "--provider", "fake", *named)
+    if named:
+        screen.wait_for(r"Token \(a secret, optional\)")
+        screen.enter("\n")
+        screen.wait_for(r"Region \[here\]")
+        screen.enter("\n")
+        screen.wait_for(r"Level \[3\]")
+        screen.enter("\n")
+    screen.wait_for(question)
+    status, shown = screen.end(typed)
+    assert status == (130 if typed == "\x03" else 2)
+    assert "othing was written" in shown
+    assert "Traceback" not in shown
+    assert not FILE.exists()
+
+
+PLACES = {"file": "key.txt", "keyring": "service/user"}
+
+
+@pytest.mark.parametrize("name", sorted({item.name for item in installed(PROVIDERS)}))
+def test_every_provider_gets_a_service_that_opens(terminal: Any, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    kind = load_provider(name).settings
+    examples = {
+        "API URL": "https://model.example/v1",
+        "AWS Region": "eu-west-1",
+        "Default Model": "some-model",
+        "Authentication": "1",
+        "AWS Access Key ID": "env:SOME_ID",
+    }
+    asked: list[str] = []
+
+    def reply(question: str) -> str:
+        label = re.sub(r" [\[(].*", "", question)
+        asked.append(label)
+        if "(a secret)" in question:
+            return "env"
+        if label.startswith("The NAME of the environment"):
+            return "SOME_KEY"
+        return examples.get(label, "") if not question.endswith("(optional)") else ""
+
+    status, shown = terminal("init", "-p", name, "-s", "mine").converse(reply)
+    assert status == 0, shown
+    monkeypatch.setenv("SOME_KEY", "later")
+    monkeypatch.setenv("SOME_ID", "later")
+    assert list(open_services(FILE)) == ["mine"]
+    assert len(asked) < 16, asked
+    if kind.needs_model:
+        assert service("mine")["default_model"] == "some-model"
+
+
+@settings
+class PureSettings(Settings):
+    """A form without anything around it."""
+
+    optional: str | None = setting("Optional", "May be set.", default=None, group="Own")
+    needed: str = setting("Needed", "Must be set.", group="Own")
+    seldom: str | None = setting("Seldom", "Hardly ever.", default=None, group="Own", advanced=True)
+    key: str | None = setting("Key", "Of one way.", default=None, group="Authentication", advanced=True)
+    more: str | None = setting("More", "Of one way.", default=None, group="Authentication", advanced=True)
+    card: str | None = setting("Card", "Of another way.", default=None, group="Authentication")
+
+    alternatives = (
+        Alternative(title="Key", description="", settings=("key", "more"), required=("key",)),
+        Alternative(title="Card", description="", settings=("card",), required=("card",)),
+    )
+
+
+def test_questions_come_in_the_order_of_the_form() -> None:
+    common = {info for info in dir(Settings) if not info.startswith("_")} - {"default_model"}
+    progress = Progress(known=common)
+    asked: list[str] = []
+    while (question := next_question(PureSettings, progress)) is not None:
+        if isinstance(question, ChooseWay):
+            asked.append(f"way:{question.group}")
+            progress.way = question.ways[0]
+        elif isinstance(question, AskAdvanced):
+            asked.append(f"advanced:{question.count}")
+            progress.advanced = True
+        else:
+            asked.append(question.info.name + ("!" if question.required else ""))
+            progress.known.add(question.info.name)
+    assert asked == [
+        "needed!",
+        "optional",
+        "way:Authentication",
+        "key!",
+        "default_model!",
+        "advanced:2",
+        "seldom",
+        "more",
+    ]
+    progress.again = ["card"]
+    question = next_question(PureSettings, progress)
+    assert isinstance(question, AskSetting)
+    assert (question.info.name, question.required) == ("card", False)
+
+
+def test_way_is_known_from_the_settings_that_are_given() -> None:
+    key, card = PureSettings.alternatives
+    assert way_of(PureSettings, {"card", "key", "needed"}) is key
+    assert way_of(PureSettings, {"card"}) is card
+    assert way_of(PureSettings, {"needed"}) is None
