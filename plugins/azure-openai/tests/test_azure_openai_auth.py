@@ -25,8 +25,10 @@ from trunkline.service import Service
 from trunkline.testing import Exchange, serve
 from trunkline_azure_openai import AzureOpenAISettings, TokenProvider, azure_openai
 from trunkline_azure_openai.auth import MARGIN, TokenAuth
-from trunkline_azure_openai.settings import SCOPE
 from trunkline_azure_openai.tokens import UNKNOWN_LIFETIME, token_from
+from trunkline_azure_openai.urls import PUBLIC
+
+SCOPE = PUBLIC.scope
 
 MANY = 500
 IN_FLIGHT = 150
@@ -94,7 +96,7 @@ def auth_for(provider: TokenProvider, clock: Clock, *, wall: Clock | None = None
 
 
 def steps(**fields: Any) -> Any:
-    settings = AzureOpenAISettings(api_url="https://r.openai.azure.com", **fields)
+    settings = AzureOpenAISettings(**{"api_url": "https://r.openai.azure.com", **fields})
     return open_steps(azure_openai, ServiceContext(name="mine", provider="azure-openai", settings=settings))
 
 
@@ -202,6 +204,46 @@ async def test_a_call_that_waits_for_a_sync_provider_can_be_cancelled() -> None:
     finally:
         released.set()
     assert (await auth.acquire()).reveal() == "t"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("host", "variable", "scope", "options"),
+    [
+        ("r.openai.azure.com", "", SCOPE, {}),
+        ("gateway.example", "", SCOPE, {}),
+        ("r.openai.azure.us", "", "https://cognitiveservices.azure.us/.default", {"authority": "US"}),
+        ("R.Services.AI.Azure.US.", "", "https://cognitiveservices.azure.us/.default", {"authority": "US"}),
+        ("virginia.api.cognitive.microsoft.us", "", "https://cognitiveservices.azure.us/.default", {"authority": "US"}),
+        ("r.openai.azure.cn", "", "https://cognitiveservices.azure.cn/.default", {"authority": "CHINA"}),
+        ("r.openai.azure.us", "login.example", "https://cognitiveservices.azure.us/.default", {}),
+    ],
+)
+async def test_tokens_come_from_the_cloud_of_the_resource(
+    host: str, variable: str, scope: str, options: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = pytest.importorskip("azure.identity")
+    authorities = {
+        "US": identity.AzureAuthorityHosts.AZURE_GOVERNMENT,
+        "CHINA": identity.AzureAuthorityHosts.AZURE_CHINA,
+    }
+    made: list[tuple[SyncCredential, dict[str, str]]] = []
+
+    class Default(SyncCredential):
+        def __init__(self, **options: str) -> None:
+            super().__init__()
+            made.append((self, options))
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(identity, "DefaultAzureCredential", Default)
+    monkeypatch.setenv("AZURE_AUTHORITY_HOST", variable)
+    async with steps(api_url=f"https://{host}/", token_provider="azure-identity").auth as auth:
+        await auth.acquire()
+    [(credential, given)] = made
+    assert credential.scopes == (scope,)
+    assert given == {name: authorities[value] for name, value in options.items()}
 
 
 @pytest.mark.anyio
@@ -588,7 +630,7 @@ async def test_cancelled_call_does_not_wait_for_the_thread_that_makes_the_creden
 ) -> None:
     started, release, released = threading.Event(), threading.Event(), threading.Event()
 
-    def block() -> None:
+    def block(authority: str) -> None:
         started.set()
         release.wait(10)
         released.set()

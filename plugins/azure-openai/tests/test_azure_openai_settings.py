@@ -7,7 +7,9 @@ from trunkline._config.sources import make_settings
 from trunkline.errors import ConfigurationError
 from trunkline.settings import json_schema
 from trunkline_azure_openai import AzureOpenAISettings, TokenProvider, azure_openai
-from trunkline_azure_openai.settings import SCOPE
+from trunkline_azure_openai.urls import PUBLIC
+
+SCOPE = PUBLIC.scope
 
 R = "https://r.openai.azure.com"
 DEPLOYMENT = f"{R}/openai/deployments/d/chat/completions?api-version=2025-01-01-preview"
@@ -33,7 +35,12 @@ def test_importing_the_package_imports_no_step() -> None:
 
 def test_the_least_that_is_needed() -> None:
     settings = made()
-    assert (settings.api, settings.scope, settings.send_user_id, settings.api_version) == ("chat", SCOPE, False, None)
+    assert (settings.api, settings.token_scope, settings.send_user_id, settings.api_version) == (
+        "chat",
+        SCOPE,
+        False,
+        None,
+    )
     assert settings.default_model is None
     assert "REDACTED" not in repr(settings)
 

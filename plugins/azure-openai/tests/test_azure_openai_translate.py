@@ -530,3 +530,75 @@ def test_setting_model_facts_describes_a_deployment() -> None:
     )
     assert (body["max_completion_tokens"], body["reasoning_effort"]) == (9, "low")
     assert "temperature" not in body
+
+
+# The guide's steps: the root of the resource, the key, and the name of the model. Nothing else is set.
+
+NO_EFFORT = ("o1-mini", "o1-preview")
+REASONING = ("o1", *NO_EFFORT, "o3", "o3-mini", "o4-mini", "gpt-5", "gpt-5-mini", "gpt-5-nano", "team-gpt-5-eu")
+SURFACES = (
+    RESOURCE,
+    f"{RESOURCE}/",
+    "https://r.openai.azure.us",
+    "https://r.cognitiveservices.azure.com/",
+    "https://r.services.ai.azure.com",
+    f"{CLASSIC}/d/chat/completions?api-version=2025-01-01-preview",
+    f"{CLASSIC}/d/chat/completions?api-version=2024-10-21",
+)
+
+
+@pytest.mark.parametrize("model", REASONING)
+@pytest.mark.parametrize("api_url", SURFACES)
+def test_reasoning_model_gets_no_parameter_that_it_refuses(api_url: str, model: str) -> None:
+    body, translation = translate(
+        system("Be brief."),
+        user("Hi"),
+        api_url=api_url,
+        model=model,
+        temperature=0.4,
+        top_p=0.9,
+        max_output_tokens=100,
+        stop=("x",),
+        frequency_penalty=0.1,
+        reasoning=ReasoningOptions(effort="high"),
+    )
+    wanted = {"model": model, "max_completion_tokens": 100, "reasoning_effort": "high"}
+    if model in NO_EFFORT:
+        del wanted["reasoning_effort"]
+    assert body == {**wanted, "messages": body["messages"]}
+    assert {"temperature", "top_p", "stop", "frequency_penalty"} <= {subject for _, subject in warnings_of(translation)}
+    assert translation.wire_request.headers.get("authorization") is None
+
+
+@pytest.mark.parametrize("model", ["o4-mini", "gpt-5", "gpt-4.1"])
+@pytest.mark.parametrize(
+    ("api_url", "version"), [(RESOURCE, "v1"), (RESOURCE, "2024-10-21"), (RESOURCE, "2025-04-01-preview")]
+)
+def test_request_is_that_of_the_official_client(api_url: str, version: str, model: str) -> None:
+    openai = pytest.importorskip("openai")
+    httpx = pytest.importorskip("httpx")
+    sent: list[Any] = []
+
+    def answer(request: Any) -> Any:
+        sent.append(request)
+        return httpx.Response(400, json={"error": {"message": "seen"}})
+
+    http_client = httpx.Client(transport=httpx.MockTransport(answer))
+    options: dict[str, Any] = {"api_key": "key-REDACTED", "http_client": http_client, "max_retries": 0}
+    if version == "v1":
+        client = openai.OpenAI(base_url=f"{RESOURCE}/openai/v1/", **options)
+    else:
+        client = openai.AzureOpenAI(azure_endpoint=RESOURCE, api_version=version, **options)
+    with http_client, pytest.raises(openai.BadRequestError):
+        limit = "max_tokens" if (version, model) == ("2024-10-21", "gpt-4.1") else "max_completion_tokens"
+        messages = [{"role": "user", "content": "Hi"}]
+        client.chat.completions.create(model=model, messages=messages, **{limit: 9})
+    settings = {} if version == "v1" else {"api_version": version}
+    body, translation = translate(api_url=api_url, settings=settings, model=model, max_output_tokens=9)
+    auth = steps(api_url, **settings).auth
+    ours = auth.sign(translation.wire_request, None)
+    [theirs] = sent
+    assert ours.url == str(theirs.url)
+    assert body == json.loads(theirs.content)
+    if version != "v1":  # on v1, the client sends the key as a bearer token, and Azure accepts both
+        assert ours.headers["api-key"] == theirs.headers["api-key"]

@@ -61,6 +61,19 @@ CASES = [
         "https://eastus.api.cognitive.microsoft.com/openai/v1/chat/completions",
         False,
     ),
+    *(
+        (f"https://r.{name}", "v1", None, None, f"https://r.{name}/openai/v1/chat/completions", False)
+        for domain in ("azure.us", "azure.cn")
+        for name in (f"openai.{domain}", f"services.ai.{domain}", f"cognitiveservices.{domain}")
+    ),
+    (
+        f"https://r.openai.azure.us/openai/deployments/d/chat/completions?api-version={DATED}",
+        "classic",
+        DATED,
+        "d",
+        f"https://r.openai.azure.us/openai/deployments/m/chat/completions?api-version={DATED}",
+        True,
+    ),
     (F, "v1", None, None, f"{F}/openai/v1/chat/completions", False),
     (f"{F}/api/projects/p", "v1", None, None, f"{F}/api/projects/p/openai/v1/chat/completions", False),
     (f"{F}/api/projects/p/openai/v1", "v1", None, None, f"{F}/api/projects/p/openai/v1/chat/completions", False),
@@ -155,6 +168,10 @@ def test_a_dated_setting_makes_a_root_classic() -> None:
         ("ftp://r.openai.azure.com", "http"),
         ("https://ai.azure.com/resource/deployments", "portal"),
         ("https://portal.azure.com/#view", "portal"),
+        ("https://portal.azure.us/#view", "portal"),
+        ("https://ai.azure.cn/", "portal"),
+        ("https//r.openai.azure.com/", "did you mean https://r.openai.azure.com"),
+        ("https://{resource}.openai.azure.com/", "placeholders; replace {resource}"),
         (f"{R}/openai/deployments/d?api-version={{version}}", "version such as"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 from collections.abc import Callable
 from functools import partial
@@ -16,6 +17,7 @@ from trunkline.errors import AuthenticationError
 
 from trunkline_azure_openai.settings import AZURE_IDENTITY, AzureOpenAISettings, TokenCredential
 from trunkline_azure_openai.tokens import token_from
+from trunkline_azure_openai.urls import PUBLIC, cloud_of
 
 MARGIN = 300.0
 """Seconds before its expiry at which a token is renewed; at most half of its life."""
@@ -42,7 +44,8 @@ class TokenAuth(CachedToken):
         self._name = context.name
         self._provider = context.provider
         self._source = context.settings.token_provider
-        self._scope = context.settings.scope
+        self._scope = context.settings.token_scope
+        self._authority = cloud_of(context.settings.surface.root).authority
         self._own: Any = None
 
     def __repr__(self) -> str:
@@ -66,7 +69,7 @@ class TokenAuth(CachedToken):
     async def _ask(self) -> object:
         source = self._source
         if source == AZURE_IDENTITY and self._own is None:
-            self._own = await anyio.to_thread.run_sync(_default_credential, abandon_on_cancel=True)
+            self._own = await anyio.to_thread.run_sync(_default_credential, self._authority, abandon_on_cancel=True)
         if source == AZURE_IDENTITY:
             source = self._own
         ask: Callable[[], object]
@@ -87,11 +90,15 @@ def _is_async(ask: Callable[[], object]) -> bool:
     return inspect.iscoroutinefunction(ask) or inspect.iscoroutinefunction(getattr(ask, "__call__", None))  # noqa: B004
 
 
-def _default_credential() -> TokenCredential:
+def _default_credential(authority: str) -> TokenCredential:
     # Called in a worker thread, because the import alone blocks for long.
     from azure.identity import DefaultAzureCredential
 
-    credential: TokenCredential = DefaultAzureCredential()
+    # azure-identity reads this variable itself. Its own default is the public cloud.
+    options = (
+        {} if authority == PUBLIC.authority or os.environ.get("AZURE_AUTHORITY_HOST") else {"authority": authority}
+    )
+    credential: TokenCredential = DefaultAzureCredential(**options)
     return credential
 
 

@@ -12,13 +12,18 @@ from trunkline.secrets import Secret
 from trunkline.settings import Alternative, Converted, KeySource, Settings, setting, settings, url_setting
 from trunkline_openai.model_facts import ModelFacts
 
-from trunkline_azure_openai.urls import CLASSIC_VERSION, Surface, convert_version, is_dated, surface_of
+from trunkline_azure_openai.urls import (
+    CLASSIC_VERSION,
+    PUBLIC,
+    Surface,
+    cloud_of,
+    convert_version,
+    is_dated,
+    surface_of,
+)
 
 AZURE_IDENTITY: Literal["azure-identity"] = "azure-identity"
 """The value of `token_provider` that stands for the default credential of the package azure-identity."""
-
-SCOPE = "https://cognitiveservices.azure.com/.default"
-"""The scope of tokens for Azure OpenAI. Newer Foundry documentation also uses https://ai.azure.com/.default."""
 
 
 @runtime_checkable
@@ -110,10 +115,11 @@ class AzureOpenAISettings(Settings):
         schema={"enum": [AZURE_IDENTITY]},
         choices={AZURE_IDENTITY: "The default credential of the package azure-identity."},
     )
-    scope: str = setting(
+    scope: str | None = setting(
         "Scope",
-        "The scope to request from credentials of azure-identity.",
-        default=SCOPE,
+        "The scope to request from credentials of azure-identity. The default is that of the resource's cloud: "
+        f"`{PUBLIC.scope}`, or that of `azure.us` or `azure.cn`.",
+        default=None,
         group="Authentication",
         advanced=True,
     )
@@ -148,6 +154,11 @@ class AzureOpenAISettings(Settings):
     def surface(self) -> Surface:
         """The surface that these settings use."""
         return surface_of(self.api_url, self.api_version)
+
+    @property
+    def token_scope(self) -> str:
+        """The scope of tokens: the setting `scope`, or that of the resource's cloud."""
+        return self.scope or cloud_of(self.surface.root).scope
 
     def notes(self) -> Iterator[tuple[str, str]]:
         """What is worth a warning about the URL, given `api_version` and the other settings."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from typing import Literal, TypeAlias
-from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import attrs
 from trunkline.authoring.urls import endpoint_note, path_segment, query_string, split_url
@@ -24,9 +24,35 @@ CLASSIC_VERSION = "2024-10-21"
 INFERENCE_VERSION = "2024-05-01-preview"
 """The default `api-version` of the `/models` surface."""
 
-_PORTALS = ("portal.azure.com", "ai.azure.com", "oai.azure.com", "ml.azure.com")
+_PORTALS = (
+    *("portal.azure.com", "ai.azure.com", "oai.azure.com", "ml.azure.com"),
+    *("portal.azure.us", "ai.azure.us", "portal.azure.cn", "ai.azure.cn"),
+)
 _DATED = re.compile(r"\d{4}-\d{2}-\d{2}(-[A-Za-z0-9.]+)?")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@attrs.frozen
+class Cloud:
+    """A cloud of Azure: the scope of the tokens for its resources, and the host of Entra ID that issues them."""
+
+    scope: str
+    authority: str
+
+
+PUBLIC = Cloud("https://cognitiveservices.azure.com/.default", "login.microsoftonline.com")
+"""The public cloud. Newer Foundry documentation also uses the scope https://ai.azure.com/.default."""
+
+# Scopes: microsoft/semantic-kernel#6255, 2024-05; cline/cline#8718, 2026-01. Hosts: azure.identity.AzureAuthorityHosts.
+_US = Cloud("https://cognitiveservices.azure.us/.default", "login.microsoftonline.us")
+_CHINA = Cloud("https://cognitiveservices.azure.cn/.default", "login.chinacloudapi.cn")
+_CLOUDS = ((".azure.us", _US), (".microsoft.us", _US), (".azure.cn", _CHINA))
+
+
+def cloud_of(url: str) -> Cloud:
+    """Return the cloud of a resource. A host of your own, such as that of a gateway, belongs to the public cloud."""
+    host = (urlsplit(url).hostname or "").rstrip(".")
+    return next((cloud for suffix, cloud in _CLOUDS if host.endswith(suffix)), PUBLIC)
 
 
 @attrs.frozen(kw_only=True)

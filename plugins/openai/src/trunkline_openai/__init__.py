@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import attrs
-from trunkline.authoring.provider import Provider, ProviderParts, lazy_provider
+from trunkline.authoring.auth import NoAuth
+from trunkline.authoring.provider import Auth, Provider, ProviderParts, ServiceContext, lazy_provider
 
+from trunkline_openai.azure_key import AzureKey
 from trunkline_openai.features import Feature
 from trunkline_openai.from_openai import messages_from
 from trunkline_openai.profile import BASIC_FEATURES, PROFILES, Profile, ProfileFor
 from trunkline_openai.provider import ChatParts, bearer_auth, chat_completions, chat_or_responses
 from trunkline_openai.settings import OpenAICompatibleSettings, OpenAISettings
-from trunkline_openai.urls import HeadersFor, UrlFor, default_url
+from trunkline_openai.urls import HeadersFor, UrlFor, base_url, default_url, is_azure
 
 __version__ = "0.1.0"
 
@@ -60,6 +62,15 @@ def _profile(settings: OpenAICompatibleSettings) -> Profile:
     return settings.server
 
 
+def _compatible_auth(context: ServiceContext[OpenAICompatibleSettings]) -> Auth:
+    settings = context.settings
+    if settings.api_key is None or not is_azure(base_url(settings.api_url)[0]):
+        return bearer_auth(context)
+    if any(name.lower() in ("api-key", "authorization") for name in settings.headers):
+        return NoAuth()
+    return AzureKey(settings.api_key)
+
+
 def _load_compatible() -> ChatParts:
     from trunkline_openai.translate import CompatibleTranslator
 
@@ -67,6 +78,10 @@ def _load_compatible() -> ChatParts:
 
 
 openai_compatible: Provider = chat_completions(
-    name="openai-compatible", settings=OpenAICompatibleSettings, profile=_profile, load=_load_compatible
+    name="openai-compatible",
+    settings=OpenAICompatibleSettings,
+    profile=_profile,
+    auth=_compatible_auth,
+    load=_load_compatible,
 )
 """Any server that speaks the Chat Completions API. The setting `profile` says how it differs from OpenAI."""

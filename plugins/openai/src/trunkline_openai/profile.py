@@ -16,7 +16,7 @@ import attrs
 from trunkline_openai import compatible_models as models
 from trunkline_openai.features import FEATURES, SchemaRules
 from trunkline_openai.model_facts import OPENAI_MODELS, ModelFacts, Rows, check_length, check_pattern
-from trunkline_openai.urls import S
+from trunkline_openai.urls import S, azure_version, is_azure
 
 BASIC_FEATURES = frozenset[str](
     {
@@ -392,9 +392,6 @@ HOSTS: Mapping[str, str] = {
     "api.mistral.ai": "mistral",
     "generativelanguage.googleapis.com": "gemini",
     "aiplatform.googleapis.com": "gemini",
-    "openai.azure.com": "azure",
-    "services.ai.azure.com": "azure",
-    "cognitiveservices.azure.com": "azure",
     "api.together.xyz": "together",
     "api.together.ai": "together",
     "api.fireworks.ai": "fireworks",
@@ -411,11 +408,20 @@ HOSTS: Mapping[str, str] = {
     "open.bigmodel.cn": "zai",
     "api.anthropic.com": "anthropic",
 }
-"""The profile of each known host and its subdomains (`us.api.openai.com`, `mine.openai.azure.com`)."""
+"""The profile of each known host and its subdomains (`us.api.openai.com`)."""
+
+
+# Azure's dated API requires `max_completion_tokens` of all models, and has `metadata`, from this version on.
+_AZURE_NEWER = "2024-12-01"
 
 
 def profile_for_url(url: str) -> Profile:
     """The profile of a known host, or `generic`."""
+    if is_azure(url):
+        version, azure = azure_version(url), PROFILES["azure"]
+        if version is None or version >= _AZURE_NEWER:
+            return azure
+        return attrs.evolve(azure, max_tokens_field="max_tokens", takes=azure.takes - {"metadata", "audio_data"})
     host = (urlsplit(url).hostname or "").lower()
     # Vertex AI: `us-east5-aiplatform.googleapis.com`.
     host = "aiplatform.googleapis.com" if host.endswith("-aiplatform.googleapis.com") else host

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Mapping
 from typing import TypeAlias, TypeVar
-from urllib.parse import SplitResult, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
 
 from trunkline.authoring.urls import endpoint_note, endpoint_url, split_url
 from trunkline.settings import Settings
@@ -54,7 +55,29 @@ HOST_PATHS = {
 }
 """The paths of known hosts, for URLs that were pasted without a path."""
 
-_AZURE_SUFFIXES = (".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com")
+_AZURE_SUFFIXES = (
+    *(".openai.azure.com", ".openai.azure.us", ".openai.azure.cn"),
+    *(".services.ai.azure.com", ".services.ai.azure.us", ".services.ai.azure.cn"),
+    *(".cognitiveservices.azure.com", ".cognitiveservices.azure.us", ".cognitiveservices.azure.cn"),
+    *(".api.cognitive.microsoft.com", ".api.cognitive.microsoft.us", ".api.cognitive.azure.cn"),
+)
+_DEPLOYMENT = re.compile(r"(/openai)/deployments/[^/]+$", re.IGNORECASE)
+_AZURE_ROOT = re.compile(r"/openai|/api/projects/[^/]+", re.IGNORECASE)
+
+
+def is_azure(base: str) -> bool:
+    """Whether a URL is that of a resource of Azure, or has the path of a deployment of Azure."""
+    url = urlsplit(base)
+    host = (url.hostname or "").rstrip(".")
+    return host.endswith(_AZURE_SUFFIXES) or _DEPLOYMENT.search(url.path) is not None
+
+
+def azure_version(base: str) -> str | None:
+    """Return the `api-version` in the URL of a deployment of Azure, or `None` on another API of Azure's."""
+    url = urlsplit(base)
+    if _DEPLOYMENT.search(url.path) is None:
+        return None
+    return next((value for name, value in parse_qsl(url.query) if name.lower() == "api-version"), "")
 
 
 @functools.lru_cache(maxsize=64)
@@ -66,6 +89,7 @@ def base_url(pasted: str) -> tuple[str, tuple[str, ...]]:
     - The path of a whole endpoint (`/chat/completions`) is removed, with a note.
     - A URL without a path gets `/v1`, or the path that its host is known to use (`HOST_PATHS`).
     - A query string is kept. A fragment is removed, with a note.
+    - The root of a resource or project of Azure gets `/openai/v1`. The URL of a deployment stays.
 
     Raises `ValueError` for text that is not a URL. Call it on the pasted URL, not on its own result.
     """
@@ -78,16 +102,25 @@ def base_url(pasted: str) -> tuple[str, tuple[str, ...]]:
         # The endpoint's path shows where the root is, even if nothing precedes it, so `/v1` is not added.
         root = root._replace(path=path[: -len(endpoint)].rstrip("/"))
         notes.append(endpoint_note(endpoint))
+    if (root.hostname or "").rstrip(".").endswith(_AZURE_SUFFIXES) and _AZURE_ROOT.fullmatch(root.path):
+        root = _on_v1(root)
+        notes.append("it was read as the root of Azure's API at /openai/v1, which has no dated versions")
     return urlunsplit(root), tuple(notes)
+
+
+def _on_v1(url: SplitResult) -> SplitResult:
+    query = "&".join(pair for pair in url.query.split("&") if not pair.lower().startswith("api-version="))
+    path = url.path if url.path.lower().endswith("/openai") else f"{url.path}/openai"
+    return url._replace(path=f"{path}/v1", query=query)
 
 
 def _is_root(url: SplitResult) -> bool:
     # Azure AI inference has its root at `/models`, which is an endpoint's path everywhere else.
-    return url.path == "/models" and (url.hostname or "").endswith(_AZURE_SUFFIXES)
+    return url.path == "/models" and (url.hostname or "").rstrip(".").endswith(_AZURE_SUFFIXES)
 
 
 def _with_path(url: SplitResult) -> SplitResult:
-    host = (url.hostname or "").lower()
+    host = (url.hostname or "").rstrip(".")
     if host.endswith(_AZURE_SUFFIXES):
         return url._replace(path="/openai/v1")
     return url._replace(path=HOST_PATHS.get(host, DEFAULT_PATH))
@@ -99,6 +132,9 @@ def default_url(settings: Settings, path: str, model: str | None) -> str:
     The path of an endpoint is removed from `api_url`, and `/v1` is added if it has no path.
     """
     base, _ = base_url(settings.api_url)  # type: ignore[attr-defined]  # every provider of this API has the setting
+    if path == "/models":
+        url = urlsplit(base)
+        base = urlunsplit(url._replace(path=_DEPLOYMENT.sub(r"\1", url.path)))  # Azure lists them for the resource
     return endpoint_url(base, path)
 
 
