@@ -113,7 +113,6 @@ if TYPE_CHECKING:
     )
     from trunkline.response import (
         CallWarning as CallWarning,
-        Capability as Capability,
         ChatResponse as ChatResponse,
         EmbedResponse as EmbedResponse,
         FinishReason as FinishReason,
@@ -162,7 +161,7 @@ _MODULES = {
     ),
     "opening": "Services open_service open_services",
     "request": "ChatParams ChatRequest EmbedParams EmbedRequest ReasoningOptions ResponseFormat Tool ToolChoice",
-    "response": "CallWarning Capability ChatResponse EmbedResponse FinishReason ModelInfo TokenLogprob Usage",
+    "response": "CallWarning ChatResponse EmbedResponse FinishReason ModelInfo TokenLogprob Usage",
     "secrets": "Secret",
     "service": "Service",
     "settings": "Settings",
