@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from trunkline import open_services
+from trunkline.cli.draft import Draft
 
 FILE = Path("trunkline.toml")
 
@@ -156,6 +157,24 @@ def test_file_that_others_may_have_written_is_trusted_first(call: Any, key: str)
 def test_file_that_was_only_named_is_not_trusted_afterwards(call: Any, key: str) -> None:
     FILE.write_text(OLD)
     assert call(*GIVEN)[0] == 0
+    assert call("chat", "-s", "old", "Hi")[0] == 2
+
+
+def test_file_that_changes_during_the_questions_gets_the_service_and_is_not_trusted(
+    call: Any, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FILE.write_text(OLD)
+    assert call("trust")[0] == 0
+    mistakes = Draft.mistakes
+
+    def slow(draft: Draft) -> Any:
+        FILE.write_text(f"{OLD}# pulled\n")
+        return mistakes(draft)
+
+    monkeypatch.setattr(Draft, "mistakes", slow)
+    assert call("init", *GIVEN[3:])[0] == 0
+    assert FILE.read_text().endswith("# pulled\n")
+    assert "[services.fake]" in FILE.read_text()
     assert call("chat", "-s", "old", "Hi")[0] == 2
 
 

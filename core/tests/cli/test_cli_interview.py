@@ -190,6 +190,7 @@ def test_way_that_does_not_work_here_is_chosen_again(terminal: Any, form: None) 
     finally:
         del os.environ["FORM_URL"]
     assert status == 0, shown
+    assert "\nTicket: paper\n" in shown
     assert "setting 'ticket' needs a printer" in shown
     assert service("mine") == {"provider": "form", "api_url": "https://env.example", "default_model": "x"}
 

@@ -186,7 +186,9 @@ class _File:
         """Write the file with the service, whatever was changed in it in the meantime. Raises `ConfigurationError`."""
         try:
             if self.path.exists():
-                self.text = _read(self.path)
+                text = _read(self.path)
+                # Trust covers what the user has seen. Somebody may have changed the file since, such as `git pull`.
+                self.trusted, self.text = self.trusted and text == self.text, text
             write_file(self.path, self._edited(name, table, replace=replace))
         except (OSError, ConfigurationError) as error:
             reason = f"{self.path} cannot be written: {error.strerror}" if isinstance(error, OSError) else str(error)

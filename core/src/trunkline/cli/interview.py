@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal, get_args, get_origin
 
+import anyio
 import attrs
 
 from trunkline._config.sources import json_or_text, resolve_reference, variable_name
 from trunkline._exception_text import exception_text
+from trunkline._excerpts import cut
 from trunkline._masking import names_credential
 from trunkline._plugins.registry import PROVIDERS, installed
 from trunkline._setting_types import is_mapping, without_none
@@ -32,6 +36,8 @@ LISTING_LIMIT = 10.0
 
 MODELS_SHOWN = 20
 """How many models are listed at once."""
+
+_LONGEST_REASON = 400
 
 _PLACES = {"env": "an environment variable", "file": "a file", "keyring": "the keyring of the system"}
 _NAMES = {
@@ -105,7 +111,8 @@ class Interview:
         self._forget(info.name)
         choices = _choices(info)
         if question.required and not again and len(choices) == 1 and info.default is None:
-            self.draft.values[info.name] = next(iter(choices))
+            self.draft.values[info.name] = only = next(iter(choices))
+            print_note(f"{info.label}: {only}")
         elif info.secret:
             self._secret(info, required=question.required)
         elif info.name == "default_model":
@@ -298,28 +305,36 @@ class Interview:
         hide(settings.secrets())
         if not _confirm(f"Ask the service which models it has (at most {LISTING_LIMIT:g} s)?", default=True):
             return ()
-        import anyio
-
         try:
-            models = anyio.run(_list_models, settings, self.draft.service)
-        except TimeoutError:
-            print_note(f"The service did not answer within {LISTING_LIMIT:g} s.")
-            return ()
-        except TrunklineError as error:
-            print_note(one_line(f"The service did not list its models: {scrub(str(error), settings.secrets())}"))
-            return ()
+            with _quiet_libraries():
+                models = anyio.run(_list_models, settings, self.draft.service)
         except Exception as error:  # a mistake in a plugin must not end the questions
-            text = scrub(exception_text(error), settings.secrets())
-            print_note(one_line(f"The service did not list its models: unexpected {text}"))
+            if isinstance(error, TimeoutError):
+                reason = f"no answer within {LISTING_LIMIT:g} s"
+            elif isinstance(error, TrunklineError):
+                reason = str(error)
+            else:
+                reason = f"unexpected {exception_text(error)}"
+            reason = cut(one_line(scrub(reason, settings.secrets())), _LONGEST_REASON)
+            print_note(f"The service did not list its models: {reason}")
             return ()
         if not models:
             print_note("The service lists no models.")
         return models
 
 
-async def _list_models(settings: Settings, name: str) -> Sequence[str]:
-    import anyio
+@contextlib.contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Keep Python from showing the warnings that other libraries log. The error has what matters of them."""
+    handler = logging.NullHandler()
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
 
+
+async def _list_models(settings: Settings, name: str) -> Sequence[str]:
     from trunkline.opening import open_service
 
     with anyio.fail_after(LISTING_LIMIT):
