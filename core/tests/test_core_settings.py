@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import jsonschema
 import pytest
-from trunkline import ConfigurationError, Secret, Settings, open_services
+from trunkline import ConfigurationError, Secret, Settings, open_services, opening
 from trunkline._config.sources import make_settings, read_configuration, resolve_reference
 from trunkline.authoring.provider import Provider
 from trunkline.settings import Converted, json_schema, setting, setting_infos, settings, url_setting
@@ -169,17 +169,19 @@ def test_list_from_the_environment_is_refused_if_it_looks_like_json(text: str) -
         ("mode", "quick", "'fast' or 'slow', not 'quick'"),
         ("strict", "perhaps", "true or false, not 'perhaps'"),
         ("chunk_timeout", "soon", "a number of seconds, not 'soon'"),
-        ("chunk_timeout", -1, "a number of at least 0, not -1"),
+        ("chunk_timeout", -1, r'a number above 0, or "none" to turn it off \(None in code\), not -1'),
+        ("total_timeout", 0, r'a number above 0, or "none" to turn it off \(None in code\), not 0'),
+        ("body_limit", "0", r'at least 1, or "none" to turn it off \(None in code\), not \'0\''),
+        ("max_retries", -1, "a number of at least 0, not -1"),
         ("chunk_timeout", float("nan"), "a number of seconds"),
         ("max_retries", 1.5, "a whole number, not 1.5"),
         ("max_retries", True, "a whole number, not True"),
         ("input_token_limit", 0, "'auto' or a number of at least 1"),
         ("input_token_limit", "car", "'auto' or a whole number"),
         ("output_token_limit", True, "'auto' or a whole number"),
-        ("api_key", "", "a string that is not empty"),
+        ("api_key", "", r"\(API Key\) is required: .*; the value that is given is blank"),
         ("api_key", "a\nb", "a line break"),
         ("api_key", 5, "a string, not int"),
-        ("region", " ", "a string that is not empty"),
         ("headers", {"a": 1}, "a table of strings"),
         ("headers", "canary", "a table of strings"),
         ("tags", [1], "a list of strings"),
@@ -292,7 +294,12 @@ def test_invalid_reference_is_a_clear_error(reference: Any, message: str) -> Non
             "[defaults]\nmax_retris = 1\n[services.a]\nprovider='x'",
             r"did you mean 'max_retries'\? the settings of every service are",
         ),
-        ("[services]\na = 1", "must be tables"),
+        ("[services]\na = 1", r"'a' is no table; each service must be one: \[services.NAME\]"),
+        ("[a]\nprovider='x'", r"'a' at the top level; did you mean \[services.a\]\?"),
+        ("provider='x'", r"'provider' at the top level; settings belong in a table \[services.NAME\]"),
+        ("ignore_tables='prices'\n[services.a]", "ignore_tables must be a list of names"),
+        ("ignore_tables=['price']\n[services.a]\n[prices]", "'prices' at the top level"),
+        ("defaults=1\n[services.a]", r"\[defaults\] must be a table"),
         ("[defaults]\napi_key = 'x'\n[services.a]\nprovider='x'", r"\[defaults\] has 'api_key'"),
     ],
 )
@@ -316,6 +323,159 @@ def test_error_in_the_defaults_is_reported_together_with_all_others() -> None:
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"nothing.toml.*No such file"):
         read_configuration(tmp_path / "nothing.toml")
+
+
+def test_all_mistakes_of_a_file_are_reported_at_once_and_those_of_the_defaults_once() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        open_services(
+            {
+                "servces": {
+                    "a": {"provider": "openai", "api_key": "k", "chunk_timeout": "soon"},
+                    "b": {"provider": "openai", "api_key": "k"},
+                    "c": {"providr": "openai"},
+                    "d": "openai",
+                    "e": {"provider": "opnai"},
+                },
+                "defaults": {
+                    "max_retries": "three",
+                    "api_kee": "k",
+                    "headers": {"X-A": {"env": "NOT_SET"}},
+                    "extensions": ["no-such-extension"],
+                },
+                "gateway": {},
+            },
+            environ={},
+        )
+    text = str(caught.value)
+    for part in (
+        "'servces' at the top level; did you mean 'services'?",
+        "'gateway' at the top level",
+        "'d' is no table",
+        "[defaults] has 'api_kee', which is not a setting of every service; did you mean 'api_key' of the provider "
+        "'openai'?",
+        "[defaults]: setting 'max_retries' must be a whole number, not 'three'",
+        "[defaults]: setting 'headers' refers to the environment variable NOT_SET, which is not set",
+        "no extension 'no-such-extension' is installed",
+        "service 'a': setting 'chunk_timeout' must be a number",
+        "service 'c': setting 'provider' is required: the name of an installed provider; did you mean it by 'providr'?",
+        "no provider 'opnai' is installed; did you mean 'openai'?",
+    ):
+        assert text.count(part) == 1, part
+    assert len(caught.value.errors) == 10
+
+
+def test_tables_of_other_programs_are_ignored(tmp_path: Path) -> None:
+    file = tmp_path / "trunkline.toml"
+    file.write_text(
+        "ignore_tables = ['prices', 'acme-*']\n[services.a]\nprovider = 'openai'\n"
+        "[tool.other]\na = 1\n[prices]\nb = 2\n[acme-gateway]\nc = 3\n"
+    )
+    assert read_configuration(file).services == {"a": {"provider": "openai"}}
+
+
+def test_file_may_begin_with_a_byte_order_mark_and_utf_16_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "trunkline.toml"
+    text = "[services.a]\r\nprovider = ' openai\ufeff'\r\n"
+    file.write_bytes(text.encode("utf-8-sig"))
+    assert read_configuration(file).services["a"]["provider"] == "openai"
+    file.write_bytes(text.encode("utf-16"))
+    with pytest.raises(ConfigurationError, match=r"it is UTF-16.*save it as UTF-8"):
+        read_configuration(file)
+    with pytest.raises(ConfigurationError, match="it is UTF-16"):
+        make(table={"api_key": {"file": str(file)}})
+
+
+def test_blank_setting_of_a_service_leaves_the_default_and_none_does_too() -> None:
+    table = {"provider": "openai", "api_key": "k", "default_model": " ", "max_retries": None, "proxy": {"env": "BLANK"}}
+    defaults = {"default_model": "m", "max_retries": 7, "proxy": "http://p.example:1", "chunk_timeout": 5}
+    services = {"a": table, "b": {**table, "chunk_timeout": None}}
+    opened = open_services({"services": services, "defaults": defaults}, environ={"BLANK": "\n"})
+    a, b = opened["a"].settings, opened["b"].settings
+    assert (a.default_model, a.max_retries, a.proxy, a.chunk_timeout) == ("m", 7, "http://p.example:1", 5)
+    assert b.chunk_timeout is None
+
+
+def test_settings_object_takes_blank_as_not_given() -> None:
+    made = DemoSettings(api_key="k", region="", mode=" ", tags="", max_retries=None, headers="\n", even=None, strict="")  # type: ignore[arg-type]
+    assert made == DemoSettings(api_key="k")
+    for blank in ("", " \ufeff", None, Secret("\n")):
+        with pytest.raises(ConfigurationError, match=r"provider 'demo': setting 'api_key' \(API key\) is required"):
+            DemoSettings(api_key=blank)  # type: ignore[arg-type]
+
+
+def test_blank_source_does_not_count_for_a_group() -> None:
+    environ = {"DEMO_KEY": "x", "DEMO_FIRST": "e1", "DEMO_SECOND": "e2"}
+    made = make(environ, {"first": " "})
+    assert (made.first, made.second) == (Secret("e1"), Secret("e2"))
+    made = make({**environ, "BLANK": "\ufeff"}, {"first": {"env": "BLANK"}, "second": ""})
+    assert (made.first, made.second) == (Secret("e1"), Secret("e2"))
+
+
+def test_required_setting_says_which_reference_is_blank(tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text("\n")
+    for reference, named in (
+        ({"env": "BLANK"}, "environment variable 'BLANK'"),
+        ({"file": str(tmp_path / "empty.txt")}, "file '.*empty.txt'"),
+    ):
+        with pytest.raises(ConfigurationError, match=rf"is required.*; the {named}, to which it refers, is blank"):
+            make({"BLANK": " "}, {"api_key": reference})
+
+
+def test_passphrase_keeps_the_spaces_around_it(tmp_path: Path) -> None:
+    (tmp_path / "passphrase").write_bytes(b"\xef\xbb\xbf open sesame \r\n")
+    values = {"client_certificate": "c.pem", "client_key_passphrase": {"file": str(tmp_path / "passphrase")}}
+    made = make({"DEMO_KEY": "k"}, values)
+    assert made.client_key_passphrase == Secret(" open sesame ")
+
+
+def test_blank_headers_are_left_out() -> None:
+    made = make({"DEMO_KEY": "k", "BLANK": ""}, {"headers": {"X-A": " a\u200b\n", "X-B": " ", "X-C": {"env": "BLANK"}}})
+    assert made.headers == {"X-A": "a"}
+    assert make({"DEMO_KEY": "k"}, headers={"X-A": None}).headers == {}
+
+
+def services(**tables: dict[str, Any]) -> dict[str, Any]:
+    return {"services": {name.replace("__", "-"): {"provider": "openai", **table} for name, table in tables.items()}}
+
+
+@pytest.mark.parametrize(
+    ("configuration", "variable", "readers"),
+    [
+        (
+            services(my__llm={}, my_llm={}),
+            "TRUNKLINE_MY_LLM_API_KEY",
+            ("the setting 'api_key' of the service 'my-llm'", "the setting 'api_key' of the service 'my_llm'"),
+        ),
+        (
+            services(a={}, a_default={"provider": "fake"}),
+            "TRUNKLINE_A_DEFAULT_MODEL",
+            ("the setting 'default_model' of the service 'a'", "the setting 'model' of the service 'a_default'"),
+        ),
+    ],
+)
+def test_two_services_do_not_share_a_variable(
+    configuration: Any, variable: str, readers: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @settings
+    class FakeSettings(Settings):
+        provider = "fake"
+        model: str | None = setting("Model", "The model.", default=None)
+
+    nothing: Any = None
+    fake = Provider(name="fake", settings=FakeSettings, auth=nothing, translator=nothing, response_parser=nothing)
+    real = opening.load_provider
+    monkeypatch.setattr(opening, "load_provider", lambda name: fake if name == "fake" else real(name))
+    environ = {"OPENAI_API_KEY": "k"}
+    open_services(configuration, environ=environ)
+    open_services(configuration, environ={**environ, variable: " "})
+    with pytest.raises(ConfigurationError, match=f"the environment variable {variable} would set both") as caught:
+        open_services(configuration, environ={**environ, variable: "x"})
+    assert all(reader in str(caught.value) for reader in readers)
+    # A setting that the file contains is not read from the variable.
+    first = next(iter(configuration["services"]))
+    name = variable.removeprefix("TRUNKLINE_").removeprefix(first.upper().replace("-", "_") + "_").lower()
+    table = {**configuration["services"][first], name: "own"}
+    open_services({"services": {**configuration["services"], first: table}}, environ={**environ, variable: "x"})
 
 
 def test_defaults_hold_for_all_services() -> None:

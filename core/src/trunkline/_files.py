@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import select
 import stat
@@ -82,3 +83,10 @@ def _read(descriptor: int, limit: int) -> bytes:
 def _unreadable(error: OSError | ValueError) -> UnreadableFile:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else "its name is not valid"
     return UnreadableFile(f"cannot be read: {reason}")
+
+
+def decoded(content: bytes) -> str:
+    """Return the text of a file in UTF-8, without a byte-order mark. Raises `ValueError`."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ValueError("it is UTF-16, as older versions of PowerShell write it; save it as UTF-8")
+    return content.decode("utf-8-sig")

@@ -27,6 +27,27 @@ BOOLEAN_WORDS = {
 }
 """The texts that are accepted for a boolean, in lower case."""
 
+_AROUND = (
+    "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"  # white space, as `str.isspace` has it
+    "\xad\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"  # invisible
+)
+"""What is removed around a value: white space, byte-order marks, and invisible characters that copying from web pages
+and dialogs brings along."""
+
+
+def trimmed(text: str) -> str:
+    """Return a text without white space, line breaks, byte-order marks and invisible characters around it."""
+    return text.strip(_AROUND)
+
+
+def is_blank(value: object) -> bool:
+    """Whether a configured value counts as not set: a text, or a secret, that `trimmed` leaves empty."""
+    if isinstance(value, Secret):
+        return value.read is None and not trimmed(value.reveal())
+    return isinstance(value, str) and not trimmed(value)
+
+
 REFERENCE_KINDS = ("env", "file", "keyring")
 """Where a reference in a configuration file may say that a secret is kept: `{ env = "NAME" }` and so on."""
 
@@ -74,18 +95,18 @@ def convert_to(kind: object, value: object) -> object:
             value = value.reveal()
         if not isinstance(value, str):
             raise ValueError(f"a string, not {type(value).__name__}")
-        secret = Secret(value.strip(), read=read)
+        secret = Secret(trimmed(value), read=read)
         if not secret and read is None:
             raise ValueError("a string that is not empty")
         return secret
     if kind is str:
         if isinstance(value, Secret):
             value = value.reveal()
-        if not isinstance(value, str) or not value.strip():
+        if not isinstance(value, str) or is_blank(value):
             raise ValueError("a string that is not empty")
-        return value.strip()
+        return trimmed(value)
     if kind is bool:
-        truth = BOOLEAN_WORDS.get(value.strip().lower()) if isinstance(value, str) else value
+        truth = BOOLEAN_WORDS.get(trimmed(value).lower()) if isinstance(value, str) else value
         if not isinstance(truth, bool):
             raise ValueError(f"true or false, not {safe_repr(value)}")
         return truth
@@ -99,6 +120,8 @@ def convert_to(kind: object, value: object) -> object:
         # The values may be secret, so the error does not show them.
         if isinstance(value, Headers):
             return value
+        if isinstance(value, Mapping) and kind is Headers:
+            value = {name: text for name, text in value.items() if text is not None and not is_blank(text)}
         if not isinstance(value, Mapping) or not all(
             isinstance(name, str) and isinstance(text, str) for name, text in value.items()
         ):
@@ -110,7 +133,7 @@ def convert_to(kind: object, value: object) -> object:
         items = value.split(",") if isinstance(value, str) else value
         if not isinstance(items, (list, tuple)) or not all(isinstance(item, str) for item in items):
             raise ValueError("a list of strings")
-        return tuple(item.strip() for item in items if item.strip())
+        return tuple(trimmed(item) for item in items if not is_blank(item))
     return value
 
 
@@ -127,18 +150,26 @@ def credential(secret: Secret) -> Secret:
 
 
 def headers(value: object) -> Headers:
-    """Return the headers in a table of strings, without spaces and line breaks around their values.
+    """Return the headers in a table of strings, without white space around their values, and without blank ones.
 
     Raises `ValueError` for a name or a value that HTTP does not allow. Its message shows no value.
     """
     table = convert_to(Headers, value)
     assert isinstance(table, Headers)
-    trimmed = {name: text.strip() for name, text in table.items()}
-    for name, text in trimmed.items():
+    plain = {name: trimmed(text) for name, text in table.items() if not is_blank(text)}
+    for name, text in plain.items():
         problem = header_problem(name, text)
         if problem is not None:
             raise ValueError(f"a table of HTTP headers; {problem}")
-    return Headers(trimmed)
+    return Headers(plain)
+
+
+def passphrase(value: object) -> Secret:
+    """Return a passphrase. Unlike in a key, spaces around it may belong to it; line breaks at its end do not."""
+    secret = value if isinstance(value, Secret) else Secret(value) if isinstance(value, str) else None
+    if secret is None:
+        raise ValueError(f"a string, not {type(value).__name__}")
+    return Secret(secret.reveal().removeprefix("\ufeff").rstrip("\r\n"), read=secret.read)
 
 
 EXTENSIONS_SCHEMA: JSONObject = {
@@ -168,10 +199,10 @@ def extensions(value: object) -> tuple[object, ...]:
     if isinstance(value, str):
         if value.lstrip().startswith(("[", "{")):
             raise ValueError("names between commas, or a list in JSON; it starts like JSON, but is not valid")
-        return tuple(name.strip() for name in value.split(",") if name.strip())
+        return tuple(trimmed(name) for name in value.split(",") if not is_blank(name))
     if not isinstance(value, (list, tuple)):
         raise ValueError(_EXTENSIONS)
-    return tuple(_extension(item) for item in value)
+    return tuple(_extension(item) for item in value if not is_blank(item))
 
 
 _EXTENSIONS = "a list of extensions: names, tables with a name, or objects"
@@ -180,20 +211,23 @@ _EXTENSIONS = "a list of extensions: names, tables with a name, or objects"
 def _extension(item: object) -> object:
     if item is None or isinstance(item, (int, float, list, tuple)):
         raise ValueError(f"{_EXTENSIONS}; it contains {safe_repr(item)}")
+    if isinstance(item, str):
+        return trimmed(item)
     if not isinstance(item, Mapping):
         return item
-    if not all(isinstance(key, str) for key in item) or not isinstance(item.get("name"), str):
+    name = item.get("name")
+    if not all(isinstance(key, str) for key in item) or not isinstance(name, str) or is_blank(name):
         raise ValueError('a list in which each table has the name of an extension, as in { name = "…" }')
-    return ExtensionTable(item["name"], {key: value for key, value in item.items() if key != "name"})
+    return ExtensionTable(trimmed(name), {key: value for key, value in item.items() if key != "name"})
 
 
 def path(value: object) -> str:
     """Return the path of a file, with `~` expanded. Raises `ValueError` with a noun phrase: what is accepted."""
     text = os.fspath(value) if isinstance(value, os.PathLike) else value
-    if not isinstance(text, str) or not text.strip():
+    if not isinstance(text, str) or is_blank(text):
         raise ValueError("the path of a file")
     try:
-        expanded = str(Path(text.strip()).expanduser())
+        expanded = str(Path(trimmed(text)).expanduser())
         encoded = os.fsencode(expanded)
     except RuntimeError:  # `~user` for a user that does not exist
         raise ValueError("the path of a file in the home folder of a user that exists") from None

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import anyio
 import attrs
 
-from trunkline._config.sources import Table, make_settings, provider_of, read_configuration, with_extension_settings
+from trunkline._config.sources import (
+    Configuration,
+    VariableReaders,
+    check_defaults,
+    make_settings,
+    provider_of,
+    read_configuration,
+    with_extension_settings,
+)
 from trunkline._http.choice import HTTPTransports
 from trunkline._http.common import ConnectionOptions, HTTPClient
 from trunkline._masking import listed, quoted
 from trunkline._plugins.registry import check_hooks, load_provider
+from trunkline._setting_types import trimmed
 from trunkline._suggestions import did_you_mean
 from trunkline.authoring.provider import Provider
 from trunkline.errors import ConfigurationError
@@ -111,7 +119,7 @@ def _make_named(
         expected = "the name of a provider, a settings object or a Provider"
         raise ConfigurationError(f"open_service takes {expected}, not {type(provider).__name__}", service=name)
     else:
-        plugin = load_provider(provider)
+        plugin = load_provider(trimmed(provider))
     service_name = name or plugin.name
     if settings_object is None:
         checked = make_settings(service_name, plugin, arguments=settings, not_from_machine=_ineffective(client))
@@ -214,15 +222,19 @@ def _make_services(
     if environ is not None and not _are_variables(environ):
         raise ConfigurationError("environ must be a mapping of strings")
     errors: list[ConfigurationError] = []
-    configuration = read_configuration(source, errors=errors)
+    configuration, wrong_defaults = check_defaults(read_configuration(source, errors=errors), environ)
+    errors += wrong_defaults
     transports = HTTPTransports(http_client)
+    variables = VariableReaders()
     services: dict[str, Service] = {}
-    for name, table in configuration.services.items():
+    for name in configuration.tables:
         try:
-            services[name] = _make_configured(name, table, configuration.folder, environ, http_client, transports)
+            settings, plugin = _configured(name, configuration, environ, http_client, variables)
+            _check_client(http_client, settings, name)
+            services[name] = Service(name, plugin, settings, transports=transports)
         except ConfigurationError as error:
             errors.append(error)
-    raise_config_errors(errors)
+    raise_config_errors([*errors, *variables.errors])
     return Services(services)
 
 
@@ -232,27 +244,28 @@ def _are_variables(environ: object) -> bool:
     )
 
 
-def _make_configured(
+def _configured(
     name: str,
-    table: Table,
-    folder: Path,
+    configuration: Configuration,
     environ: Mapping[str, str] | None,
     client: HTTPClient | None,
-    transports: HTTPTransports,
-) -> Service:
+    variables: VariableReaders,
+) -> tuple[Settings, Provider]:
+    table = configuration.tables[name]
     try:
         plugin = load_provider(provider_of(name, table))
-        checked = make_settings(
+        made = make_settings(
             name,
             plugin,
             arguments={},
             table=table,
+            defaults=configuration.defaults,
             environ=environ,
-            folder=folder,
+            folder=configuration.folder,
+            variables=variables,
             not_from_machine=_ineffective(client),
         )
     except ConfigurationError as error:
         error.service = error.service or name
         raise
-    _check_client(client, checked, name)
-    return Service(name, plugin, checked, transports=transports)
+    return made, plugin

@@ -32,7 +32,7 @@ from trunkline import _setting_types
 from trunkline._exception_text import exception_text
 from trunkline._json import JSONObject
 from trunkline._masking import key_parts, may_be_secret
-from trunkline._setting_types import convert_to, schema_of, without_none
+from trunkline._setting_types import convert_to, is_blank, schema_of, trimmed, without_none
 from trunkline._urls import clean_url, plain_http_note, proxy_url, redact_url, split_url, url_secrets
 from trunkline.errors import ConfigurationError, PluginError, TrunklineError
 from trunkline.secrets import Headers, Secret, header_secrets, scrub, without_traceback
@@ -310,6 +310,11 @@ class BaseSettings:
         errors: list[ConfigurationError] = []
         for info in setting_infos(type(self)):
             value = getattr(self, info.name)
+            if not is_given(info, value):
+                if info.required:
+                    errors.append(self._error(info.name, f"({info.label}) is required"))
+                    continue
+                value = info.default
             try:
                 object.__setattr__(self, info.name, convert(info, value))
             except ValueError as error:
@@ -600,6 +605,7 @@ class Settings(BaseSettings):
         "Client Key Passphrase",
         "The passphrase of the private key, if the key is encrypted.",
         default=None,
+        convert=_setting_types.passphrase,
         in_header=False,
         group="Network",
         advanced=True,
@@ -757,12 +763,26 @@ def _read_infos(cls: type[BaseSettings]) -> list[SettingInfo]:
     return infos
 
 
+def is_given(info: SettingInfo, value: object) -> bool:
+    """Whether a value sets a setting. Blank text does not, and `None` only turns off a limit that has a default."""
+    # For any other setting, `None` means "not given", since that is what `os.environ.get` returns.
+    if value is None:
+        return _can_be_off(info) and info.default is not None and not info.required
+    return not is_blank(value)
+
+
+def _can_be_off(info: SettingInfo) -> bool:
+    """Whether a setting is a number that `none` turns off."""
+    return type(None) in get_args(info.type) and without_none(info.type) in (int, float)
+
+
 def convert(info: SettingInfo, value: object) -> object:
     """Convert a configured value to the setting's type. Raises `ValueError` with a noun phrase: what is accepted.
 
     Numbers and booleans may be given as text, since environment variables hold only text. The text `none` turns a limit
-    off, since neither environment variables nor TOML have a null. The error does not quote what may be a secret in the
-    wrong setting.
+    off, since neither environment variables nor TOML have a null. White space and invisible characters around a text
+    are removed. A value that does not set anything (see `is_given`) is not for this function. The error does not quote
+    what may be a secret in the wrong setting.
     """
     try:
         return _converted(info, value)
@@ -782,9 +802,9 @@ _TOO_DEEP = "a value that is nested less deeply"
 def _possible_secrets(value: object, *, always: bool) -> tuple[str, ...]:
     """Return the texts in a value that an error must not quote: all of them if the setting is secret."""
     if isinstance(value, Secret):
-        return (value.reveal(),)
+        return (value.reveal(), trimmed(value.reveal()))
     if isinstance(value, str):
-        return (value, value.strip()) if always or may_be_secret(value) else ()
+        return (value, trimmed(value)) if always or may_be_secret(value) else ()
     if isinstance(value, Mapping):
         # The key of a table within a table is a name, such as `qwen3*`, unless a part of it looks like a key.
         names = [key for key, item in value.items() if isinstance(item, Mapping) and isinstance(key, str)]
@@ -797,7 +817,11 @@ def _possible_secrets(value: object, *, always: bool) -> tuple[str, ...]:
 
 def _converted(info: SettingInfo, value: object) -> object:
     kind, optional = without_none(info.type), type(None) in get_args(info.type)
-    if optional and (value is None or (kind in (int, float) and value == "none")):
+    if isinstance(value, Secret) and not info.secret:
+        value = value.reveal()  # from a reference
+    if isinstance(value, str) and not info.secret:
+        value = trimmed(value)
+    if optional and (value is None or (_can_be_off(info) and isinstance(value, str) and value.lower() == "none")):
         return None
     if info.convert is not None:
         return _convert_with(info.convert, info, value)
@@ -807,11 +831,18 @@ def _converted(info: SettingInfo, value: object) -> object:
     if isinstance(result, Secret) and info.in_header:
         return _setting_types.credential(result)
     if isinstance(result, (int, float)):
-        if info.minimum is not None and result < info.minimum:
-            raise ValueError(f"a number of at least {info.minimum:g}, not {_setting_types.safe_repr(value)}")
-        if info.maximum is not None and result > info.maximum:
-            raise ValueError(f"a number of at most {info.maximum:g}, not {_setting_types.safe_repr(value)}")
+        _check_range(info, result, value)
     return result
+
+
+def _check_range(info: SettingInfo, number: float, value: object) -> None:
+    given = _setting_types.safe_repr(value)
+    if info.minimum is not None and (number < info.minimum or (number == 0 and _can_be_off(info))):
+        least = f"of at least {info.minimum:g}" if info.minimum > 0 or not _can_be_off(info) else "above 0"
+        off = ', or "none" to turn it off (None in code),' if _can_be_off(info) else ","
+        raise ValueError(f"a number {least}{off} not {given}")
+    if info.maximum is not None and number > info.maximum:
+        raise ValueError(f"a number of at most {info.maximum:g}, not {given}")
 
 
 def _convert_with(function: Callable[[object], object], info: SettingInfo, value: object) -> object:
@@ -845,7 +876,7 @@ def json_schema(cls: type[BaseSettings]) -> JSONObject:
         if not info.required and isinstance(info.default, (str, int, float, bool)):
             described["default"] = info.default
         if info.minimum is not None:
-            described["minimum"] = info.minimum
+            described["exclusiveMinimum" if info.minimum == 0 and _can_be_off(info) else "minimum"] = info.minimum
         if info.maximum is not None:
             described["maximum"] = info.maximum
         properties[info.name] = described

@@ -1,6 +1,7 @@
 """Read settings from arguments, a configuration file (or a mapping), and the environment.
 
-For each setting the first of these sources that sets it wins:
+For each setting the first of these sources that sets it wins. Blank text sets nothing, in any of them, and neither does
+`None`, except for a limit that it turns off (see `is_given`):
 
 1. an argument (`open_service(…, api_key=…)`, `--set` on the command line)
 2. the service's table in the configuration file, then its `[defaults]`
@@ -15,7 +16,8 @@ them.
 The settings of an extension come from its entry in `extensions`, then from `TRUNKLINE_<SERVICE>_<EXTENSION>_<SETTING>`,
 then from the extension's own environment variables and the defaults.
 
-In the file, a secret may be a reference: `{ env = "NAME" }`, `{ file = "PATH" }` or `{ keyring = "service/user" }`.
+In the file, a text may be a reference: `{ env = "NAME" }`, `{ file = "PATH" }` or `{ keyring = "service/user" }`. If
+the text to which it refers is blank, the next source is asked.
 """
 
 from __future__ import annotations
@@ -24,16 +26,18 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Generic, TypeAlias, TypeVar, get_args, get_origin
+from typing import Any, Generic, TypeAlias, TypeVar, get_origin
 
 import attrs
 
-from trunkline._files import UnreadableFile, read_file
+from trunkline._files import UnreadableFile, decoded, read_file
 from trunkline._masking import masked, quoted
-from trunkline._plugins.registry import load_extension
-from trunkline._setting_types import REFERENCE_KINDS, ExtensionTable, is_reference, without_none
+from trunkline._plugins.registry import load_extension, load_provider
+from trunkline._setting_types import REFERENCE_KINDS, ExtensionTable, is_blank, is_reference, trimmed, without_none
 from trunkline._suggestions import did_you_mean, nearest
 from trunkline.authoring.extension import Extension, ExtensionSettings
 from trunkline.authoring.provider import Provider
@@ -45,6 +49,7 @@ from trunkline.settings import (
     SettingInfo,
     Settings,
     convert,
+    is_given,
     raise_config_errors,
     setting_error,
     setting_infos,
@@ -53,7 +58,7 @@ from trunkline.settings import (
 Table: TypeAlias = Mapping[str, object]
 B = TypeVar("B", bound=BaseSettings)
 
-_TOP_LEVEL = ("services", "defaults")
+_TOP_LEVEL = ("services", "defaults", "ignore_tables")
 
 MAX_FILE_SIZE = 1024 * 1024
 """The largest configuration file, in bytes."""
@@ -64,11 +69,28 @@ MAX_SECRET_SIZE = 1024 * 1024
 
 @attrs.frozen(kw_only=True)
 class Configuration:
-    """The content of a configuration file: a table of unchecked settings for each service."""
+    """The content of a configuration file: a table of unchecked settings for each service, and those for all."""
 
-    services: Mapping[str, Table] = attrs.field(repr=False)
+    tables: Mapping[str, Table] = attrs.field(repr=False)
+    defaults: Table = attrs.field(repr=False)
     folder: Path
     """The folder that relative paths in the file are resolved against."""
+
+    @property
+    def services(self) -> dict[str, Table]:
+        """The table of each service with the defaults that apply to it. References are not followed."""
+        infos = {info.name: info for info in setting_infos(Settings)}
+        return {
+            service: {
+                **self.defaults,
+                **{
+                    name: value
+                    for name, value in table.items()
+                    if name not in self.defaults or is_given(infos[name], value)
+                },
+            }
+            for service, table in self.tables.items()
+        }
 
 
 _MAX_PARTS = 100
@@ -87,7 +109,7 @@ _KEY = re.compile(r"[\w-]++(?:[ \t]*+\.[ \t]*+[\w-]++)*+")
 
 def _parsed_toml(content: bytes) -> dict[str, Any]:
     """Parse TOML in a time that is proportional to its size. Raises `ValueError` and `RecursionError`."""
-    text = content.decode("utf-8")
+    text = decoded(content)
     if text.count(".") >= _MAX_PARTS:
         # A string may be a part of a key, and the dots in it separate no parts.
         keys = _KEY.finditer(_STRING_OR_COMMENT.sub("s", text))
@@ -104,9 +126,10 @@ def read_configuration(
 ) -> Configuration:
     """Read a TOML file, or a mapping of the same form.
 
-    Each table `[services.NAME]` has a `provider` and its settings; `[defaults]` holds settings for all services. Raises
-    `ConfigurationError` for a file that cannot be read or has another form. If a list of `errors` is given, the errors
-    of single settings are added to it instead, for a caller that raises them together with those of the services.
+    Each table `[services.NAME]` has a `provider` and its settings; `[defaults]` holds settings for all services. The
+    tables of other programs, `[tool.…]` and those that match a pattern in the list `ignore_tables`, are left out.
+    Raises `ConfigurationError` for a file that cannot be read or has another form. If a list of `errors` is given, the
+    errors of single names are added to it instead, for a caller that raises them together with those of the services.
     `content` is what was read from the file, if the caller has checked it.
     """
     if isinstance(source, Mapping):
@@ -126,37 +149,99 @@ def read_configuration(
         except RecursionError:
             raise ConfigurationError(f"{origin} is nested too deeply") from None
     _check_names(data, f"{origin}: at the top level")
-    unknown = sorted(set(data) - set(_TOP_LEVEL))
-    if unknown:
-        raise ConfigurationError(
-            f"{origin} has {quoted(unknown[0])} at the top level{did_you_mean(unknown[0], _TOP_LEVEL)} "
-            f"only the tables {' and '.join(_TOP_LEVEL)} may be there"
-        )
-    services, defaults = data.get("services", {}), data.get("defaults", {})
+    found: list[ConfigurationError] = []
+    unknown = _unknown_at_top_level(data, origin, found)
+    # The services of a table with a misspelt name are checked as well, so that all mistakes are reported at once.
+    named = {nearest(name, _TOP_LEVEL): name for name in unknown}
+    services = data.get("services", data.get(named.get("services", ""), {}))
+    defaults = data.get("defaults", data.get(named.get("defaults", ""), {}))
+    if not isinstance(defaults, Mapping):
+        found.append(ConfigurationError(f"{origin}: [defaults] must be a table"))
+        defaults = {}
     if not isinstance(services, Mapping) or not services:
-        raise ConfigurationError(f"{origin} has no services; add a table [services.NAME] for each service")
-    if not isinstance(defaults, Mapping) or not all(isinstance(table, Mapping) for table in services.values()):
-        raise ConfigurationError(f"{origin}: [defaults] and each of services must be tables")
+        found.append(ConfigurationError(f"{origin} has no services; add a table [services.NAME] for each service"))
+        services = {}
     _check_names(services, f"{origin}: in services")
     _check_names(defaults, f"{origin}: in [defaults]")
+    tables: dict[str, Table] = {}
     for name, table in services.items():
-        _check_names(table, f"{origin}: in the service {quoted(name)}")
+        if isinstance(table, Mapping):
+            _check_names(table, f"{origin}: in the service {quoted(name)}")
+            provider = table.get("provider")
+            tables[name] = {**table, "provider": trimmed(provider)} if isinstance(provider, str) else table
+        else:
+            found.append(
+                ConfigurationError(
+                    f"{origin}: in services, {quoted(name)} is no table; each service must be one: [services.NAME]"
+                )
+            )
     common = {info.name for info in setting_infos(Settings)}
-    unfit = [
-        ConfigurationError(
+    if not defaults.keys() <= common:
+        found += _unknown_defaults(defaults, common, tables, origin)
+    if errors is None or not tables:
+        raise_config_errors([*(errors or ()), *found])
+    else:
+        errors.extend(found)
+    return Configuration(
+        tables=tables, defaults={name: value for name, value in defaults.items() if name in common}, folder=folder
+    )
+
+
+def _unknown_at_top_level(data: Table, origin: str, errors: list[ConfigurationError]) -> list[str]:
+    """Return the names at the top level that are neither known nor to be ignored, and add an error for each."""
+    patterns = data.get("ignore_tables", ())
+    if not isinstance(patterns, (list, tuple)) or not all(isinstance(pattern, str) for pattern in patterns):
+        errors.append(
+            ConfigurationError(
+                f"{origin}: ignore_tables must be a list of names at the top level, or patterns such as 'acme-*'"
+            )
+        )
+        patterns = ()
+    known = ("tool", *_TOP_LEVEL, *map(trimmed, patterns))
+    unknown = [name for name in data if not any(fnmatchcase(name, pattern) for pattern in known)]
+    for name in unknown[: MAX_ERRORS + 1]:
+        table = data[name]
+        if isinstance(table, Mapping) and "provider" in table:
+            hint = f"; did you mean [services.{masked(name)}]?"
+        elif not isinstance(table, Mapping) and (
+            name == "provider" or name in {i.name for i in setting_infos(Settings)}
+        ):
+            hint = "; settings belong in a table [services.NAME] or in [defaults];"
+        else:
+            hint = did_you_mean(name, _TOP_LEVEL)
+        errors.append(
+            ConfigurationError(
+                f"{origin} has {quoted(name)} at the top level{hint} only the tables services and defaults may be "
+                "there, and those of other programs: [tool.…] and those that the list ignore_tables names"
+            )
+        )
+    return unknown
+
+
+def _unknown_defaults(
+    defaults: Table, common: set[str], tables: Mapping[str, Table], origin: str
+) -> Iterator[ConfigurationError]:
+    """Yield an error for each name in `[defaults]` that is not a setting of every service."""
+    owners: dict[str, str] = {}
+    for service, table in tables.items():
+        with suppress(ConfigurationError):  # reported with the service
+            provider = load_provider(provider_of(service, table))
+            owners.update((info.name, provider.name) for info in setting_infos(provider.settings))
+    for name in defaults:
+        if name in common:
+            continue
+        found = nearest(name, (*common, *owners))
+        if name in owners:
+            hint = f"; it is a setting of the provider {owners[name]!r}, so set it in [services.NAME];"
+        elif found in owners and found not in common:
+            hint = f"; did you mean {found!r} of the provider {owners[found]!r}? Set it in [services.NAME];"
+        else:
+            hint = did_you_mean(name, common)
+        yield ConfigurationError(
             f"{origin}: [defaults] has {quoted(name)}, which is not a setting of every service"
-            f"{did_you_mean(name, common)} the settings of every service are {', '.join(sorted(common))}",
+            f"{hint} the settings of every service are {', '.join(sorted(common))}",
             setting=masked(name),
         )
-        for name in defaults
-        if name not in common
-    ]
-    if errors is None:
-        raise_config_errors(unfit)
-    else:
-        errors.extend(unfit)
-    defaults = {name: value for name, value in defaults.items() if name in common}
-    return Configuration(services={name: {**defaults, **table} for name, table in services.items()}, folder=folder)
 
 
 def _check_names(table: Mapping[Any, object], where: str) -> None:
@@ -178,13 +263,41 @@ def variable_name(service: str, setting: str) -> str:
 def provider_of(service: str, table: Table) -> str:
     """Return the name of the provider in a service's table. Raises `ConfigurationError` if there is none."""
     provider = table.get("provider")
-    if not isinstance(provider, str):
+    if not isinstance(provider, str) or is_blank(provider):
+        similar = next((name for name in table if name != "provider" and nearest(name, ["provider"])), None)
+        hint = f"; did you mean it by {masked(similar)!r}?" if similar is not None else ""
         raise ConfigurationError(
-            f"service {service!r}: setting 'provider' is required: the name of an installed provider",
+            f"service {service!r}: setting 'provider' is required: the name of an installed provider{hint}",
             service=service,
             setting="provider",
         )
-    return provider
+    return trimmed(provider)
+
+
+@attrs.define
+class VariableReaders:
+    """Which setting each variable `TRUNKLINE_…` was read for, among the services of one configuration.
+
+    Services such as `my-llm` and `my_llm` have the same variables, and `TRUNKLINE_A_B_C` is the setting `c` of the
+    service `a-b`, and `b_c` of `a`. Only a variable that is in fact read for both is a mistake: see `errors`.
+    """
+
+    readers: dict[str, str] = attrs.field(factory=dict)
+    errors: list[ConfigurationError] = attrs.field(factory=list)
+
+    def add(self, variable: str, *, service: str, owner: str, setting: str) -> None:
+        """Note that a variable was read for a setting. `owner` names the service, and the extension if it is of one."""
+        reader = f"the setting {setting!r} of {owner}"
+        other = self.readers.setdefault(variable, reader)
+        if other != reader:
+            self.errors.append(
+                ConfigurationError(
+                    f"the environment variable {variable} would set both {other} and {reader}; rename one of the "
+                    "services, or set one of these settings in the configuration file",
+                    service=service,
+                    setting=setting,
+                )
+            )
 
 
 def make_settings(
@@ -193,21 +306,25 @@ def make_settings(
     *,
     arguments: Table,
     table: Table | None = None,
+    defaults: Table | None = None,
     environ: Mapping[str, str] | None = None,
     folder: Path | None = None,
+    variables: VariableReaders | None = None,
     not_from_machine: Container[str] = (),
 ) -> Settings:
     """Make the settings of one service, and those of its extensions, from all sources.
 
-    `arguments` and `table` map names of settings to values; the `provider` in `table` is ignored. `environ` defaults to
-    the process's environment, and `folder`, which the paths in `table` are relative to, to the current one.
-    `not_from_machine` names the settings that do not come from `Settings.machine_values`. Raises one
-    `ConfigurationError` that lists every mistake.
+    `arguments`, `table` and `defaults` map names of settings to values; the `provider` in `table` is ignored. `environ`
+    defaults to the process's environment, and `folder`, which the paths in `table` and `defaults` are relative to, to
+    the current one. `variables` notes which variables are read. `not_from_machine` names the settings that do not come
+    from `Settings.machine_values`. Raises one `ConfigurationError` that lists every mistake.
     """
     table = {name: value for name, value in (table or {}).items() if name != "provider"}
-    places = _Places(environ=os.environ if environ is None else environ, folder=folder or Path.cwd())
+    places = _Places(
+        environ=os.environ if environ is None else environ, folder=folder or Path.cwd(), variables=variables
+    )
     made = _Maker(kind=provider.settings, service=service, places=places)
-    values, errors = made.values(arguments, table)
+    values, errors = made.values(arguments, table, defaults or {})
     if not errors:
         found, errors = _from_machine(made, provider.settings, values)
         values.update({name: value for name, value in found.items() if name not in not_from_machine})
@@ -239,6 +356,23 @@ def _from_machine(
     return values, errors
 
 
+def check_defaults(
+    configuration: Configuration, environ: Mapping[str, str] | None = None
+) -> tuple[Configuration, list[ConfigurationError]]:
+    """Return the configuration without the defaults that are wrong, and the errors.
+
+    So a mistake in `[defaults]` is reported once, and not for each service.
+    """
+    places = _Places(environ=os.environ if environ is None else environ, folder=configuration.folder)
+    values, errors = _Maker(kind=Settings, service=None, places=places).values({}, {}, configuration.defaults)
+    wrong = {error.setting for error in errors}
+    _, of_extensions = _with_settings(None, values.get("extensions", ()), places)
+    if of_extensions:
+        wrong.add("extensions")
+    defaults = {name: value for name, value in configuration.defaults.items() if name not in wrong}
+    return attrs.evolve(configuration, defaults=defaults), [*errors, *of_extensions]
+
+
 def with_extension_settings(service: str, extensions: Sequence[object]) -> tuple[object, ...]:
     """Return the extensions of a settings object that was made in code, as `make_settings` makes them.
 
@@ -256,25 +390,26 @@ class _Places:
 
     environ: Mapping[str, str] = attrs.field(repr=False)
     folder: Path
+    variables: VariableReaders | None = None
 
 
 @attrs.frozen(kw_only=True)
 class _Maker(Generic[B]):
     """Makes the settings of one plugin.
 
-    If the plugin is an extension, `extension` is its name. `entry` is its place in the setting `extensions`, such as
-    `extensions[1]`, if several entries have that name.
+    `service` is `None` for the settings in `[defaults]`. If the plugin is an extension, `extension` is its name.
+    `entry` is its place in the setting `extensions`, such as `extensions[1]`, if several entries have that name.
     """
 
     kind: type[B]
-    service: str
+    service: str | None
     places: _Places
     extension: str = ""
     entry: str = ""
 
     @property
     def _prefix(self) -> str:
-        return f"{self.service}_{self.extension}" if self.extension else self.service
+        return f"{self.service}_{self.extension}" if self.extension else f"{self.service}"
 
     def error(self, setting: str, problem: str) -> ConfigurationError:
         return ConfigurationError(
@@ -284,47 +419,79 @@ class _Maker(Generic[B]):
     @property
     def _owner(self) -> str:
         entry = f" ({self.entry})" if self.entry else ""
-        return f"service {self.service!r}" + (f", extension {self.extension!r}{entry}" if self.extension else "")
+        service = "[defaults]" if self.service is None else f"service {self.service!r}"
+        return service + (f", extension {self.extension!r}{entry}" if self.extension else "")
 
-    def values(self, arguments: Table, table: Table) -> tuple[dict[str, Any], list[ConfigurationError]]:
+    def values(
+        self, arguments: Table, table: Table, defaults: Table
+    ) -> tuple[dict[str, Any], list[ConfigurationError]]:
         """Return the converted values of all settings that a source sets, and the errors."""
-        environ, folder = self.places.environ, self.places.folder
+        environ = self.places.environ
         infos = setting_infos(self.kind)
-        from_service_variables = {info.name: _service_variable(self._prefix, info, environ) for info in infos}
-        from_plugin_variables = {info.name: _plugin_variable(info, environ) for info in infos}
-        # Highest precedence first.
-        sources: list[Mapping[str, object]] = [
-            arguments,
-            table,
-            _without_none(from_service_variables),
-            _without_none(from_plugin_variables),
-        ]
         known = {info.name for info in infos}
-        unknown = [name for source in sources[:2] for name in sorted(set(source) - known)]
+        unknown = [name for source in (arguments, table, defaults) for name in sorted(set(source) - known)]
         errors = [self._unknown(name, infos) for name in unknown[: MAX_ERRORS + 1]]
+        # Highest precedence first.
+        sources: list[Mapping[str, object]] = [arguments, table, defaults]
+        from_service_variables: Table = {}
+        if self.service is not None:
+            from_service_variables = _without_none(
+                {info.name: _service_variable(self._prefix, info, environ) for info in infos}
+            )
+            from_plugin_variables = _without_none({info.name: _plugin_variable(info, environ) for info in infos})
+            sources += [from_service_variables, from_plugin_variables]
         values: dict[str, Any] = {}
-        for info in infos:
+        for group in _groups(infos):
             # The first source that sets any setting of a group is used for the whole group. Otherwise an access key
             # from the file could be paired with the secret of another account from the environment.
-            group = [item for item in infos if item.source_group == info.source_group] if info.source_group else [info]
-            source = next((source for source in sources if any(_sets(source, item) for item in group)), {})
-            if not _sets(source, info):
-                if info.required:
-                    errors.append(self._missing(info))
-                continue
-            value = source[info.name]
-            try:
-                converted = convert(info, _dereferenced(value, info, environ, folder))
-                if info.path and source is table and isinstance(converted, str):
-                    converted = str(folder / converted)  # relative to the file that contains it
-                values[info.name] = converted
-            except ValueError as error:
-                errors.append(self.error(info.name, f"must be {error}"))
-            except PluginError:
-                raise
-            except ConfigurationError as error:
-                errors.append(self.error(info.name, str(error)))
+            given: Table = {}
+            for source in sources:
+                given = self._given(group, source)
+                if given:
+                    break
+            for info in group:
+                if info.name not in given:
+                    if info.required and self.service is not None:
+                        errors.append(self._missing(info, sources))
+                    continue
+                if source is from_service_variables:
+                    self._note_variable(info)
+                value = given[info.name]
+                try:
+                    if isinstance(value, ConfigurationError):
+                        raise value
+                    converted = convert(info, value)
+                    if info.path and (source is table or source is defaults) and isinstance(converted, str):
+                        converted = str(self.places.folder / converted)  # relative to the file that contains it
+                    values[info.name] = converted
+                except ValueError as error:
+                    errors.append(self.error(info.name, f"must be {error}"))
+                except PluginError:
+                    raise
+                except ConfigurationError as error:
+                    errors.append(self.error(info.name, str(error)))
         return values, errors
+
+    def _given(self, group: Sequence[SettingInfo], source: Table) -> dict[str, object]:
+        """Return the values of the settings that a source sets, and the error of a reference in place of its value."""
+        given: dict[str, object] = {}
+        for info in group:
+            if info.name not in source or not is_given(info, source[info.name]):
+                continue
+            try:
+                value = _dereferenced(source[info.name], info, self.places.environ, self.places.folder)
+            except ConfigurationError as error:
+                given[info.name] = error
+            else:
+                if value is not _BLANK:
+                    given[info.name] = value
+        return given
+
+    def _note_variable(self, info: SettingInfo) -> None:
+        if self.places.variables is not None and self.service is not None:
+            owner = f"the service {self.service!r}" + (f", extension {self.extension!r}" if self.extension else "")
+            variable = variable_name(self._prefix, info.name)
+            self.places.variables.add(variable, service=self.service, owner=owner, setting=info.name)
 
     def settings(self, values: Mapping[str, Any]) -> B:
         """Return the settings with these values. Raises one `ConfigurationError` that lists every mistake."""
@@ -343,10 +510,15 @@ class _Maker(Generic[B]):
         hint = f"; did you mean {found!r}?" if found else f"; the settings are {', '.join(names) or 'none'}"
         return self.error(masked(name), f"does not exist{hint}")
 
-    def _missing(self, info: SettingInfo) -> ConfigurationError:
+    def _missing(self, info: SettingInfo, sources: Sequence[Table]) -> ConfigurationError:
         variables = " or ".join((variable_name(self._prefix, info.name), *info.environment))
         where = "in its table in `extensions`" if self.extension else "as an argument, in the configuration file"
-        return self.error(info.name, f"({info.label}) is required: set it {where}, or in {variables}")
+        blank = next((source[info.name] for source in sources if source.get(info.name) is not None), None)
+        note = "" if blank is None else "; the value that is given is blank"
+        if isinstance(blank, Mapping) and is_reference(blank):
+            [(kind, name)] = blank.items()
+            note = f"; the {_REFERENCE_NOUNS[kind]} {quoted(str(name))}, to which it refers, is blank"
+        return self.error(info.name, f"({info.label}) is required: set it {where}, or in {variables}{note}")
 
     def with_service(self, error: ConfigurationError) -> ConfigurationError:
         kind, name = self.kind.belongs_to()
@@ -355,7 +527,7 @@ class _Maker(Generic[B]):
 
 
 def _with_settings(
-    service: str, extensions: Sequence[object], places: _Places
+    service: str | None, extensions: Sequence[object], places: _Places
 ) -> tuple[tuple[object, ...], list[ConfigurationError]]:
     """Return the extensions, with settings in place of names and tables of those that have settings, and the errors."""
     found: list[object] = []
@@ -367,14 +539,16 @@ def _with_settings(
             found.append(_configured(service, extension, places, entry))
         except PluginError as error:
             error.service = error.service or service
-            raise
+            if service is not None:
+                raise
+            errors.append(error)
         except ConfigurationError as error:
             error.service = error.service or service
             errors.append(error)
     return tuple(found), errors
 
 
-def _configured(service: str, extension: object, places: _Places, entry: str) -> object:
+def _configured(service: str | None, extension: object, places: _Places, entry: str) -> object:
     if not isinstance(extension, (str, ExtensionTable)):
         return extension
     name, table = (extension, {}) if isinstance(extension, str) else (extension.name, extension.settings)
@@ -383,23 +557,24 @@ def _configured(service: str, extension: object, places: _Places, entry: str) ->
         made: _Maker[ExtensionSettings] = _Maker(
             kind=loaded.settings, service=service, places=places, extension=name, entry=entry
         )
-        values, errors = made.values({}, table)
+        values, errors = made.values({}, table, {})
         raise_config_errors(errors)
-        return made.settings(values)
+        return made.settings(values) if service is not None else extension
     if table:
         setting = masked(next(iter(table)))
         raise setting_error(setting, "does not exist: the extension has no settings", service=service, extension=name)
     return name
 
 
-def _sets(source: Mapping[str, object], info: SettingInfo) -> bool:
-    # `None` turns off an optional setting whose default is another value. For any other setting it means "not given",
-    # since that is what `os.environ.get` returns.
-    turns_off = type(None) in get_args(info.type) and info.default is not None and not info.required
-    return info.name in source and (source[info.name] is not None or turns_off)
+def _groups(infos: Sequence[SettingInfo]) -> list[list[SettingInfo]]:
+    """Return the settings that are taken from one source together, each of the others by itself."""
+    groups: dict[str, list[SettingInfo]] = {}
+    for info in infos:
+        groups.setdefault(f"group {info.source_group}" if info.source_group else info.name, []).append(info)
+    return list(groups.values())
 
 
-def _without_none(values: Mapping[str, str | None]) -> dict[str, object]:
+def _without_none(values: Table) -> Table:
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -408,15 +583,14 @@ def _service_variable(service: str, info: SettingInfo, environ: Mapping[str, str
 
 
 def _plugin_variable(info: SettingInfo, environ: Mapping[str, str]) -> Any:
-    return _parsed(info, next((text for name in info.environment if (text := environ.get(name))), None))
+    return _parsed(
+        info, next((text for name in info.environment if not is_blank(text := environ.get(name) or "")), None)
+    )
 
 
-def _parsed(info: SettingInfo, text: str | None) -> Any:
-    # An empty variable counts as not set.
-    if not text:
-        return None
+def _parsed(info: SettingInfo, text: str | None) -> object:
     try:
-        return json_or_text(info, text)
+        return None if text is None else json_or_text(info, text)
     except ValueError:
         return text
 
@@ -430,16 +604,22 @@ def json_or_text(info: SettingInfo, text: str) -> object:
     """
     kind = without_none(info.type)
     takes_list = get_origin(kind) is tuple
-    if not text.lstrip().startswith(("[", "{") if takes_list else "{"):
+    if not trimmed(text).startswith(("[", "{") if takes_list else "{"):
         return text
     takes_table = kind not in (str, Secret) or (kind is str and info.convert is not None)
     try:
-        value = json.loads(text)
+        value = json.loads(trimmed(text))
     except (ValueError, RecursionError) as error:
         if takes_table and kind is not str:
             raise ValueError(str(error)) from None
         return text
     return value if takes_table or is_reference(value) else text
+
+
+_BLANK = object()
+"""What a reference to a blank text, which sets nothing, is resolved to."""
+
+_REFERENCE_NOUNS = {"env": "environment variable", "file": "file", "keyring": "keyring entry"}
 
 
 def _dereferenced(value: object, info: SettingInfo, environ: Mapping[str, str], folder: Path) -> object:
@@ -452,7 +632,8 @@ def _dereferenced(value: object, info: SettingInfo, environ: Mapping[str, str], 
             except ConfigurationError as error:
                 raise setting_error(info.name, str(error)) from None
 
-        return Secret(resolve_reference(value, environ=environ, folder=folder).reveal(), read=read)
+        secret = resolve_reference(value, environ=environ, folder=folder)
+        return _BLANK if is_blank(secret) else Secret(secret.reveal(), read=read)
     if kind is Headers and isinstance(value, Mapping):
         return {
             name: resolve_reference(text, environ=environ, folder=folder).reveal()
@@ -464,7 +645,7 @@ def _dereferenced(value: object, info: SettingInfo, environ: Mapping[str, str], 
 
 
 def resolve_reference(reference: Table, *, environ: Mapping[str, str], folder: Path) -> Secret:
-    """Return the secret that a reference names.
+    """Return the secret that a reference names, without a byte-order mark before it and line breaks after it.
 
     `folder` is what a relative path of a file reference is resolved against. Raises `ConfigurationError`, which names
     the variable, file or keyring entry but never the value.
@@ -472,36 +653,39 @@ def resolve_reference(reference: Table, *, environ: Mapping[str, str], folder: P
     if len(reference) != 1 or next(iter(reference)) not in REFERENCE_KINDS:
         raise ConfigurationError('must be a string, or a reference { env = "…" }, { file = "…" } or { keyring = "…" }')
     [(kind, name)] = reference.items()
-    if not isinstance(name, str) or not name:
+    if not isinstance(name, str) or is_blank(name):
         raise ConfigurationError(f"needs a name after {kind!r}")
-    if kind == "env":
-        if not environ.get(name):
-            raise ConfigurationError(f"refers to the environment variable {masked(name)}, which is not set")
-        return _trimmed(environ[name])
-    if kind == "file":
-        try:
-            path = folder / Path(name).expanduser()
-        except RuntimeError as error:  # `~user` for a user that does not exist
-            raise ConfigurationError(f"refers to the file {quoted(name)}: {error}") from None
-        shown = quoted(str(path)) if quoted(name) == repr(name) else quoted(name)
-        try:
-            text = read_file(path, MAX_SECRET_SIZE).decode("utf-8")
-        except UnreadableFile as error:
-            raise ConfigurationError(f"refers to the file {shown}, which {error}") from None
-        except UnicodeDecodeError:
-            raise ConfigurationError(f"refers to the file {shown}, which is not text") from None
-        if "\0" in text:  # such as /proc/self/environ
-            raise ConfigurationError(f"refers to the file {shown}, which is not text")
-        return _trimmed(text)
-    return _from_keyring(name)
-
-
-def _trimmed(text: str) -> Secret:
+    text = _READERS[kind](trimmed(name), environ, folder)
     # Editors write a byte-order mark at the start of a file, and `echo` a line break at its end.
-    return Secret(text.strip().strip("\ufeff").strip())
+    return Secret(text.removeprefix("\ufeff").rstrip("\r\n"))
 
 
-def _from_keyring(name: str) -> Secret:
+def _from_environment(name: str, environ: Mapping[str, str], folder: Path) -> str:
+    if environ.get(name) is None:
+        raise ConfigurationError(f"refers to the environment variable {masked(name)}, which is not set")
+    return environ[name]
+
+
+def _from_file(name: str, environ: Mapping[str, str], folder: Path) -> str:
+    try:
+        path = folder / Path(name).expanduser()
+    except RuntimeError as error:  # `~user` for a user that does not exist
+        raise ConfigurationError(f"refers to the file {quoted(name)}: {error}") from None
+    shown = quoted(str(path)) if quoted(name) == repr(name) else quoted(name)
+    try:
+        text = decoded(read_file(path, MAX_SECRET_SIZE))
+    except UnreadableFile as error:
+        raise ConfigurationError(f"refers to the file {shown}, which {error}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"refers to the file {shown}, which is not text") from None
+    except ValueError as error:
+        raise ConfigurationError(f"refers to the file {shown}; {error}") from None
+    if "\0" in text:  # such as /proc/self/environ
+        raise ConfigurationError(f"refers to the file {shown}, which is not text")
+    return text
+
+
+def _from_keyring(name: str, environ: Mapping[str, str], folder: Path) -> str:
     entry = f"refers to the keyring entry {quoted(name)}"
     service, slash, user = name.rpartition("/")
     if not slash:
@@ -515,6 +699,9 @@ def _from_keyring(name: str) -> Secret:
         value = keyring.get_password(service, user)
     except KeyringError as error:
         raise ConfigurationError(f"{entry}, which cannot be read: {error}") from None
-    if not value:
+    if value is None:
         raise ConfigurationError(f"{entry}, which does not exist")
-    return _trimmed(value)
+    return value
+
+
+_READERS = {"env": _from_environment, "file": _from_file, "keyring": _from_keyring}

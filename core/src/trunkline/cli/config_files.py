@@ -26,7 +26,7 @@ import attrs
 from trunkline._config.sources import MAX_FILE_SIZE, Configuration, read_configuration
 from trunkline._files import UnreadableFile, open_file, read_descriptor
 from trunkline._masking import without_keys
-from trunkline._setting_types import is_reference
+from trunkline._setting_types import is_reference, trimmed
 from trunkline.cli.hidden import hide
 from trunkline.errors import ConfigurationError
 
@@ -75,8 +75,15 @@ def read_safely(path: Path, *, named: bool = False) -> ConfigurationFile:
 def configuration_of(file: ConfigurationFile, errors: list[ConfigurationError] | None = None) -> Configuration:
     """Parse a file as `read_configuration` does. What looks like a key in it is hidden from now on."""
     configuration = read_configuration(file.path, content=file.content, errors=errors)
-    hide(configuration.services)
+    hide(configuration.tables)
+    hide(configuration.defaults)
     return configuration
+
+
+def named_file() -> Path | None:
+    """Return the configuration file that the environment variable TRUNKLINE_CONFIG names, if it does."""
+    name = trimmed(os.environ.get("TRUNKLINE_CONFIG", ""))
+    return Path(name) if name else None
 
 
 def _unreadable(path: Path, error: OSError) -> ConfigurationError:
@@ -205,7 +212,7 @@ def _entry(path: Path) -> Path:
 def link_target(name: str, folder: Path) -> str | None:
     """Return where the file of a reference is, if symbolic links lead elsewhere than its name says, or `None`."""
     try:
-        path = Path(os.path.realpath(folder)) / Path(name).expanduser()
+        path = Path(os.path.realpath(folder)) / Path(trimmed(name)).expanduser()
         expected, target = os.path.normpath(path), os.path.realpath(path)
     except (OSError, RuntimeError, ValueError):  # there is no such user or no such name; reading the file says so
         return None
@@ -219,7 +226,7 @@ def _fingerprint(file: ConfigurationFile) -> str:
         configuration = read_configuration(file.path, content=file.content, errors=[])
     except ConfigurationError:  # raised again when the file is used
         return digest.hexdigest()
-    for name, target in _links(configuration.services, configuration.folder):
+    for name, target in _links([*configuration.tables.values(), configuration.defaults], configuration.folder):
         digest.update(b"\0" + os.fsencode(name) + b"\0" + os.fsencode(target))
     return digest.hexdigest()
 

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import attrs
 from cyclopts import Parameter
 
-from trunkline._config.sources import Configuration, json_or_text, make_settings, provider_of
+from trunkline._config.sources import (
+    Configuration,
+    VariableReaders,
+    check_defaults,
+    json_or_text,
+    make_settings,
+    provider_of,
+    variable_name,
+)
 from trunkline._masking import listed
 from trunkline._plugins.registry import PROVIDERS, installed, load_provider
+from trunkline._setting_types import trimmed
 from trunkline._suggestions import did_you_mean
 from trunkline.authoring.provider import Provider
-from trunkline.cli.config_files import DEFAULT_FILE, ConfigurationFile, configuration_of, read_safely
+from trunkline.cli.config_files import DEFAULT_FILE, ConfigurationFile, configuration_of, named_file, read_safely
 from trunkline.cli.failures import CommandError
 from trunkline.cli.hidden import hide
 from trunkline.errors import ConfigurationError, PluginError
-from trunkline.settings import SettingInfo, Settings, setting_infos
+from trunkline.settings import SettingInfo, Settings, raise_config_errors, setting_infos
 
 
 @Parameter(name="*")
@@ -77,7 +86,7 @@ def _table(name: str, text: str, info: SettingInfo, option: str) -> object:
         return json_or_text(info, text)
     except ValueError as error:
         raise CommandError(
-            f"{option} {name}: the value starts with {text.lstrip()[0]}, but is not JSON: {error}"
+            f"{option} {name}: the value starts with {trimmed(text)[0]}, but is not JSON: {error}"
         ) from None
 
 
@@ -86,10 +95,10 @@ def _configuration_file(options: ServiceOptions) -> ConfigurationFile | None:
 
     A file that others can write is refused, and the default, which nobody named, is used if the user trusts it.
     """
-    named = options.config or os.environ.get("TRUNKLINE_CONFIG")
+    named = options.config or named_file()
     if named:
         hide(str(named))
-        return read_safely(Path(named), named=True)
+        return read_safely(named, named=True)
     if not Path(DEFAULT_FILE).is_file():
         return None
     from trunkline.cli.trust import ask_for_trust
@@ -121,8 +130,8 @@ def select_service(options: ServiceOptions) -> SelectedService:
                 f"`trunkline init`"
             )
         return _only_usable(options)
-    configuration = configuration_of(file)
-    names = list(configuration.services)
+    configuration = _checked(file)
+    names = list(configuration.tables)
     if options.service is None and len(names) > 1:
         raise CommandError(f"{file.path} has several services; select one with --service: {listed(names)}")
     return _from_file(file.path, configuration, options.service or names[0], options)
@@ -141,14 +150,22 @@ def select_services(options: ServiceOptions) -> dict[str, SelectedService | Conf
         raise CommandError(
             "there is no configuration file: use --config FILE or --provider, or create one with `trunkline init`"
         )
-    configuration = configuration_of(file)
+    configuration = _checked(file)
     found: dict[str, SelectedService | ConfigurationError] = {}
-    for name in configuration.services if options.service is None else [options.service]:
+    for name in configuration.tables if options.service is None else [options.service]:
         try:
             found[name] = _from_file(file.path, configuration, name, options)
         except ConfigurationError as error:
             found[name] = error
     return found
+
+
+def _checked(file: ConfigurationFile) -> Configuration:
+    """Parse a file. Raises one `ConfigurationError` for all its names and defaults that are wrong."""
+    errors: list[ConfigurationError] = []
+    configuration, wrong_defaults = check_defaults(configuration_of(file, errors))
+    raise_config_errors([*errors, *wrong_defaults])
+    return configuration
 
 
 def _from_provider(name: str, options: ServiceOptions) -> SelectedService:
@@ -161,20 +178,35 @@ def _from_provider(name: str, options: ServiceOptions) -> SelectedService:
 
 def _from_file(path: Path, configuration: Configuration, name: str, options: ServiceOptions) -> SelectedService:
     """Return one service of a configuration file."""
-    if name not in configuration.services:
-        hint = did_you_mean(name, configuration.services)
-        raise CommandError(f"{path} has no service {name!r}{hint} it has: {listed(configuration.services)}")
-    table = configuration.services[name]
-    provider = load_provider(provider_of(name, table))
-    settings = make_settings(
-        name,
-        provider,
-        arguments=with_tables(assignments(options.set_), provider),
-        table=table,
-        folder=configuration.folder,
-    )
+    if name not in configuration.tables:
+        hint = did_you_mean(name, configuration.tables)
+        raise CommandError(f"{path} has no service {name!r}{hint} it has: {listed(configuration.tables)}")
+    variables = VariableReaders()
+    settings = _configured(name, configuration, assignments(options.set_), variables)
+    for other in configuration.tables:
+        # Another service may have the same variables. It is read only in this case, and its own mistakes do not matter.
+        if other != name and any(variable.startswith(variable_name(other, "")) for variable in variables.readers):
+            with suppress(ConfigurationError):
+                _configured(other, configuration, {}, variables)
+    raise_config_errors(variables.errors)
     hide(settings.secrets())
     return SelectedService(name=name, settings=settings, origin=f"service {name} of {path}")
+
+
+def _configured(
+    name: str, configuration: Configuration, given: Mapping[str, str], variables: VariableReaders
+) -> Settings:
+    table = configuration.tables[name]
+    provider = load_provider(provider_of(name, table))
+    return make_settings(
+        name,
+        provider,
+        arguments=with_tables(given, provider),
+        table=table,
+        defaults=configuration.defaults,
+        folder=configuration.folder,
+        variables=variables,
+    )
 
 
 def _only_usable(options: ServiceOptions) -> SelectedService:

@@ -15,7 +15,7 @@ from cyclopts import Parameter
 from trunkline._config.sources import Table, variable_name
 from trunkline._masking import MASK, looks_like_key, without_keys
 from trunkline._plugins.registry import load_extension, load_provider
-from trunkline._setting_types import ExtensionTable, extensions, is_reference, safe_repr, without_none
+from trunkline._setting_types import ExtensionTable, extensions, is_blank, is_reference, safe_repr, without_none
 from trunkline._urls import ascii_host, redact_url
 from trunkline._visible_text import one_line
 from trunkline.authoring.extension import Extension, ExtensionSettings
@@ -110,6 +110,9 @@ def describe(found: ConfigurationFile) -> None:
     for name, table in list(configuration.services.items())[:MAX_LINES]:
         print_note(one_line(f"  service {_short(name)}, provider {_short(table.get('provider'))}"))
         sent, others = _effects(name, table, configuration.folder)
+        # A default is used in place of a reference to a blank text.
+        hidden = {key for key in configuration.defaults if is_reference(table.get(key))}
+        others += (f"{key} = {_short(configuration.defaults[key])} if its reference is blank" for key in hidden)
         if len(sent) > MAX_SENT:
             raise ConfigurationError(
                 f"{found.path}: service {_short(name)!r} sends {len(sent)} values to hosts, too many to be shown; read "
@@ -141,11 +144,13 @@ def _effects(service: str, table: Table, folder: Path) -> tuple[list[str], list[
     for name, value in settings.items():
         sent += (f"reads and sends {reference} ({_short(at)})" for at, reference in _references(value, name, folder))
     credentials = {info.name for info in infos if info.secret} - {info.name for info in setting_infos(Settings)}
-    has_credentials = not credentials.isdisjoint(table)
+    # A blank text, and a reference to one, leave the choice to the next source.
+    set_here = {name for name, value in settings.items() if not is_blank(value) and not is_reference(value)}
+    has_credentials = not credentials.isdisjoint(set_here)
     for info in infos:
         # The provider's variables are read without being named in the file.
         used = _variable_in_use(service, info)
-        if used is not None and info.name not in table:
+        if used is not None and info.name not in set_here:
             has_credentials = has_credentials or info.name in credentials
             sent.append(f"reads and sends the environment variable {used} ({info.name})")
     if provider.ambient_credentials and not has_credentials:
@@ -201,7 +206,8 @@ def _effects_of_extension(service: str, extension: ExtensionTable, folder: Path)
             others.append(f"{_short(at)} = {MASK if hidden else _short(value)}")
     for info in known.values():
         used = _variable_in_use(f"{service}_{extension.name}", info)
-        if used is not None and info.name not in values:
+        value = values.get(info.name)
+        if used is not None and (value is None or is_blank(value) or is_reference(value)):
             sent.append(f"reads and sends the environment variable {used} ({_short(extension.name)}.{info.name})")
     return sent, others
 
@@ -214,7 +220,7 @@ def _variable_in_use(owner: str, info: SettingInfo) -> str | None:
     if without_none(info.type) not in (Secret, Headers):
         return None
     names = (variable_name(owner, info.name), *info.environment)
-    return next((name for name in names if os.environ.get(name)), None)
+    return next((name for name in names if not is_blank(os.environ.get(name, ""))), None)
 
 
 def _settings_of_extension(name: str) -> type[ExtensionSettings]:
