@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
-from trunkline import ConfigurationError, Headers, Secret, Settings
+from trunkline import ConfigurationError, Secret, Settings
 from trunkline._config.sources import make_settings, variable_name
 from trunkline._plugins.registry import PROVIDERS, installed, load_provider
 from trunkline._setting_types import without_none
 from trunkline.cli.selection import assignments, with_tables
+from trunkline.secrets import Headers
 from trunkline.settings import SettingInfo, setting_infos
 
 BLANKS = ("", " ", "\n", "\t\r\n", "\ufeff", "\ufeff\u200b \u2060\u00a0\n")

@@ -399,7 +399,7 @@ def test_settings_object_takes_blank_as_not_given() -> None:
     made = DemoSettings(api_key="k", region="", mode=" ", tags="", max_retries=None, headers="\n", even=None, strict="")  # type: ignore[arg-type]
     assert made == DemoSettings(api_key="k")
     for blank in ("", " \ufeff", None, Secret("\n")):
-        with pytest.raises(ConfigurationError, match=r"provider 'demo': setting 'api_key' \(API key\) is required"):
+        with pytest.raises(ConfigurationError, match=r"provider 'demo': setting 'api_key' \(API Key\) is required"):
             DemoSettings(api_key=blank)  # type: ignore[arg-type]
 
 
