@@ -13,19 +13,21 @@ import json
 import sys
 import types
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
 from trunkline import ConfigurationError, Secret, Settings
 from trunkline._config.sources import make_settings, variable_name
-from trunkline._plugins.registry import PROVIDERS, installed, load_provider
+from trunkline._plugins import registry
+from trunkline._plugins.registry import PROVIDERS, installed
 from trunkline._setting_types import without_none
 from trunkline.cli.selection import assignments, with_tables
 from trunkline.secrets import Headers
 from trunkline.settings import SettingInfo, setting_infos
 
-BLANKS = ("", " ", "\n", "\t\r\n", "\ufeff", "\ufeff\u200b \u2060\u00a0\n")
+BLANKS = ("", " ", "\t\r\n", "\ufeff\u200b \u2060\u00a0\n")
 AROUND = ("\ufeff \t{}\u200b\r\n", "\u00a0{}\u2060\n")
 
 REQUIRED = {"api_key": "key-0123456789", "api_url": "https://service.example", "aws_region": "us-east-1"}
@@ -53,6 +55,8 @@ PARTNERS = {
 """The settings that must be given together with a setting."""
 
 SOURCES = ("argument", "--set", "table", "defaults", "variable", "env", "file", "keyring")
+
+load_provider = cache(registry.load_provider)  # searching the entry points takes longer than making settings
 
 PROVIDER_NAMES = sorted({item.name for item in installed(PROVIDERS)})
 
