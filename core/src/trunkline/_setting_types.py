@@ -259,14 +259,16 @@ TOKEN_LIMIT_SCHEMA: JSONObject = {"anyOf": [{"type": "integer", "minimum": 1}, {
 
 def token_limit(value: object) -> object:
     """Convert a number of tokens, or `"auto"`. Raises `ValueError` with a noun phrase: what is accepted."""
-    if isinstance(value, str) and value.strip().lower() == "auto":
+    if isinstance(value, str) and trimmed(value).lower() == "auto":
         return "auto"
     try:
         number = _number(int, value)
     except ValueError as error:
         raise ValueError(f"'auto' or {error}") from None
     if number < 1:
-        raise ValueError(f"'auto' or a number of at least 1, not {safe_repr(value)}")
+        raise ValueError(
+            f"'auto' or a number of at least 1, or \"none\" to turn it off (None in code), not {safe_repr(value)}"
+        )
     return number
 
 

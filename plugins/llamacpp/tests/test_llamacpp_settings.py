@@ -21,6 +21,7 @@ def test_text_from_the_environment_is_taken_for_numbers() -> None:
     assert (settings.context_length, settings.threads) == (2048, 2)
 
 
+@pytest.mark.parametrize(("name", "value"), [("context_length", 255), ("threads", 0)])
 def test_a_bad_value_names_its_setting(name: str, value: object) -> None:
     with pytest.raises(ConfigurationError, match=f"setting '{name}'"):
         LlamaCppSettings(**{name: value})  # type: ignore[arg-type]
