@@ -208,6 +208,10 @@ def test_what_options_and_defaults_set_is_not_asked(terminal: Any, form: None) -
             ("advanced", "y"),
             ("Headers", '{"a": "b"'),
             ("Headers", '{"a": {"env": "A"}}'),
+            ("Extensions", "nope"),
+            ("Extensions", ""),
+            (r"Verify Certificates .true or false. \[true\]", "2"),
+            (r"Verify Certificates .true or false. \[true\]", "No"),
             ("Client Key .optional", "key.pem"),
             ("Client Key Passphrase", "none"),
             # At the end: it needs the certificate. Both are asked for again.
@@ -229,6 +233,7 @@ def test_what_options_and_defaults_set_is_not_asked(terminal: Any, form: None) -
         "headers": {"a": {"env": "A"}},
         "client_certificate": "cert.pem",
         "client_key": "key.pem",
+        "verify": False,
     }
 
 

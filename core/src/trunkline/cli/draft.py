@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import attrs
@@ -70,14 +70,18 @@ class Draft:
     def mistakes(self) -> tuple[ConfigurationError, ...]:
         """Return every mistake. What the references name may not exist yet, so their secrets are not checked."""
         found: list[ConfigurationError] = []
-        checks: tuple[Callable[[], object], ...] = (self.trial, self._check_extensions)
-        for check in checks:
-            try:
-                check()
-            except PluginError:
-                raise
-            except ConfigurationError as error:
-                found += error.errors or (error,)
+        try:
+            self.trial()
+        except PluginError:
+            raise
+        except ConfigurationError as error:
+            found += error.errors or (error,)
+        try:
+            self._check_extensions()
+        except ConfigurationError as error:
+            for single in error.errors or (error,):
+                single.setting = "extensions"  # rather than the extension's own setting
+                found.append(single)
         return tuple(found)
 
     def trial(self) -> Settings:

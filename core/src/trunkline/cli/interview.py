@@ -82,18 +82,24 @@ class Interview:
         print_note(f"Settings of {settings.display_name or self.draft.plugin.name}. An empty answer leaves one out.")
         if self.draft.defaults:
             print_note(f"Already in [defaults]: {', '.join(self.draft.defaults)}", style=DIM)
-        mistakes = self.draft.mistakes()
+        mistakes = self._mistakes()
         self._ask_again(mistakes, only_answered=True)
         for error in mistakes:
             self._require(error.setting)
         while True:
             while (question := next_question(settings, self.progress)) is not None:
                 self._answer(question)
-            mistakes = self.draft.mistakes()
+            mistakes = self._mistakes()
             if not mistakes:
                 return
             if not self._ask_again(mistakes):
                 raise_config_errors(mistakes)
+
+    def _mistakes(self) -> tuple[ConfigurationError, ...]:
+        try:
+            return self.draft.mistakes()
+        except CommandError as error:  # a secret in the settings of an extension
+            return (ConfigurationError(str(error), setting="extensions"),)
 
     def _answer(self, question: Question) -> None:
         if isinstance(question, AskAdvanced):
@@ -122,7 +128,7 @@ class Interview:
         self.progress.known.add(info.name)
         if not again:
             # Combinations that cannot work are found as soon as everything that is required is known.
-            self._ask_again(self.draft.mistakes(), only_answered=True)
+            self._ask_again(self._mistakes(), only_answered=True)
 
     def _forget(self, name: str) -> None:
         self.draft.values.pop(name, None)
@@ -202,11 +208,13 @@ class Interview:
         if info.examples:
             lines.append(f"Example{'s' if len(info.examples) > 1 else ''}: {', '.join(map(str, info.examples))}")
         kind = without_none(info.type)
-        if kind is Headers or is_mapping(kind):
+        if kind is Headers:
             lines.append('As JSON, such as {"name": "value"}')
+        elif is_mapping(kind):
+            lines.append("As JSON")
         elif get_origin(kind) is tuple:
             lines.append("Several with commas between them, or as JSON")
-        elif may_be_reference(info) and names_credential(info.name) and not info.secret:
+        elif may_be_reference(info) and names_credential(info.name) and not (info.secret or info.path):
             lines.append("env:NAME, file:PATH or keyring:SERVICE/USER says where it is kept instead")
         for line in lines:
             print_note(one_line(line), style=DIM)
@@ -344,6 +352,8 @@ async def _list_models(settings: Settings, name: str) -> Sequence[str]:
 
 
 def _requirement(info: SettingInfo, required: bool) -> str:
+    if without_none(info.type) is bool and info.choices is None:
+        return " (true or false)"
     return "" if required or _shown(info.default) else " (optional)"
 
 
@@ -363,7 +373,7 @@ def _choices(info: SettingInfo) -> Mapping[str, str]:
     kind = without_none(info.type)
     if get_origin(kind) is Literal:
         return {str(value): "" for value in get_args(kind)}
-    return {"true": "", "false": ""} if kind is bool else {}
+    return {}
 
 
 def _confirm(question: str, *, default: bool) -> bool:
