@@ -14,6 +14,7 @@ import importlib.util
 import json
 import re
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, UnionType
@@ -25,7 +26,7 @@ from trunkline.settings import SettingInfo, Settings, setting_infos
 
 DOCS = Path(__file__).parent
 BLOCK = re.compile(
-    r"(<!-- (?P<kind>settings|common|facts|portability|api|names|tree|commands|bench|down): "
+    r"(<!-- (?P<kind>settings|common|facts|portability|api|names|tree|commands|bench|down|guide): "
     r"(?P<name>[\w.-]+(?: without __init__)?) -->\n)"
     r".*?(<!-- end (?P=kind) -->)",
     re.DOTALL,
@@ -127,6 +128,31 @@ def down(name: str) -> str:
     return table
 
 
+def guide(name: str) -> str:
+    """Return what the Mattermost guide says and what we do: the fields of forms (`service`), or its `statements`."""
+    path = DOCS.parent / "tests" / "support" / "mattermost_guide.toml"
+    parts = []
+    for section in tomllib.loads(path.read_text(encoding="utf-8"))[name]:
+        lines = [f"### {section['title']}", ""]
+        if name == "service":
+            if section["provider"]:
+                lines += [f"Provider: `{section['provider']}`.", ""]
+            if "note" in section:
+                lines += [section["note"], ""]
+            lines += ["| Field | Required | Setting | Trunkline | Test |", "|---|---|---|---|---|"]
+        else:
+            lines += ["| The guide says | Trunkline | Test |", "|---|---|---|"]
+        for row in section["rows"]:
+            if name == "service":
+                setting = f"`{row['setting']}`" if row["setting"] else "—"
+                cells = [row["label"], "yes" if row["required"] else "no", setting]
+            else:
+                cells = [row["says"]]
+            lines.append("| " + " | ".join(map(cell, (*cells, row["ours"], f"`{row['test']}`"))) + " |")
+        parts.append("\n".join((*lines, "", f"Source: {section['source']}.", "")))
+    return "\n" + "\n".join(parts) + "\n"
+
+
 def bench(name: str) -> str:
     """Return a table of the measurements in benchmark.json."""
     report = script(DOCS.parent / "tests" / "bench" / "report.py")
@@ -176,6 +202,7 @@ MAKERS: dict[str, Callable[[str], str]] = {
     "api": api,
     "bench": bench,
     "down": down,
+    "guide": guide,
     "settings": settings,
     "common": common,
     "facts": facts,
