@@ -41,12 +41,14 @@ from trunkline._excerpts import single_line
 from trunkline._plugins.plugin_errors import plugin_error
 from trunkline._plugins.registry import Steps, acquired_secrets
 from trunkline._urls import redact_url, same_origin, split_login
+from trunkline.authoring.http_errors import is_web_page
 from trunkline.authoring.provider import ByteStream, Operation, SendOptions, ServiceContext, Translation, Transport
 from trunkline.authoring.warnings import merged
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import (
     AuthenticationError,
     InvalidRequest,
+    NotFound,
     PluginError,
     ProtocolViolation,
     RemoteError,
@@ -424,13 +426,16 @@ class Pipeline:
         return error
 
     def _add_advice(self, error: TrunklineError) -> None:
-        """Add what the provider knows about an error. A plugin that fails to advise must not hide the error."""
-        if error.advice is not None:
+        """Add what the provider knows about an error. A plugin that fails to advise must not hide the error.
+
+        A provider does not know what somebody else refuses with a web page, except that its URL leads there.
+        """
+        if error.advice is not None or (is_web_page(error) and not isinstance(error, NotFound)):
             return
         with suppress(Exception):
             advice = self.steps.advice(self.context, error)
             if advice is not None:
-                error.advice, error.problem = str(advice.text), error.problem or advice.problem
+                error.advice, error.problem = str(advice.text), advice.problem or error.problem
 
 
 @attrs.frozen

@@ -23,6 +23,7 @@ from trunkline.errors import (
     RateLimited,
     RemoteError,
     ServerError,
+    TrunklineError,
 )
 from trunkline.secrets import Headers, HeaderValues
 
@@ -50,6 +51,9 @@ _KINDS: Mapping[int, type[RemoteError]] = {
 
 # A timeout, a conflict, a failed dependency, too early: the same request may succeed later.
 _RETRYABLE = frozenset({408, 409, 424, 425})
+
+_WEB_PAGE = "an HTML page"
+"""How the body of an error begins that was a web page."""
 
 _TITLE = re.compile(r"<title[^>]{0,100}>([^<]{1,300})</title", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]*)?(?:[eE][0-9]+)?")
@@ -158,11 +162,16 @@ def error_body(wire_response: WireResponse) -> JSONValue:
     text = data[: 4 * MESSAGE_LIMIT].decode("utf-8", "replace").strip()
     if text.startswith("<"):
         title = _TITLE.search(text)
-        return f"an HTML page, {title[1].strip()!r}" if title else "an HTML page"
+        return f"{_WEB_PAGE}, {title[1].strip()!r}" if title else _WEB_PAGE
     if len(text) <= MESSAGE_LIMIT and len(data) <= 4 * MESSAGE_LIMIT:
         return text
     shown = text[: MESSAGE_LIMIT - 50]  # the number has to be a part of the message too
     return cut(shown, MESSAGE_LIMIT, omitted=len(data) - len(shown.encode("utf-8", "replace")), unit="bytes")
+
+
+def is_web_page(error: TrunklineError) -> bool:
+    """Return whether the answer that an error was made from is a web page, as a proxy, a firewall or a login sends."""
+    return isinstance(error, RemoteError) and isinstance(error.body, str) and error.body.startswith(_WEB_PAGE)
 
 
 def request_id_from(headers: HeaderValues, *names: str) -> str | None:

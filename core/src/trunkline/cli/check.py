@@ -259,7 +259,7 @@ class _Check:
     async def _credentials(self, service: Service) -> str:
         await service.authenticate()
         # What is wrong with the request itself is reported when it is sent.
-        with suppress(TrunklineError):
+        with suppress(TrunklineError), anyio.move_on_after(self._options.timeout):
             asked = attrs.evolve(self._request, model=service.settings.default_model or "MODEL")
             self._note_endpoint(await chat_endpoint(service, asked), service.settings)
         return "credentials"

@@ -12,6 +12,7 @@ from http import HTTPStatus
 import attrs
 
 from trunkline._base_errors import Problem
+from trunkline.authoring.http_errors import is_web_page
 from trunkline.errors import (
     AuthenticationError,
     BadRequest,
@@ -51,7 +52,7 @@ _BY_CLASS: Mapping[type[TrunklineError], tuple[Problem, str]] = {
     RateLimited: ("rate-limit", "the settings work, but the limit of requests is reached: try again later"),
     Overloaded: ("server", "the provider has no capacity at the moment: try again later"),
     ServerError: ("server", "the provider, or a gateway in front of it, failed: try again later"),
-    NotFound: ("url", "check the URL of the service: the server has nothing at that path"),
+    NotFound: ("url", "check the URL of the service: the server has no such API at that path"),
     UnexpectedRedirect: ("redirect", "set the URL of the service to the one that it redirects to"),
     ProtocolViolation: (
         "not-the-api",
@@ -88,9 +89,6 @@ _BY_PROBLEM: Mapping[Problem, str] = {
 
 _OTHER_MODEL = "set default_model to a model that this service offers; `trunkline models` lists them"
 
-_WEB_PAGE = "an HTML page"
-"""How the body of an error begins if it is a web page: see `authoring.http_errors.error_body`."""
-
 
 @attrs.frozen(kw_only=True)
 class Diagnosis:
@@ -108,8 +106,9 @@ def diagnose(error: TrunklineError, settings: Settings | None, models: Sequence[
     """
     model = settings.default_model if settings is not None else None
     problem, advice = next(value for kind, value in _BY_CLASS.items() if isinstance(error, kind))
-    body = getattr(error, "body", None)
-    if isinstance(body, str) and body.startswith(_WEB_PAGE) and isinstance(error, _REFUSALS):
+    if getattr(error, "status", None) == HTTPStatus.METHOD_NOT_ALLOWED:
+        problem, advice = _BY_CLASS[NotFound]
+    elif is_web_page(error) and isinstance(error, _REFUSALS):
         problem, advice = _BY_CLASS[ProtocolViolation]
     elif _is_about_model(error, model, models):
         problem, advice = "model", _OTHER_MODEL
@@ -143,8 +142,7 @@ def _is_about_model(error: TrunklineError, model: str | None, models: Sequence[M
         return model is not None and not_listed(model, models)
     text = error.message.lower()
     names_it = "model" in text or "deployment" in text or bool(model and model.lower() in text)
-    is_path = error.status == HTTPStatus.METHOD_NOT_ALLOWED
-    return not is_path and (names_it or bool(model and not_listed(model, models)))
+    return names_it or (model is not None and not_listed(model, models))
 
 
 def not_listed(model: str, models: Sequence[ModelInfo] | None) -> bool:

@@ -18,12 +18,17 @@ def _auth(context: ServiceContext[AnthropicSettings]) -> Auth:
 
 
 def _load() -> ProviderParts[AnthropicSettings]:
+    from trunkline_anthropic.advice import advice
     from trunkline_anthropic.operations import OPERATIONS
     from trunkline_anthropic.parse import MessagesParser
     from trunkline_anthropic.translate import MessagesTranslator
 
     return ProviderParts(
-        auth=_auth, translator=MessagesTranslator, response_parser=MessagesParser, operations=lambda context: OPERATIONS
+        auth=_auth,
+        translator=MessagesTranslator,
+        response_parser=MessagesParser,
+        operations=lambda context: OPERATIONS,
+        advice=advice,
     )
 
 

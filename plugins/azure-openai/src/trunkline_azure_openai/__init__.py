@@ -33,13 +33,15 @@ def _operations(context: ServiceContext[AzureOpenAISettings]) -> Operations:
 
 
 def _load_chat() -> ChatParts:
+    from trunkline_azure_openai.advice import advice
     from trunkline_azure_openai.parse import AzureParser
     from trunkline_azure_openai.translate import AzureTranslator
 
-    return ChatParts(translator=AzureTranslator, parser=AzureParser, operations=_operations)
+    return ChatParts(translator=AzureTranslator, parser=AzureParser, operations=_operations, advice=advice)
 
 
 def _load_responses() -> ProviderParts[AzureOpenAISettings]:
+    from trunkline_azure_openai.advice import advice
     from trunkline_azure_openai.parse import AzureResponsesParser
     from trunkline_azure_openai.translate import AzureResponsesTranslator
 
@@ -48,6 +50,7 @@ def _load_responses() -> ProviderParts[AzureOpenAISettings]:
         translator=lambda context: AzureResponsesTranslator(context, url=endpoint_url),
         response_parser=AzureResponsesParser,
         operations=_operations,
+        advice=advice,
     )
 
 

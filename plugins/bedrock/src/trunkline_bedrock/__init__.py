@@ -13,6 +13,7 @@ __all__ = ["BedrockSettings", "__version__", "bedrock"]
 
 
 def _load() -> ProviderParts[BedrockSettings]:
+    from trunkline_bedrock.advice import advice
     from trunkline_bedrock.auth import bedrock_auth
     from trunkline_bedrock.operations import OPERATIONS
     from trunkline_bedrock.parse import ConverseParser
@@ -23,6 +24,7 @@ def _load() -> ProviderParts[BedrockSettings]:
         translator=ConverseTranslator,
         response_parser=ConverseParser,
         operations=lambda context: OPERATIONS,
+        advice=advice,
     )
 
 

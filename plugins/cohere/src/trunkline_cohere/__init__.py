@@ -19,12 +19,17 @@ def _auth(context: ServiceContext[CohereSettings]) -> Auth:
 
 
 def _load() -> ProviderParts[CohereSettings]:
+    from trunkline_cohere.advice import advice
     from trunkline_cohere.operations import OPERATIONS
     from trunkline_cohere.parse import CohereParser
     from trunkline_cohere.translate import CohereTranslator
 
     return ProviderParts(
-        auth=_auth, translator=CohereTranslator, response_parser=CohereParser, operations=lambda context: OPERATIONS
+        auth=_auth,
+        translator=CohereTranslator,
+        response_parser=CohereParser,
+        operations=lambda context: OPERATIONS,
+        advice=advice,
     )
 
 

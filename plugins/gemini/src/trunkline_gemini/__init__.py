@@ -18,12 +18,17 @@ def _auth(context: ServiceContext[GeminiSettings]) -> Auth:
 
 
 def _load() -> ProviderParts[GeminiSettings]:
+    from trunkline_gemini.advice import advice
     from trunkline_gemini.operations import OPERATIONS
     from trunkline_gemini.parse import GeminiParser
     from trunkline_gemini.translate import GeminiTranslator
 
     return ProviderParts(
-        auth=_auth, translator=GeminiTranslator, response_parser=GeminiParser, operations=lambda context: OPERATIONS
+        auth=_auth,
+        translator=GeminiTranslator,
+        response_parser=GeminiParser,
+        operations=lambda context: OPERATIONS,
+        advice=advice,
     )
 
 

@@ -13,11 +13,17 @@ __all__ = ["MistralSettings", "__version__", "mistral"]
 
 
 def _load() -> ChatParts:
+    from trunkline_mistral.advice import advice
     from trunkline_mistral.operations import OPERATIONS
     from trunkline_mistral.parse import MistralParser
     from trunkline_mistral.translate import MistralTranslator
 
-    return ChatParts(translator=MistralTranslator, parser=MistralParser, operations=lambda context: OPERATIONS)
+    return ChatParts(
+        translator=MistralTranslator,
+        parser=MistralParser,
+        operations=lambda context: OPERATIONS,
+        advice=advice,
+    )
 
 
 mistral: Provider = chat_completions(name="mistral", settings=MistralSettings, profile=PROFILE, load=_load)

@@ -19,12 +19,17 @@ def _auth(context: ServiceContext[OllamaSettings]) -> Auth:
 
 
 def _load() -> ProviderParts[OllamaSettings]:
+    from trunkline_ollama.advice import advice
     from trunkline_ollama.operations import OPERATIONS
     from trunkline_ollama.parse import OllamaParser
     from trunkline_ollama.translate import OllamaTranslator
 
     return ProviderParts(
-        auth=_auth, translator=OllamaTranslator, response_parser=OllamaParser, operations=lambda context: OPERATIONS
+        auth=_auth,
+        translator=OllamaTranslator,
+        response_parser=OllamaParser,
+        operations=lambda context: OPERATIONS,
+        advice=advice,
     )
 
 

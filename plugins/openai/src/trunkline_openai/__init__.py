@@ -37,6 +37,7 @@ __all__ = [
 
 
 def _load_responses() -> ProviderParts[OpenAISettings]:
+    from trunkline_openai.advice import openai_advice
     from trunkline_openai.operations import chat_operations
     from trunkline_openai.responses_count_tokens import count_tokens
     from trunkline_openai.responses_parse import ResponsesParser
@@ -48,11 +49,18 @@ def _load_responses() -> ProviderParts[OpenAISettings]:
         translator=ResponsesTranslator,
         response_parser=ResponsesParser,
         operations=lambda context: operations,
+        advice=openai_advice,
     )
 
 
+def _load_chat() -> ChatParts:
+    from trunkline_openai.advice import openai_advice
+
+    return ChatParts(advice=openai_advice)
+
+
 openai: Provider = chat_or_responses(
-    chat_completions(name="openai", settings=OpenAISettings, profile=PROFILES["openai"]),
+    chat_completions(name="openai", settings=OpenAISettings, profile=PROFILES["openai"], load=_load_chat),
     lazy_provider(name="openai", settings=OpenAISettings, load=_load_responses),
 )
 """OpenAI's own API: Chat Completions, or Responses with the setting `api`."""

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import attrs
+from trunkline.authoring.advice import Advice
 from trunkline.authoring.auth import key_auth
 from trunkline.authoring.provider import (
     Auth,
@@ -27,6 +28,7 @@ from trunkline.authoring.provider import (
     Transport,
     lazy_provider,
 )
+from trunkline.errors import TrunklineError
 from trunkline.settings import Settings
 
 from trunkline_openai.profile import Profile, ProfileFor
@@ -50,12 +52,15 @@ class ChatParts:
 
     `operations` replaces listing models
     and embedding texts. `transport` replaces HTTP, for a model that is not behind a server.
+
+    `advice` returns what to do about an error: see `trunkline.authoring.advice`.
     """
 
     translator: type[ChatTranslator] | None = None
     parser: type[ChatParser] | None = None
     operations: Callable[[ServiceContext[Any]], Operations] | None = None
     transport: Callable[[ServiceContext[Any]], Transport] | None = None
+    advice: Callable[[ServiceContext[Any], TrunklineError], Advice | None] | None = None
 
 
 def bearer_auth(context: ServiceContext[Settings]) -> Auth:
@@ -93,6 +98,7 @@ def chat_completions(
         return profile if isinstance(profile, Profile) else profile(context.settings)
 
     def load_parts() -> ProviderParts[S]:
+        from trunkline_openai.advice import compatible_advice
         from trunkline_openai.operations import chat_operations
         from trunkline_openai.parse import ChatParser, ChatResponseParser
         from trunkline_openai.translate import ChatTranslator
@@ -105,6 +111,7 @@ def chat_completions(
             response_parser=lambda context: ChatResponseParser(context, profile=profile_of(context), parser=parser),
             transport=parts.transport or _no_transport,
             operations=parts.operations or (lambda context: chat_operations(profile, url, headers)),
+            advice=parts.advice or compatible_advice,
         )
 
     return lazy_provider(name=name, settings=settings, load=load_parts)

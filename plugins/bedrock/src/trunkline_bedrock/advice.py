@@ -1,0 +1,148 @@
+"""What to do about errors of AWS Bedrock. Pure."""
+
+from __future__ import annotations
+
+from trunkline.authoring.advice import Advice, find_advice
+from trunkline.authoring.provider import ServiceContext
+from trunkline.errors import (
+    AuthenticationError,
+    ConnectionFailed,
+    NotFound,
+    PermissionDenied,
+    QuotaExhausted,
+    RateLimited,
+    TrunklineError,
+)
+
+from trunkline_bedrock.credentials import BearerToken
+from trunkline_bedrock.errors import is_skewed
+from trunkline_bedrock.settings import BedrockSettings, configured_credentials
+
+_SHORT_TERM = "bedrock-api-key-"
+"""How a short-term Bedrock API key begins."""
+
+_CLOCK = Advice("synchronise the clock of this machine with a time server", problem="clock")
+_SHORT_KEY = Advice(
+    "make a new key: a short-term Bedrock API key expires after 12 hours at most, and with the session that made it",
+    problem="key",
+)
+_SOME_KEY = Advice(
+    "make a new Bedrock API key: a short-term one expires after 12 hours at most; AWS_BEARER_TOKEN_BEDROCK may still "
+    "hold an old one",
+    problem="key",
+)
+_LONG_KEY = Advice(
+    "make a new Bedrock API key in the console of this region (API keys), and check that this one has not expired",
+    problem="key",
+)
+
+
+def advice(context: ServiceContext[BedrockSettings], error: TrunklineError) -> Advice | None:
+    """Return what to do about an error, or `None`."""
+    settings = context.settings
+    region = settings.region
+    if isinstance(error, AuthenticationError) and is_skewed(error):
+        return _CLOCK
+    if settings.api_url is None and isinstance(error, ConnectionFailed) and error.problem == "dns":
+        text = f"check aws_region: Bedrock may not exist in {region}; without the internet, set api_url to a"
+        return Advice(f"{text} VPC endpoint", problem="region")
+    found = find_advice(error, _table(region))
+    if isinstance(error, AuthenticationError) and (found is None or found.problem == "key"):
+        credentials = configured_credentials(settings)
+        if isinstance(credentials, BearerToken):
+            return _SHORT_KEY if credentials.token.reveal().startswith(_SHORT_TERM) else _LONG_KEY
+        if "bearer token" in error.message.lower() or "api key" in error.message.lower():
+            return _SOME_KEY
+    return found
+
+
+def _table(region: str) -> tuple[Advice, ...]:
+    return (
+        Advice(
+            f"set aws_region to the region of the host in api_url, or remove api_url: requests are signed for {region}",
+            problem="region",
+            kind=AuthenticationError,
+            message="credential should be scoped to",
+        ),
+        Advice(
+            "get new credentials: these were temporary. With IAM Identity Center: `aws sso login`",
+            problem="key",
+            kind=AuthenticationError,
+            codes=("ExpiredTokenException", "ExpiredToken", "RequestExpired", "TokenRefreshRequired"),
+        ),
+        Advice(
+            "check aws_secret_access_key: it does not belong to the access key id",
+            problem="key",
+            kind=AuthenticationError,
+            codes=("SignatureDoesNotMatch", "InvalidSignatureException"),
+        ),
+        Advice(
+            "check that the access key exists and is active, and that aws_session_token is set if it begins with ASIA",
+            problem="key",
+            kind=AuthenticationError,
+            message="security token|access key",
+        ),
+        Advice(
+            "add a valid payment method to the AWS account, and wait some minutes",
+            problem="quota",
+            message="INVALID_PAYMENT_INSTRUMENT",
+        ),
+        Advice(
+            "fill in the use case form in the Bedrock console (Model catalog), and wait 15 minutes",
+            problem="permission",
+            message="use case details have not been submitted",
+        ),
+        Advice(
+            "set default_model to a newer model: this one is no longer offered to this account",
+            problem="model",
+            message="marked by provider as legacy|end of its life",
+        ),
+        Advice(
+            "set default_model to the id or ARN of an inference profile, such as the model's id with `us.`, `eu.` or "
+            "`apac.` before it; `trunkline models` lists them",
+            problem="model",
+            message="on-demand throughput isn.t supported",
+        ),
+        Advice(
+            f"enable access to the model in the Bedrock console (Model access) of the region {region}",
+            problem="permission",
+            message="don.t have access to the model|access to the model .*denied|model access is denied",
+        ),
+        Advice(
+            "allow the named action on the named resource in an IAM policy of this user or role, and check the "
+            "policies of the organization (SCP); an inference profile also needs the model in each of its regions",
+            problem="permission",
+            message="not authorized to perform",
+        ),
+        Advice(
+            "ask AWS's support to allow Bedrock for this account: new accounts may be restricted",
+            problem="permission",
+            message="operation not allowed|subscription|opt.?in",
+        ),
+        Advice(
+            "allow bedrock:InvokeModel and bedrock:InvokeModelWithResponseStream in an IAM policy of this user or role",
+            problem="permission",
+            kind=PermissionDenied,
+        ),
+        Advice(
+            f"check the id of the model and whether {region} offers it; `trunkline models` lists the models there",
+            problem="model",
+            message="model identifier is invalid|could not resolve the foundation model|model.* not found",
+        ),
+        Advice(
+            "check api_url: it must be the endpoint of the Bedrock runtime (bedrock-runtime), or be left out",
+            problem="url",
+            kind=NotFound,
+            codes=("UnknownOperationException",),
+        ),
+        Advice(
+            "ask for a higher limit in the console of Service Quotas (Amazon Bedrock), or use an inference profile",
+            problem="quota",
+            kind=QuotaExhausted,
+        ),
+        Advice(
+            "try again later, or ask for a higher limit in the console of Service Quotas (Amazon Bedrock)",
+            problem="rate-limit",
+            kind=RateLimited,
+        ),
+    )

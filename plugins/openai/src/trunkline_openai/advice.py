@@ -1,0 +1,79 @@
+"""What to do about errors of OpenAI and of compatible servers. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trunkline.authoring.advice import Advice, find_advice
+from trunkline.authoring.provider import ServiceContext
+from trunkline.errors import AuthenticationError, NotFound, PermissionDenied, QuotaExhausted, TrunklineError
+
+_OPENAI = (
+    Advice(
+        "set organization_id and project_id to those of the key, or remove them",
+        problem="key",
+        codes=("mismatched_organization", "mismatched_project", "invalid_organization", "invalid_project"),
+    ),
+    Advice(
+        "set organization_id to that of the key, or remove it",
+        problem="key",
+        message="OpenAI-(Organization|Project) header|no such organization",
+    ),
+    Advice(
+        "make a new key at https://platform.openai.com/api-keys, and copy it whole: it begins with sk-",
+        problem="key",
+        kind=AuthenticationError,
+    ),
+    Advice(
+        "buy credit at https://platform.openai.com/settings/organization/billing; a ChatGPT subscription does not "
+        "include the API",
+        problem="quota",
+        kind=QuotaExhausted,
+    ),
+    Advice(
+        "use a server in a country that OpenAI supports, or a proxy in one",
+        problem="region",
+        codes=("unsupported_country_region_territory",),
+    ),
+    Advice(
+        "allow it in the permissions of the key at https://platform.openai.com/api-keys",
+        problem="permission",
+        message="missing scopes|insufficient permissions",
+    ),
+    Advice(
+        "verify the organization at https://platform.openai.com/settings/organization/general, and wait some minutes",
+        problem="permission",
+        message="must be verified",
+    ),
+    Advice(
+        "check at https://platform.openai.com/settings that the project of the key may use the model",
+        problem="permission",
+        kind=PermissionDenied,
+    ),
+    Advice(
+        "set default_model to a model of https://platform.openai.com/docs/models that the project of the key may use",
+        problem="model",
+        kind=NotFound,
+        message="model",
+    ),
+)
+
+_COMPATIBLE = (
+    Advice(
+        "set api_url to the URL in the server's documentation: it often ends with /v1",
+        problem="url",
+        kind=NotFound,
+        message=r"^(?!.*\b(models?|endpoints?|deployment)\b)",
+    ),
+)
+
+
+def openai_advice(context: ServiceContext[Any], error: TrunklineError) -> Advice | None:
+    """Return what to do about an error of OpenAI, or of another server at `api_url`. `None` if that is not known."""
+    is_openai = "openai.com" in str(getattr(context.settings, "api_url", ""))
+    return find_advice(error, _OPENAI if is_openai else _COMPATIBLE)
+
+
+def compatible_advice(context: ServiceContext[Any], error: TrunklineError) -> Advice | None:
+    """Return what to do about an error of a compatible server, or `None` if that is not known."""
+    return find_advice(error, _COMPATIBLE)
