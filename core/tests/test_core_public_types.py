@@ -33,6 +33,7 @@ EXPLAINED = {
     "authoring.provider.Operation.translation": CONTEXT,
     "authoring.provider.Operation.result": CONTEXT,
     "authoring.provider.Provider.auth": CONTEXT,
+    "authoring.provider.Provider.advice": CONTEXT,
     "authoring.provider.Provider.operations": CONTEXT,
     "authoring.provider.Provider.response_parser": CONTEXT,
     "authoring.provider.Provider.translator": CONTEXT,
