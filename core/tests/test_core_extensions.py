@@ -276,8 +276,8 @@ def test_notes_on_the_settings_of_extensions_name_the_extension(corp: Any) -> No
 
 def test_json_schema_of_an_extension_has_its_settings_alone(corp: Any) -> None:
     schema: Any = json_schema(corp)
-    assert schema["title"] == "Settings of corp"
-    assert list(schema["properties"]) == ["token_url", "secret", "header", "level", "key_file"]
+    assert schema["title"] == "corp"
+    assert set(schema["properties"]) == {"token_url", "secret", "header", "level", "key_file"}
     assert schema["required"] == ["token_url"]
 
 

@@ -503,10 +503,11 @@ def test_every_setting_has_a_label_and_a_description() -> None:
 def test_json_schema_is_valid_and_accepts_what_the_file_accepts() -> None:
     schema: Any = json_schema(DemoSettings)
     jsonschema.Draft202012Validator.check_schema(schema)
-    jsonschema.validate({"api_key": {"env": "X"}, "mode": "slow", "headers": {"a": {"file": "b"}}}, schema)
-    for bad in ({}, {"api_key": 1}, {"api_key": "x", "mode": "x"}, {"api_key": "x", "other": 1}):
+    good = {"api_key": {"env": "X"}, "default_model": "m"}
+    jsonschema.validate({**good, "mode": "slow", "headers": {"a": {"file": "b"}}}, schema)
+    for more in ({"api_key": " "}, {"api_key": 1}, {"mode": "x"}, {"other": 1}, {"default_model": ""}):
         with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate(bad, schema)
+            jsonschema.validate({**good, **more}, schema)
 
 
 def test_a_file_that_is_nested_too_deeply_is_a_configuration_error(tmp_path: Path) -> None:

@@ -51,14 +51,6 @@ def is_blank(value: object) -> bool:
 REFERENCE_KINDS = ("env", "file", "keyring")
 """Where a reference in a configuration file may say that a secret is kept: `{ env = "NAME" }` and so on."""
 
-_REFERENCE: JSONObject = {
-    "type": "object",
-    "properties": {name: {"type": "string"} for name in REFERENCE_KINDS},
-    "minProperties": 1,
-    "maxProperties": 1,
-    "additionalProperties": False,
-}
-
 
 def without_none(hint: object) -> object:
     """Return the type `X` of the annotation `X | None`; any other annotation is returned unchanged."""
@@ -173,7 +165,8 @@ def passphrase(value: object) -> Secret:
 
 
 EXTENSIONS_SCHEMA: JSONObject = {
-    "type": "array",
+    "type": ["array", "string"],
+    "pattern": r"^(?![\[{])",
     "items": {
         "anyOf": [
             {"type": "string"},
@@ -253,7 +246,12 @@ def _number(kind: type[int] | type[float], value: object) -> int | float:
     return number
 
 
-TOKEN_LIMIT_SCHEMA: JSONObject = {"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}]}
+TOKEN_LIMIT_SCHEMA: JSONObject = {
+    "type": ["integer", "string"],
+    "minimum": 1,
+    "maximum": 10**18 - 1,
+    "pattern": r"^(?:\+?0*[1-9][0-9]{0,17}|[Aa][Uu][Tt][Oo]|[Nn][Oo][Nn][Ee])$",
+}
 """The schema of what `token_limit` accepts."""
 
 
@@ -270,18 +268,3 @@ def token_limit(value: object) -> object:
             f"'auto' or a number of at least 1, or \"none\" to turn it off (None in code), not {safe_repr(value)}"
         )
     return number
-
-
-def schema_of(kind: object) -> JSONObject:
-    """Return the JSON Schema of the values that a type accepts in a configuration file."""
-    origin = get_origin(kind)
-    if kind is Secret:
-        return {"anyOf": [{"type": "string"}, _REFERENCE], "writeOnly": True}
-    if origin is Literal:
-        return {"enum": list(get_args(kind))}
-    if kind is Headers or is_mapping(kind):
-        return {"type": "object", "additionalProperties": {"anyOf": [{"type": "string"}, _REFERENCE]}}
-    if origin is tuple:
-        return {"type": "array", "items": {"type": "string"}}
-    names: dict[object, str] = {str: "string", bool: "boolean", int: "integer", float: "number"}
-    return {"type": names[kind]} if kind in names else {}

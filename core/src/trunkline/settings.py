@@ -28,11 +28,13 @@ from typing import (
 
 import attrs
 
-from trunkline import _setting_types
+from trunkline import _setting_schemas, _setting_types
 from trunkline._exception_text import exception_text
-from trunkline._json import JSONObject
+from trunkline._json import JSONObject, JSONValue
 from trunkline._masking import key_parts, may_be_secret
-from trunkline._setting_types import convert_to, is_blank, schema_of, trimmed, without_none
+from trunkline._setting_info import Alternative as Alternative, BaseURL as BaseURL, SettingInfo as SettingInfo
+from trunkline._setting_schemas import any_case as any_case, is_set as is_set
+from trunkline._setting_types import convert_to, is_blank, trimmed, without_none
 from trunkline._urls import clean_url, plain_http_note, proxy_url, redact_url, split_url, url_secrets
 from trunkline.errors import ConfigurationError, PluginError, TrunklineError
 from trunkline.secrets import Headers, Secret, header_secrets, scrub, without_traceback
@@ -42,14 +44,6 @@ T = TypeVar("T")
 A = TypeVar("A", contravariant=True)
 
 _KEY = "trunkline"
-
-BaseURL: TypeAlias = Callable[[str], tuple[str, Sequence[str]]]
-"""The type of `base_url`: a function that takes a URL as the user pasted it.
-
-It returns the base URL of all requests, and notes on what it changed, each a sentence for the log. It raises
-`ValueError` with a noun phrase that says what is accepted.
-"""
-
 
 KeySource: TypeAlias = str | Callable[[], str]
 """What a setting with `from_function` accepts: a key, or a function that returns it and may block."""
@@ -69,64 +63,8 @@ class Converted(Generic[T, A]):
         def __set__(self, instance: object, value: T | A) -> None: ...
 
 
-@attrs.frozen(kw_only=True)
-class SettingInfo:
-    """The description of one setting.
-
-    `environment` holds the provider's own environment variables (such as `OPENAI_API_KEY`), highest precedence first.
-    Settings with the same `source_group` all come from the same source: a key from the environment is never combined
-    with a key id from a file. `convert` converts a configured value to the setting's type; it raises `ValueError` with
-    a noun phrase that says what is accepted. `minimum` and `maximum` are the limits of a number. `base_url` is set for
-    URLs: see `BaseURL`. `path` is set for paths of files. `in_header` is whether a secret is sent in an HTTP header,
-    and so may contain only printable ASCII without spaces. `from_function` is set for a secret that may be given as a
-    function that returns it; the provider must then use `trunkline.authoring.auth.key_auth`.
-
-    The rest is for forms. `group` is the heading that the setting belongs under, one of `GROUPS` or the plugin's own.
-    `advanced` is whether most users never need the setting, so that a form may hide it. `examples` are values to show.
-    `choices` maps the accepted values, as text, to what each means. `requires` names settings that must also be set if
-    this one is.
-    """
-
-    name: str
-    label: str
-    description: str
-    required: bool
-    secret: bool
-    default: object
-    type: object
-    environment: tuple[str, ...]
-    source_group: str | None
-    convert: Callable[[object], object] | None
-    schema: JSONObject | None
-    minimum: float | None
-    maximum: float | None
-    base_url: BaseURL | None
-    path: bool
-    in_header: bool
-    from_function: bool
-    group: str
-    advanced: bool
-    examples: tuple[object, ...]
-    choices: Mapping[str, str] | None
-    requires: tuple[str, ...]
-
-
 GROUPS = ("Connection", "Authentication", "Model", "Requests", "Limits", "Timeouts and Retries", "Network")
 """The headings of the settings in a form, in order. A plugin may add its own, which come first."""
-
-
-@attrs.frozen(kw_only=True)
-class Alternative:
-    """One of several ways to set up a service, such as a kind of credentials.
-
-    `title` and `description` are for users. `settings` names the settings that belong to it, and `required` those of
-    them that must be set. An alternative that requires none is the default.
-    """
-
-    title: str
-    description: str
-    settings: tuple[str, ...] = ()
-    required: tuple[str, ...] = ()
 
 
 def setting(
@@ -190,6 +128,7 @@ def url_setting(
     default: object = attrs.NOTHING,
     environment: Sequence[str] = (),
     base_url: BaseURL | None = None,
+    schema: JSONObject | None = None,
     group: str = "Connection",
     advanced: bool = False,
     examples: Sequence[object] = (),
@@ -198,7 +137,8 @@ def url_setting(
 
     Without `base_url`, the value is normalised by `trunkline.authoring.urls.split_url`. With `base_url`, the value
     stays as pasted, without the quotes and the like around it: the provider calls `base_url` itself, and its notes are
-    logged when the service opens (see `Settings.notes`).
+    logged when the service opens (see `Settings.notes`). `schema` holds further keywords for the JSON Schema, for URLs
+    that only `base_url` refuses.
     """
 
     def convert(value: object) -> str:
@@ -216,7 +156,7 @@ def url_setting(
         environment=environment,
         convert=convert,
         show=_show_url,
-        schema={"type": "string", "format": "uri"},
+        schema={**_setting_schemas.URL_TEXT, **(schema or {})},
         base_url=base_url or _normalized,
         group=group,
         advanced=advanced,
@@ -245,7 +185,7 @@ def path_setting(
         default=default,
         environment=environment,
         convert=_setting_types.path,
-        schema={"type": "string"},
+        schema={"type": "string", "pattern": _setting_schemas.PATH},
         path=True,
         group=group,
         advanced=advanced,
@@ -418,6 +358,10 @@ class Settings(BaseSettings):
     """Names of models, as examples of `default_model`."""
     alternatives: ClassVar[tuple[Alternative, ...]] = ()
     """The ways of which a user chooses one, such as kinds of credentials. The first one that is set is used."""
+    schema_rules: ClassVar[tuple[JSONObject, ...]] = ()
+    """JSON Schemas that each table of settings meets, for mistakes that `problems` reports. See `is_set`."""
+    model_elsewhere: ClassVar[JSONObject | None] = None
+    """The JSON Schema of the tables that name the model in another setting than `default_model`, such as a URL."""
 
     default_model: str | None = setting(
         "Default Model",
@@ -564,7 +508,7 @@ class Settings(BaseSettings):
         "default, the proxies of the environment are used.",
         default=None,
         convert=_proxy,
-        schema={"type": "string"},
+        schema={"type": "string", "pattern": _setting_schemas.PROXY},
         show=_show_url,
         group="Network",
         advanced=True,
@@ -863,28 +807,57 @@ def _plugin_error(module: str, message: str) -> PluginError:
     return PluginError(message, distribution=module.partition(".")[0].replace("_", "-"))
 
 
+def settings_by_group(cls: type[BaseSettings]) -> tuple[tuple[str, tuple[SettingInfo, ...]], ...]:
+    """Return the settings of a class in the order of a form: each heading, and the settings under it.
+
+    The plugin's own headings come first, then those of `GROUPS`. Settings without a heading are under "".
+    """
+    infos = setting_infos(cls)
+    found = dict.fromkeys(info.group for info in infos)
+    names = [name for name in found if name not in GROUPS] + [name for name in GROUPS if name in found]
+    return tuple((name, tuple(info for info in infos if info.group == name)) for name in names)
+
+
 def json_schema(cls: type[BaseSettings]) -> JSONObject:
-    """Return the JSON Schema (draft 2020-12) of a table in a configuration file.
+    """Return the JSON Schema (draft 2020-12) of a table in a configuration file, with what a form shows.
 
     For the settings of a provider, it is that of a service's table without `provider`; for those of an extension, that
-    of a table in `extensions` without `name`.
+    of a table in `extensions` without `name`. Unlike the library, it requires `default_model` if `needs_model` is set:
+    a service opens without it, but then each request must name a model.
     """
-    properties: dict[str, JSONObject] = {}
-    for info in setting_infos(cls):
-        schema = schema_of(without_none(info.type)) if info.schema is None else info.schema
-        described: dict[str, Any] = {"title": info.label, "description": info.description, **schema}
-        if not info.required and isinstance(info.default, (str, int, float, bool)):
-            described["default"] = info.default
-        if info.minimum is not None:
-            described["exclusiveMinimum" if info.minimum == 0 and _can_be_off(info) else "minimum"] = info.minimum
-        if info.maximum is not None:
-            described["maximum"] = info.maximum
-        properties[info.name] = described
+    groups = settings_by_group(cls)
+    infos = [info for _, under in groups for info in under]
+    required = [info.name for info in infos if info.required]
+    title = cls.belongs_to()[1]
+    every = _setting_schemas.requirements(infos)
+    more: dict[str, JSONValue] = {}
+    if issubclass(cls, Settings):
+        title = cls.display_name or title
+        if cls.needs_model and cls.model_elsewhere is None:
+            required.append("default_model")
+        infos = [_with_examples(info, cls.model_examples) if info.name == "default_model" else info for info in infos]
+        every += [*cls.schema_rules, *_setting_schemas.model_rules(cls.model_elsewhere if cls.needs_model else None)]
+        more = {"oneOf": _setting_schemas.choice(cls.alternatives)} if cls.alternatives else {}
+    if every:
+        more["allOf"] = every
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": f"Settings of {cls.belongs_to()[1]}",
+        "title": title,
         "type": "object",
-        "properties": properties,
-        "required": [info.name for info in setting_infos(cls) if info.required],
+        "properties": {
+            info.name: {
+                **_setting_schemas.property_schema(info, required=info.name in required),
+                "propertyOrder": number,
+            }
+            for number, info in enumerate(infos, 1)
+        },
+        "required": required,
         "additionalProperties": False,
+        **more,
+        "x-groups": [name for name, _ in groups if name],
+        "$defs": _setting_schemas.DEFINITIONS,
     }
+
+
+def _with_examples(info: SettingInfo, examples: Sequence[object]) -> SettingInfo:
+    return attrs.evolve(info, examples=tuple(examples) or info.examples)

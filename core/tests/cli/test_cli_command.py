@@ -160,7 +160,7 @@ def test_extension_with_tables_is_set_on_the_command_line(call: Any, key: str, e
 
 def test_settings_as_json_schema(call: Any) -> None:
     schema = json.loads(call("settings", "fake", "--schema")[1])
-    assert schema["required"] == ["api_key"]
+    assert schema["required"] == ["api_key", "default_model"]
     assert schema["properties"]["level"]["minimum"] == 1
 
 

@@ -48,7 +48,7 @@ def test_the_settings_of_the_design() -> None:
     assert list(infos)[:2] == ["api_key", "api_url"]
     assert (infos["api_key"].required, infos["api_key"].secret) == (True, True)
     assert infos["api_key"].environment == ("MISTRAL_API_KEY",)
-    assert json_schema(MistralSettings)["required"] == ["api_key"]
+    assert json_schema(MistralSettings)["required"] == ["api_key", "default_model"]
     assert MistralSettings(api_key=Secret("k")).api_url == "https://api.mistral.ai"
 
 

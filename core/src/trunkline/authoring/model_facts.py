@@ -18,6 +18,7 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar, Union, get_args, g
 
 import attrs
 
+from trunkline._setting_schemas import fields_schema as fields_schema
 from trunkline._setting_types import safe_repr
 from trunkline._suggestions import did_you_mean
 from trunkline.response import Capability
@@ -89,7 +90,7 @@ def model_facts_setting(facts: type[attrs.AttrsInstance]) -> Any:
         f'`{{"name*" = {{fact = value}}}}`. The facts are {names}.',
         factory=dict,
         convert=_converter(facts),
-        schema={"type": "object", "additionalProperties": {"type": "object"}},
+        schema={"type": "object", "additionalProperties": fields_schema(facts, nothing=(None, "none"))},
         group="Model",
         advanced=True,
     )
@@ -160,6 +161,8 @@ def _fact(kind: object, value: object) -> object:
         if origin is tuple and arguments[-1] is not Ellipsis and len(converted) != len(arguments):
             raise ValueError(f"a list of {len(arguments)} values")
         return tuple(converted) if origin is tuple else frozenset(converted)
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return int(value)  # JSON and TOML may write 5 as 5.0
     if isinstance(kind, type) and type(value) is not kind:
         names = {bool: "true or false", int: "a whole number", str: "a string"}
         raise ValueError(names.get(kind, kind.__name__))

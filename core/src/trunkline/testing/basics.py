@@ -17,6 +17,7 @@ from trunkline.request import ChatRequest
 from trunkline.secrets import Secret
 from trunkline.settings import json_schema, setting_infos
 from trunkline.testing.case import ProviderCase, in_turn, page
+from trunkline.testing.kit import replaced
 from trunkline.testing.wire_values import decoded_body
 from trunkline.testing.wireformat import Sample
 
@@ -121,12 +122,35 @@ class BasicTests(ProviderCase):
                 f"the description of the setting {info.name!r} does not end with a period"
             )
 
+    def test_settings_refer_to_settings(self) -> None:
+        """The names in `alternatives` and in `requires` are names of settings."""
+        kind = self.plugin().settings
+        infos = setting_infos(kind)
+        known = {info.name for info in infos}
+        for info in infos:
+            assert known.issuperset(info.requires), (
+                f"the setting {info.name!r} requires settings that do not exist: {sorted({*info.requires} - known)}"
+            )
+        for way in kind.alternatives:
+            named = {*way.settings, *way.required}
+            assert named <= known, (
+                f"the alternative {way.title!r} names settings that do not exist: {sorted(named - known)}"
+            )
+            assert set(way.required) <= set(way.settings), (
+                f"the alternative {way.title!r} requires {sorted({*way.required} - {*way.settings})}, which are not "
+                "among its settings"
+            )
+
     def test_settings_match_the_schema(self) -> None:
-        """The settings of the test class are valid by the JSON Schema."""
-        schema = json_schema(self.plugin().settings)
-        plain = {name: value for name, value in self.settings.items() if isinstance(value, (str, int, float, bool))}
-        known = {name: value for name, value in schema.items() if name != "required"}
-        jsonschema.validate(plain, json.loads(json.dumps(known)))
+        """The settings of the test class are valid by the JSON Schema, and so are blanks in place of optional ones."""
+        schema = json.loads(json.dumps(json_schema(self.plugin().settings)))
+        settings = {name: replaced(value, "{url}", "https://api.example") for name, value in self.settings.items()}
+        plain = {name: value for name, value in settings.items() if isinstance(value, (str, int, float, bool))}
+        # Other settings may be required, or may decide which ones are.
+        known = {name: schema[name] for name in ("properties", "additionalProperties", "$defs")}
+        jsonschema.validate(plain, known)
+        required = {info.name for info in setting_infos(self.plugin().settings) if info.required} | {"default_model"}
+        jsonschema.validate(dict.fromkeys(schema["properties"].keys() - required, ""), known)
 
     def test_reprs_show_no_secret(self) -> None:
         """The `repr` and `str` of the settings and of each step of the provider show no secret."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, Literal
 
+from trunkline.authoring.json import JSONObject
 from trunkline.authoring.model_facts import ModelFactsSetting, model_facts_setting
 from trunkline.authoring.user_id import SendUserId, send_user_id_setting
 from trunkline.secrets import Secret
-from trunkline.settings import Converted, KeySource, Settings, setting, settings, url_setting
+from trunkline.settings import Converted, KeySource, Settings, any_case, setting, settings, url_setting
 
 from trunkline_anthropic.model_facts import AnthropicFacts
 from trunkline_anthropic.urls import base_url
@@ -21,6 +22,10 @@ class AnthropicSettings(Settings):
     provider: ClassVar[str] = "anthropic"
     display_name: ClassVar[str] = "Anthropic"
     model_examples: ClassVar[tuple[str, ...]] = ("claude-sonnet-4-5",)
+
+    schema_rules: ClassVar[tuple[JSONObject, ...]] = (
+        {"properties": {"headers": {"propertyNames": {"not": {"pattern": f"^{any_case('anthropic-beta')}$"}}}}},
+    )
 
     api_key: Converted[Secret, KeySource] = setting(
         "API Key",
@@ -56,6 +61,11 @@ class AnthropicSettings(Settings):
         default=(),
         group="Requests",
         advanced=True,
+        schema={
+            "type": ["array", "string"],
+            "items": {"type": "string", "pattern": r"^[ -~]*$"},
+            "pattern": r"^(?!\[)[ -~]*$",
+        },
         examples=(["context-1m-2025-08-07"],),
     )
 

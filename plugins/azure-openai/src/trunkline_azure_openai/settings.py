@@ -5,22 +5,59 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
+from trunkline.authoring.json import JSONObject
 from trunkline.authoring.model_facts import ModelFactsSetting, model_facts_setting
 from trunkline.authoring.urls import plain_http_note
 from trunkline.authoring.user_id import SendUserId, send_user_id_setting
 from trunkline.secrets import Secret
-from trunkline.settings import Alternative, Converted, KeySource, Settings, setting, settings, url_setting
+from trunkline.settings import (
+    Alternative,
+    Converted,
+    KeySource,
+    Settings,
+    any_case,
+    is_set,
+    setting,
+    settings,
+    url_setting,
+)
 from trunkline_openai.model_facts import ModelFacts
 
 from trunkline_azure_openai.urls import (
     CLASSIC_VERSION,
+    DATE_PATTERN,
+    PORTALS,
     PUBLIC,
+    VERSION_PATTERN,
     Surface,
     cloud_of,
     convert_version,
     is_dated,
     surface_of,
 )
+
+_END = r"""(?:[&#]|['">\s\ufeff]*$)"""
+_SEGMENT_END = r"""(?:[/?#'">\s\ufeff]|$)"""
+_QUERY = rf"(?:/[^?#]*)?[?](?:.*&)?{any_case('api-version')}="
+_V1 = "/[Vv]1"
+_WITH_DATE = rf"/(?:{any_case('deployments')}|{any_case('models')})"
+_PORTAL = "|".join(map(any_case, PORTALS))
+_WRONG_URLS = "|".join(
+    (
+        rf"""^[\s\ufeff'"<]*(?:[A-Za-z]+://)?(?:[^/?#]*@)?(?:{_PORTAL})[.]?(?::|{_SEGMENT_END})""",
+        rf"[?].*%|[?&]{any_case('api-version')}=(?!{VERSION_PATTERN}{_END})",
+        rf"{_V1}{_QUERY}{DATE_PATTERN}{_END}",
+        rf"{_WITH_DATE}{_QUERY}(?!{DATE_PATTERN}{_END})",
+    )
+)
+"""The pattern of URLs of the portal, and of those with a version that is no version of the API that they are of."""
+
+
+def _texts(**patterns: str) -> JSONObject:
+    """Return the schema of a table in which each of these settings has a text that matches a pattern."""
+    properties = {name: {"type": "string", "pattern": pattern} for name, pattern in patterns.items()}
+    return {"required": list(patterns), "properties": properties}
+
 
 AZURE_IDENTITY: Literal["azure-identity"] = "azure-identity"
 """The value of `token_provider` that stands for the default credential of the package azure-identity."""
@@ -85,6 +122,20 @@ class AzureOpenAISettings(Settings):
             required=("token_provider",),
         ),
     )
+    schema_rules: ClassVar[tuple[JSONObject, ...]] = (
+        {"not": is_set("api_key", "token_provider")},
+        {"not": _texts(api_url=_V1 + _SEGMENT_END, api_version=rf"^\s*{DATE_PATTERN}\s*$")},
+        {"not": _texts(api_url=_WITH_DATE + _SEGMENT_END, api_version=rf"^(?!\s*{DATE_PATTERN}\s*$).*\S")},
+        {"not": _texts(api_url=f"/{any_case('models')}{_SEGMENT_END}", api="^responses$")},
+        {
+            "properties": {
+                "headers": {
+                    "propertyNames": {"not": {"pattern": f"^(?:{any_case('api-key')}|{any_case('authorization')})$"}}
+                }
+            }
+        },
+    )
+    model_elsewhere: ClassVar[JSONObject | None] = _texts(api_url=r"""/openai/deployments/[^/?#'">\s]""")
     model_examples: ClassVar[tuple[str, ...]] = ("my-gpt-5",)
 
     api_url: str = url_setting(
@@ -92,6 +143,7 @@ class AzureOpenAISettings(Settings):
         "The endpoint of the resource, or the target URI of a deployment, as the portal shows it.",
         environment=("AZURE_OPENAI_ENDPOINT",),
         base_url=_root_url,
+        schema={"not": {"type": "string", "pattern": _WRONG_URLS}},
         examples=("https://my-resource.openai.azure.com",),
     )
     api_key: Converted[Secret | None, KeySource] = setting(
@@ -129,7 +181,7 @@ class AzureOpenAISettings(Settings):
         "date, a resource's root means the classic surface.",
         default=None,
         convert=convert_version,
-        schema={"type": "string"},
+        schema={"type": "string", "pattern": f"^{VERSION_PATTERN}$"},
         group="Connection",
         advanced=True,
         examples=(CLASSIC_VERSION, "2025-04-01-preview"),

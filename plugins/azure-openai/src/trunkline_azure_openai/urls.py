@@ -24,12 +24,14 @@ CLASSIC_VERSION = "2024-10-21"
 INFERENCE_VERSION = "2024-05-01-preview"
 """The default `api-version` of the `/models` surface."""
 
-_PORTALS = (
+PORTALS = (
     *("portal.azure.com", "ai.azure.com", "oai.azure.com", "ml.azure.com"),
     *("portal.azure.us", "ai.azure.us", "portal.azure.cn", "ai.azure.cn"),
 )
-_DATED = re.compile(r"\d{4}-\d{2}-\d{2}(-[A-Za-z0-9.]+)?")
-_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+DATE_PATTERN = "[0-9]{4}-[0-9]{2}-[0-9]{2}(?:-[A-Za-z0-9.]+)?"
+VERSION_PATTERN = "[A-Za-z0-9][A-Za-z0-9._-]*"
+_DATED = re.compile(DATE_PATTERN)
+_VERSION = re.compile(VERSION_PATTERN)
 
 
 @attrs.frozen
@@ -103,7 +105,7 @@ def surface_of(pasted: str, version: str | None = None) -> Surface:
     `ValueError` for text that is not a URL, and for a URL of the portal.
     """
     url, notes = split_url(pasted)
-    if (url.hostname or "").lower().rstrip(".") in _PORTALS:
+    if (url.hostname or "").lower().rstrip(".") in PORTALS:
         raise ValueError(
             "the endpoint of the resource, such as https://RESOURCE.openai.azure.com (in the portal under Keys and "
             "Endpoint), not the address of the portal"

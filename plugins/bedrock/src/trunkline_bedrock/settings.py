@@ -92,6 +92,8 @@ class BedrockSettings(Settings):
         "profile say.",
         default=None,
         base_url=base_url,
+        # No user information, and no query.
+        schema={"not": {"type": "string", "pattern": "[@?]"}},
     )
     control_url: str | None = url_setting(
         "Control Plane URL",
@@ -124,6 +126,7 @@ class BedrockSettings(Settings):
         source_group=CREDENTIALS,
         group="Authentication",
         requires=("aws_secret_access_key",),
+        schema={"type": "string", "pattern": "^[!-+.0-9;-~-]+$"},
         show=_show_id,
     )
     aws_secret_access_key: Converted[Secret | None, str] = setting(
@@ -156,6 +159,10 @@ class BedrockSettings(Settings):
         default=None,
         source_group=CREDENTIALS,
         group="Authentication",
+        schema={
+            "type": "string",
+            "pattern": "^[!-9;-~]+(?::[!-9;-~]+){0,2}$",
+        },
     )
     model_facts: ModelFactsSetting = model_facts_setting(BedrockFacts)
 

@@ -14,10 +14,12 @@ from trunkline_ollama.urls import base_url
 
 DEFAULT_URL = "http://127.0.0.1:11434"
 
-_DURATION = re.compile(r"-?(\d+|(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+)")
+_DURATION = re.compile(r"-?([0-9]+|([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+)")
 
 
 def _convert_keep_alive(value: object) -> str | None:
+    if isinstance(value, float) and value.is_integer():  # JSON and TOML may write 5 as 5.0
+        value = int(value)
     text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
     if not _DURATION.fullmatch(text):
         raise ValueError(f"a duration such as '5m', a number of seconds, 0 or -1, not {value!r}")
@@ -67,7 +69,7 @@ class OllamaSettings(Settings):
         "(forever). By default the server decides.",
         default=None,
         convert=_convert_keep_alive,
-        schema={"type": ["string", "integer"]},
+        schema={"type": ["string", "integer"], "pattern": f"^{_DURATION.pattern}$"},
         group="Model",
         advanced=True,
         examples=("5m", -1),

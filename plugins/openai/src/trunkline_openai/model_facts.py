@@ -80,8 +80,10 @@ class ModelFacts:
     user_after_results: bool | None = None
     alternates: bool | None = None
     blank_text: bool | None = None
-    call_id_pattern: str | None = attrs.field(default=None, validator=check_pattern)
-    call_id_length: int | None = attrs.field(default=None, validator=check_length)
+    call_id_pattern: str | None = attrs.field(
+        default=None, validator=check_pattern, metadata={"schema": {"format": "regex"}}
+    )
+    call_id_length: int | None = attrs.field(default=None, validator=check_length, metadata={"schema": {"minimum": 1}})
     schemas: SchemaRules | None = None
 
     def is_reasoning(self, effort: str | None) -> bool:

@@ -12,6 +12,8 @@ from typing import Any, Literal, TypeAlias, get_args, get_origin
 from urllib.parse import urlsplit
 
 import attrs
+from trunkline.authoring.json import JSONObject
+from trunkline.authoring.model_facts import fields_schema
 
 from trunkline_openai import compatible_models as models
 from trunkline_openai.features import FEATURES, SchemaRules
@@ -50,6 +52,11 @@ def _features(value: str | Iterable[str]) -> frozenset[str]:
     if unknown:
         raise ValueError(f"unknown features {', '.join(unknown)}; the features are {', '.join(sorted(FEATURES))}")
     return found
+
+
+_FEATURE_SCHEMA: JSONObject = {
+    "anyOf": [{"type": "array", "items": {"enum": sorted(FEATURES)}}, {"enum": sorted(FEATURES)}]
+}
 
 
 def _named(check: Callable[[object, object, Any], None]) -> Callable[[object, attrs.Attribute[Any], Any], None]:
@@ -109,12 +116,16 @@ class Profile:
     system_role: Literal["system", "developer", "user"] = "system"
     developer_role: bool = False
     models: Rows = ()
-    takes: frozenset[str] = attrs.field(converter=_features, default=BASIC_FEATURES)
+    takes: frozenset[str] = attrs.field(
+        converter=_features, default=BASIC_FEATURES, metadata={"schema": _FEATURE_SCHEMA}
+    )
     stream_options: bool = False
     obfuscation: bool = False
     stop_limit: int | None = 4
-    call_id_pattern: str = attrs.field(default=r"[!-~]{1,40}", validator=_named(check_pattern))
-    call_id_length: int = attrs.field(default=32, validator=_named(check_length))
+    call_id_pattern: str = attrs.field(
+        default=r"[!-~]{1,40}", validator=_named(check_pattern), metadata={"schema": {"format": "regex"}}
+    )
+    call_id_length: int = attrs.field(default=32, validator=_named(check_length), metadata={"schema": {"minimum": 1}})
     reasoning_fields: tuple[str, ...] = attrs.field(converter=_names, default=("reasoning_content", "reasoning"))
     reasoning_replay: str | None = None
     reasoning_filler: str | None = None
@@ -436,6 +447,40 @@ PROFILES: Mapping[str, Profile] = {profile.name: profile for profile in _ALL}
 """The built-in profiles, by name."""
 
 
+DESCRIPTIONS: Mapping[str, str] = {
+    "generic": "Any other server: only what almost every server supports.",
+    "openai": "OpenAI.",
+    "azure": "Azure OpenAI, by its OpenAI-compatible API.",
+    "anthropic": "Anthropic, by its OpenAI-compatible API.",
+    "gemini": "Google Gemini, by its OpenAI-compatible API.",
+    "mistral": "Mistral, by its OpenAI-compatible API.",
+    "ollama": "Ollama, on this machine or another.",
+    "vllm": "vLLM.",
+    "llama.cpp": "The server of llama.cpp.",
+    "lm-studio": "LM Studio.",
+    "openrouter": "OpenRouter.",
+    "deepseek": "DeepSeek.",
+    "groq": "Groq.",
+    "together": "Together AI.",
+    "fireworks": "Fireworks AI.",
+    "xai": "xAI (Grok).",
+    "cerebras": "Cerebras.",
+    "huggingface": "The router of Hugging Face.",
+    "perplexity": "Perplexity.",
+    "moonshot": "Moonshot AI (Kimi).",
+    "qwen": "Alibaba Cloud Model Studio (Qwen).",
+    "zai": "Z.ai (GLM).",
+}
+"""What each built-in profile is for, as a form shows it."""
+
+TABLE: JSONObject = {
+    "title": "Custom",
+    "description": "A built-in profile as the base, and the differences.",
+    **fields_schema(Profile, leave_out=("models",), more={"base": {"enum": list(DESCRIPTIONS)}}),
+}
+"""The JSON Schema of a table that `profile_from` accepts."""
+
+
 def profile_from(value: object) -> Profile:
     """Return the profile for a built-in name, a table or a `Profile`. Raises `ValueError` for anything else."""
     if isinstance(value, Profile):
@@ -489,6 +534,8 @@ def _from_table(table: Mapping[object, object]) -> Profile:
 
 def _exactly(kind: type) -> Callable[[object, object], object]:
     def structure(value: object, _: object) -> object:
+        if kind is int and isinstance(value, float) and value.is_integer():
+            return int(value)  # JSON and TOML may write 5 as 5.0
         if type(value) is not kind:
             raise ValueError(f"expected {kind.__name__}, not {value!r}")
         return value

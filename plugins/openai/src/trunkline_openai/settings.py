@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import ClassVar, Literal
 
+from trunkline.authoring.json import JSONObject
 from trunkline.authoring.model_facts import ModelFactsSetting, model_facts_setting
 from trunkline.authoring.user_id import SendUserId, send_user_id_setting
 from trunkline.secrets import Secret
 from trunkline.settings import Converted, KeySource, Settings, setting, settings, url_setting
 
 from trunkline_openai.model_facts import ModelFacts
-from trunkline_openai.profile import Profile, profile_for_url, profile_from
+from trunkline_openai.profile import DESCRIPTIONS, TABLE, Profile, profile_for_url, profile_from
 from trunkline_openai.urls import base_url
 
 
 def _show_profile(value: object) -> str:
     return repr(getattr(value, "name", value))
+
+
+_HEADER: JSONObject = {"type": "string", "pattern": "^[ -~]+$"}
+"""A text that can be sent in an HTTP header."""
 
 
 def _profile(value: object) -> Profile | None:
@@ -48,6 +53,7 @@ class OpenAISettings(Settings):
         "Organization ID",
         "The organization to bill, if the key belongs to several.",
         default=None,
+        schema=_HEADER,
         environment=("OPENAI_ORG_ID",),
         group="Authentication",
     )
@@ -55,6 +61,7 @@ class OpenAISettings(Settings):
         "Project ID",
         "The project to bill.",
         default=None,
+        schema=_HEADER,
         environment=("OPENAI_PROJECT_ID",),
         group="Authentication",
         advanced=True,
@@ -102,6 +109,7 @@ class OpenAICompatibleSettings(Settings):
         "Organization ID",
         "Sent as the header `OpenAI-Organization`, for servers that support it.",
         default=None,
+        schema=_HEADER,
         group="Authentication",
     )
     send_user_id: SendUserId = send_user_id_setting("user")
@@ -112,7 +120,12 @@ class OpenAICompatibleSettings(Settings):
         default=None,
         convert=_profile,
         show=_show_profile,
-        schema={"anyOf": [{"type": "string"}, {"type": "object"}]},
+        schema={
+            "oneOf": [
+                *({"const": name, "title": name, "description": text} for name, text in DESCRIPTIONS.items()),
+                TABLE,
+            ]
+        },
         group="Connection",
     )
     model_facts: ModelFactsSetting = model_facts_setting(ModelFacts)
