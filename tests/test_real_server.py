@@ -414,6 +414,7 @@ async def test_models_are_listed(open_either: Open) -> None:
         (model,) = await service.list_models()
     assert model.id == ALIAS
     assert model.raw["owned_by"] == "llamacpp"
+    assert model.context_window is not None
 
 
 @one_backend

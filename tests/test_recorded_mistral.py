@@ -218,6 +218,9 @@ def test_embeddings_and_models_are_read() -> None:
         elif path(exchange).endswith("/models"):
             models, cursor = operations.list_models.parse(context, exchange.wire_response)
             assert [model.id for model in models] == [item["id"] for item in json.loads(exchange.body)["data"]]
+            assert [model.context_window for model in models] == [
+                item["max_context_length"] for item in json.loads(exchange.body)["data"]
+            ]
             assert cursor is None
             counts["models"] += 1
     assert_counts("mistral/mistral", operations=counts)

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import anyio
 import pytest
+import trunkline
 from hypothesis import given, strategies as st
 from trunkline import (
     Audio,
@@ -281,6 +282,32 @@ async def test_limits_that_are_auto_are_those_the_provider_tells(toy: Any) -> No
         await service.chat("d", model="toy-2")
         assert provider.asked == ["/models?None"] * 2
         assert provider.chats[-1]["max"] is None
+
+
+class Extension:
+    @trunkline.hookimpl
+    def trunkline_middleware(self, context: ServiceContext[Any]) -> trunkline.EventMiddleware:
+        return trunkline.EventMiddleware()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("method", ["chat", "stream", "count_tokens"])
+async def test_limits_are_looked_up_once_behind_middlewares(toy: Any, method: str) -> None:
+    provider = Provider(WINDOW, counts={1: 1})
+    limits: dict[str, Any] = {"input_token_limit": "auto", "output_token_limit": "auto"}
+    async with provider.service(toy, **limits, extensions=[Extension()]) as service:
+        for _ in range(2):
+            if method == "stream":
+                async with service.stream([*OLD_TURN, user("b")]) as stream:
+                    async for _ in stream:
+                        pass
+            else:
+                await getattr(service, method)([*OLD_TURN, user("b")])
+    if method == "count_tokens":
+        assert provider.asked == ["/models?None", "/count", "/count"]  # each of one message, or there is no count
+    else:
+        assert provider.asked == ["/models?None"]
+        assert [(chat["text"], chat["max"]) for chat in provider.chats] == [(["b"], 300)] * 2
 
 
 @pytest.mark.anyio

@@ -144,7 +144,7 @@ def check_answer(provider: Provider, context: ServiceContext[Any], parser: Respo
         check_error(failed)
         repr(failed)
     operations = provider.operations(context)
-    for parse in (operations.embed, operations.count_tokens):
+    for parse in (operations.embed, operations.count_tokens, operations.model_info):
         if parse is not None:
             try:
                 parse.parse(context, answer)

@@ -283,7 +283,7 @@ def test_a_body_that_is_no_answer_raises_a_typed_error(data: object, error: type
     assert raised.value.provider == "anthropic"
 
 
-@pytest.mark.parametrize("operation", ["count_tokens", "list_models"])
+@pytest.mark.parametrize("operation", ["count_tokens", "list_models", "model_info"])
 @pytest.mark.parametrize(
     ("text", "error"),
     [
@@ -294,9 +294,16 @@ def test_a_body_that_is_no_answer_raises_a_typed_error(data: object, error: type
         (b'{"type":"error","error":{"type":"api_error","message":"x"}}', ServerError),
     ],
 )
-def test_a_count_or_a_list_that_is_none_raises(operation: str, text: bytes, error: type[RemoteError]) -> None:
+def test_a_count_a_list_or_a_model_that_is_none_raises(operation: str, text: bytes, error: type[RemoteError]) -> None:
     with pytest.raises(error):
         getattr(OPERATIONS, operation).parse(CONTEXT, WireResponse(status=200, body=text))
+
+
+def test_the_limits_of_one_model_are_read() -> None:
+    assert OPERATIONS.model_info is not None
+    text = b'{"type":"model","id":"claude-x-1","max_input_tokens":200000,"max_tokens":64000,"capabilities":null}'
+    info = OPERATIONS.model_info.parse(CONTEXT, WireResponse(status=200, body=text))
+    assert (info.id, info.context_window, info.output_token_limit) == ("claude-x-1", 200_000, 64_000)
 
 
 # Streams

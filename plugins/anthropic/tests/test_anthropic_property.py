@@ -255,10 +255,12 @@ def test_arbitrary_frames_raise_nothing_but_our_errors_and_give_events_that_fold
 def test_arbitrary_bodies_raise_nothing_but_our_errors(text: bytes, status: int) -> None:
     assert OPERATIONS.count_tokens is not None
     assert OPERATIONS.list_models is not None
+    assert OPERATIONS.model_info is not None
     for read in (
         MessagesParser(CONTEXT).body,
         lambda wire: OPERATIONS.count_tokens.parse(CONTEXT, wire),
         lambda wire: OPERATIONS.list_models.parse(CONTEXT, wire),
+        lambda wire: OPERATIONS.model_info.parse(CONTEXT, wire),
     ):
         check_body(read, text)
     check_error(MessagesParser(CONTEXT), text, status)
