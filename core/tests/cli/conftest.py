@@ -153,7 +153,7 @@ def piped(site: Site) -> Callable[..., subprocess.CompletedProcess[str]]:
 class Screen:
     """The command on a pseudo-terminal: what it shows, and what is typed."""
 
-    def __init__(self, arguments: tuple[str, ...], stdout: int | None = None) -> None:
+    def __init__(self, arguments: tuple[str, ...], stdout: int | None = None, kind: str = "dumb") -> None:
         import pty
 
         self._master, slave = pty.openpty()
@@ -164,7 +164,7 @@ class Screen:
             stdout=slave if stdout is None else stdout,
             stderr=slave,
             start_new_session=True,
-            env={**os.environ, "TERM": "dumb"},
+            env={**os.environ, "TERM": kind},
         )
         os.close(slave)
         self.shown = ""
@@ -258,7 +258,7 @@ def terminal(site: Site) -> Iterator[Callable[..., Screen]]:
 
     with ExitStack() as stack:
 
-        def run(*arguments: str, stdout: int | None = None) -> Screen:
-            return stack.enter_context(Screen(arguments, stdout))
+        def run(*arguments: str, stdout: int | None = None, kind: str = "dumb") -> Screen:
+            return stack.enter_context(Screen(arguments, stdout, kind))
 
         yield run

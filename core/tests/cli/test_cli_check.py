@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -249,3 +250,32 @@ def test_refused_request_is_about_the_model_if_the_list_does_not_have_it() -> No
     for error in (BadRequest("no", status=400), NotFound("no", status=404)):
         found = diagnose(error, settings, MODELS)
         assert (found.problem, found.advice.endswith("similar name: llama9:latest")) == ("model", True)
+
+
+def test_terminal_shows_a_line_for_each_service_while_it_is_checked(terminal: Any) -> None:
+    write(service("first", model="silent"), service("second"), service("third", key="wrong-canary-12345"))
+    status, shown = terminal("check", "--timeout", "1", kind="xterm-256color").end()
+    assert status == 1
+    final = shown.rindex("first   FAILED")  # in the order of the file, after the lines that changed
+    for name in ("first", "second", "third"):
+        assert re.search(rf"{name} +checking: \w+", shown[:final])
+    assert re.search(r"\x1b\[2K\x1b\[1A", shown[:final])  # rewritten in place
+    names = [line.split()[0] for line in shown[final:].splitlines() if line[:1].isalpha()]
+    assert names == ["first", "second", "third"]
+    assert "\x1b" not in shown[final:]
+    assert "canary" not in shown
+
+
+def test_terminal_that_cannot_move_its_cursor_shows_only_results(terminal: Any) -> None:
+    write(service("first"), service("second"))
+    status, shown = terminal("check").end()
+    assert status == 0
+    assert ("checking" in shown, "\x1b" in shown) == (False, False)
+
+
+def test_ctrl_c_ends_the_check_and_shows_the_cursor_again(terminal: Any) -> None:
+    write(service("first", model="silent"))
+    screen = terminal("check", kind="xterm-256color")
+    screen.wait_for("checking: request")
+    status, shown = screen.end("\x03")
+    assert (status, "\x1b[?25h" in shown) == (130, True)
