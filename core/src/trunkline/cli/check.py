@@ -144,7 +144,9 @@ class Report:
             head = f"{label}  ok      {self.seconds:5.1f} s  {done}"
         else:
             failed = next((step.name for step in self.steps if step.status == "failed"), "settings")
-            head = f"{label}  FAILED  {self.seconds:5.1f} s  {failed}: {self.diagnosis.problem}"
+            problem = self.diagnosis.problem
+            what = f"{failed}: {problem}" if problem != failed else problem
+            head = f"{label}  FAILED  {self.seconds:5.1f} s  {what}"
             notes = [self.diagnosis.message, f"to do: {self.diagnosis.advice}", *notes]
         return "\n    ".join([head, *(line for note in notes for line in note.split("\n"))])
 

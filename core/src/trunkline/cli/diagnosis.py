@@ -79,6 +79,17 @@ _BY_CLASS: Mapping[type[TrunklineError], tuple[Problem, str]] = {
 }
 """The problem of each class of error and what to do about it. The first class that matches counts."""
 
+_BY_SETTING: Mapping[str, Problem] = {
+    "api_key": "key",
+    "api_url": "url",
+    "ca_bundle": "certificate",
+    "client_certificate": "certificate",
+    "client_key": "certificate",
+    "default_model": "model",
+    "proxy": "proxy",
+}
+"""The problem of the settings that are common, or that most providers have, if they are wrong."""
+
 _BY_PROBLEM: Mapping[Problem, str] = {
     "proxy": "check the address of the proxy and whether it may connect to this host; NO_PROXY excludes a host from it",
     "certificate": "set 'ca_bundle' to a file that contains the certificate of the authority",
@@ -106,7 +117,11 @@ def diagnose(error: TrunklineError, settings: Settings | None, models: Sequence[
     """
     model = settings.default_model if settings is not None else None
     problem, advice = next(value for kind, value in _BY_CLASS.items() if isinstance(error, kind))
-    if getattr(error, "status", None) == HTTPStatus.METHOD_NOT_ALLOWED:
+    if isinstance(error, ConfigurationError):
+        problem = _BY_SETTING.get(_setting(error), problem)
+        if settings is not None:
+            advice = advice.replace("PROVIDER", settings.provider)
+    elif getattr(error, "status", None) == HTTPStatus.METHOD_NOT_ALLOWED:
         problem, advice = _BY_CLASS[NotFound]
     elif is_web_page(error) and isinstance(error, _REFUSALS):
         problem, advice = _BY_CLASS[ProtocolViolation]
@@ -124,6 +139,12 @@ def diagnose(error: TrunklineError, settings: Settings | None, models: Sequence[
 
 
 _REFUSALS = (AuthenticationError, PermissionDenied, BadRequest)
+
+
+def _setting(error: ConfigurationError) -> str:
+    """Return the setting that is wrong, or an empty string if there are several or none."""
+    errors = error.errors or (error,)
+    return errors[0].setting or "" if len(errors) == 1 else ""
 
 
 def _has_no_key(settings: Settings) -> bool:
