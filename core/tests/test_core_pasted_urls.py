@@ -152,6 +152,15 @@ def test_key_in_the_place_of_a_url_is_refused_and_not_shown(pasted: str) -> None
     assert "hidden" not in str(caught.value)
 
 
+@pytest.mark.parametrize("host", ["11434", "127.1", "0x7f000001", "2130706433", "1.2.3.4.5", "1.2.3", "h.example.8080"])
+def test_number_that_is_no_whole_address_is_refused(host: str) -> None:
+    for pasted in (host, f"http://{host}:8080/v1"):
+        with pytest.raises(ValueError, match="a URL with a host"):
+            split_url(pasted)
+    with pytest.raises(ValueError, match="the URL of a proxy"):
+        proxy_url(f"{host}:3128")
+
+
 LOGINS = [
     "htps://u:hidden@h.example",
     "https//u:hidden@h.example",

@@ -400,6 +400,42 @@ async def test_refusal_to_connect_names_the_proxy(status: str, retryable: bool) 
     assert (error.proxy, error.retryable) == (f"http://{address}", retryable)
 
 
+PAGE = b"HTTP/1.1 503 Busy\r\ncontent-type: text/html\r\ncontent-length: 17\r\n\r\n<title>No</title>"
+JSON = b'HTTP/1.1 503 Busy\r\ncontent-type: application/json\r\ncontent-length: 25\r\n\r\n{"error":{"message":"x"}}'
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("origin", ["proxy", "HTTP_PROXY"])
+async def test_web_page_may_be_the_answer_of_a_proxy_that_forwards(
+    toy: Any, origin: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with proxy([PAGE, PAGE]) as address:
+        url = f"http://user:hidden-word@{address}"
+        if origin != "proxy":
+            monkeypatch.setenv(origin, url)
+        async with toy(
+            "http://gpu.internal", max_retries=0, **({"proxy": url} if origin == "proxy" else {})
+        ) as service:
+            with pytest.raises(RemoteError) as caught:
+                await service.chat("hi")
+    error = caught.value
+    where = "setting 'proxy'" if origin == "proxy" else "environment variable HTTP_PROXY"
+    assert f"this may be the answer of the proxy http://{address} ({where}), not of the server" in str(error)
+    assert ("NO_PROXY" in str(error)) is (origin != "proxy")
+    assert (error.proxy, error.status) == (f"http://{address}", 503)
+    assert "hidden-word" not in str(error)
+
+
+@pytest.mark.anyio
+async def test_error_of_the_api_is_not_that_of_the_proxy(toy: Any) -> None:
+    async with proxy([JSON, JSON]) as address:
+        async with toy("http://gpu.internal", max_retries=0, proxy=f"http://{address}") as service:
+            with pytest.raises(RemoteError) as caught:
+                await service.chat("hi")
+    assert caught.value.proxy is None
+    assert "proxy" not in str(caught.value)
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize("library", ["httpx2", "aiohttp"])
 async def test_error_without_a_proxy_says_nothing_of_one(library: str, anyio_backend_name: str) -> None:

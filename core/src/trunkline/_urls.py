@@ -21,6 +21,7 @@ _SCHEME_TYPED = re.compile(r"([A-Za-z][A-Za-z0-9]*)([:;.,]*)([/\\]+)")
 _LINK = re.compile(r"!?\[([^\]]*)\]\(\s*<?([^\s()<>]+)>?\s*\)")  # in Markdown
 _EMBEDDED = re.compile(r"https?://[^\s'\"`<>()]+", re.IGNORECASE)
 _BEGINS_ANOTHER = re.compile(r"[A-Za-z]+[:;.,]*[/\\]|https?:|.+://", re.IGNORECASE)
+_NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 _PLACEHOLDER = re.compile(r"<[^<>]*>|\$?\{[^{}]*\}|\$[A-Z_]+")
 _QUOTES = "'\"`´‘’‚“”„«»‹›「」"
 _OPENING, _CLOSING = _QUOTES + "<(", _QUOTES + ">,;"
@@ -355,7 +356,20 @@ def _host(url: SplitResult) -> str:
     authority = url.netloc.rpartition("@")[2]
     if "[" in authority:
         host = f"[{host}]" if re.search(r"\](:[0-9]*)?$", authority) else ""
-    return host if _HOST.match(host) and ".." not in host else ""
+    return host if _HOST.match(host) and ".." not in host and not _is_part_of_an_address(host) else ""
+
+
+def _is_part_of_an_address(host: str) -> bool:
+    """Whether a host is a number, such as a port alone, or ends with one, but is no IP address.
+
+    Operating systems read `127.1` and `11434` as addresses.
+    """
+    if not _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]):
+        return False
+    try:
+        return not ip_address(host.rstrip("."))
+    except ValueError:
+        return True
 
 
 def same_origin(url: str, other: str) -> bool:

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable
 from itertools import islice
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.read_timeout import ReadTimeouts
@@ -40,6 +40,9 @@ error, or the retry.
 """
 
 _WITHOUT_BODY = (204, 205)
+
+if TYPE_CHECKING:
+    from trunkline._http.proxies import Proxy
 
 _TARGET_LIMIT = 500
 """How many characters of the target of a redirect are shown. The advice behind it has to stay in the message."""
@@ -146,6 +149,11 @@ async def read_error(
     if isinstance(error, RemoteError):
         error.status = error.status or response.status
         error.request_id = error.request_id or request_id_from(headers)
+        proxy: Proxy | None = getattr(response, "forwarded_by", None)  # of the transport of httpx2
+        if proxy is not None and isinstance(error.body, str):  # a web page, or other text
+            error.proxy = redact_url(proxy.url)
+            direct = "" if proxy.setting else "; if it need not go through the proxy, add its host to NO_PROXY"
+            error.advice = error.advice or f"this may be the answer of {proxy}, not of the server{direct}"
         if problem is not None:
             # Within the limit, the reason stays when long messages are cut.
             error.message = f"{cut(error.message, MESSAGE_LIMIT)}; the body of this response is incomplete: {problem}"

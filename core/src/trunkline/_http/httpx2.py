@@ -42,6 +42,7 @@ from trunkline._http.failures import (
 )
 from trunkline._http.log_filter import guard_logs, sending
 from trunkline._http.own_client import client_sender, library_of
+from trunkline._http.proxies import Proxy
 from trunkline._urls import redact_url
 from trunkline.authoring.provider import ByteStream, SendOptions
 from trunkline.authoring.wire import LowerHeaders, WireRequest
@@ -156,6 +157,12 @@ class _Exchange:
     @property
     def status(self) -> int:
         return self._response.status
+
+    @property
+    def forwarded_by(self) -> Proxy | None:
+        """The proxy that forwarded the request over plain HTTP, and so may have answered it itself."""
+        proxy = self._response.proxy
+        return proxy if proxy is not None and not proxy.is_socks and self._url.startswith("http:") else None
 
     async def __aenter__(self) -> ByteStream:
         request, options, self._request = self._request, self._options, None
