@@ -19,6 +19,7 @@ from trunkline import (
     PluginError,
     hookimpl,
     open_service,
+    open_services,
 )
 from trunkline._config.sources import make_settings
 from trunkline._http.choice import HTTPTransports
@@ -111,6 +112,42 @@ def corp(install: Callable[..., None]) -> Any:
     install("dist-corp", EXTENSIONS, entry_points, plugin_corp=CORP)
     extension: Any = load_extension("corp")
     return extension.settings
+
+
+@pytest.mark.parametrize("blank", ["", " \n", "\ufeff\u200b", None])
+def test_blank_setting_of_an_extension_is_unset_in_every_source(corp: Any, blank: Any, tmp_path: Path) -> None:
+    (tmp_path / "blank").write_text(blank or "")
+    lower = {"secret": SECRET, "header": "x-other", "level": "7", "key_file": "/key", "token_url": "https://t.example"}
+    own = {f"TRUNKLINE_MAIN_CORP_{name.upper()}": text for name, text in lower.items()}
+    references = {
+        "secret": {"file": str(tmp_path / "blank")},
+        "header": {"env": "BLANK"},
+        "token_url": {"env": "BLANK"},
+    }
+    for given in (dict.fromkeys(lower, blank), references):
+        (extension,) = made({"name": " corp\n", **given}, environ={**own, "BLANK": blank or ""}).extensions
+        assert extension == corp(
+            token_url="https://t.example", secret=SECRET, header="x-other", level=7, key_file="/key"
+        )
+    blanks = dict.fromkeys(own, blank or "")
+    (extension,) = made("corp", environ={**blanks, "CORP_TOKEN_URL": "https://t.example"}).extensions
+    assert extension == corp(token_url="https://t.example", header=blank, level=blank)
+    with pytest.raises(ConfigurationError, match=r"extension 'corp': setting 'token_url' \(Token URL\) is required"):
+        made(table(token_url=blank), environ=blanks)
+
+
+def test_extension_and_service_do_not_share_a_variable(corp: Any) -> None:
+    environ = {"TRUNKLINE_A_CORP_LEVEL": "5", "TRUNKLINE_A_CORP_TOKEN_URL": "https://t.example", "OPENAI_API_KEY": "k"}
+    service = {"provider": "openai", "extensions": ["corp", "corp"]}
+    open_services({"services": {"a": service}}, environ=environ)
+    with pytest.raises(ConfigurationError) as caught:
+        open_services(
+            {"services": {"a": service, "a-corp": {"provider": "openai", "extensions": ["corp"]}, "A": service}},
+            environ=environ,
+        )
+    assert "the service 'a', extension 'corp' and the setting 'level' of the service 'A', extension" in str(
+        caught.value
+    )
 
 
 def table(**values: object) -> dict[str, object]:

@@ -52,6 +52,39 @@ def test_another_service_may_be_broken(call: Any, configured: Path, write_config
     assert "no provider 'missing' is installed" in err
 
 
+def test_blank_variable_names_no_file(call: Any, write_config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_config(ONE)
+    monkeypatch.setenv("TRUNKLINE_CONFIG", " \n")
+    assert call("chat", "Hi")[0] == 0
+    monkeypatch.setenv("TRUNKLINE_CONFIG", " trunkline.toml\n")
+    assert call("chat", "Hi")[0] == 0
+
+
+def test_blank_setting_on_the_command_line_is_not_set(call: Any, write_config: Any) -> None:
+    write_config(ONE)
+    assert call("chat", "--set", "default_model= ", "--set", "max_retries=", "Hi")[1] == "You said: Hi\n"
+
+
+def test_variable_of_two_services_is_refused_for_either(
+    call: Any, configured: Path, write_config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_config(configured.read_text() + '[services.ONE]\nprovider = "fake"\n[services.bad]\nprovider = "missing"\n')
+    monkeypatch.setenv("TRUNKLINE_ONE_CHUNK_TIMEOUT", "5")
+    status, _, err = call("chat", "--service", "one", "Hi")
+    assert status == 1
+    assert "TRUNKLINE_ONE_CHUNK_TIMEOUT would set both" in err
+    assert "the service 'one'" in err
+    assert "the service 'ONE'" in err
+    assert call("chat", "--service", "two", "Hi")[0] == 0
+
+
+def test_mistake_in_the_defaults_is_reported_once(call: Any, configured: Path, write_config: Any) -> None:
+    write_config("[defaults]\nchunk_timeout = 0\n" + configured.read_text())
+    status, out, err = call("check")
+    assert status == 1
+    assert (out + err).count("[defaults]: setting 'chunk_timeout' must be a number above 0") == 1
+
+
 def test_a_secret_file_is_found_beside_the_configuration(call: Any, tmp_path: Path) -> None:
     (tmp_path / "key").write_text("from-a-file-1234\n")
     path = tmp_path / "c.toml"

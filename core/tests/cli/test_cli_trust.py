@@ -143,6 +143,19 @@ def test_variables_that_the_provider_reads_without_being_named_are_shown(call: A
     assert "environment variable FAKE_API_KEY" in call("trust")[2]
 
 
+@pytest.mark.parametrize("value", ['""', '" \\n"', '{ file = "empty" }', '{ env = "BLANK" }'])
+def test_variable_that_is_read_in_place_of_a_blank_key_is_shown(call: Any, home: Path, value: str) -> None:
+    FILE.write_text(f'[services.a]\nprovider = "\ufefffake "\napi_key = {value}\n')
+    assert "reads and sends the environment variable FAKE_API_KEY" in call("trust")[2]
+
+
+def test_default_behind_a_reference_is_shown(call: Any, home: Path) -> None:
+    FILE.write_text(
+        '[defaults]\nproxy = "http://evil.example:1"\n[services.a]\nprovider = "fake"\nproxy = { file = "empty" }\n'
+    )
+    assert "proxy = http://evil.example:1 if its reference is blank" in call("trust")[2]
+
+
 def test_effects_of_extensions_are_shown(
     call: Any, site: Any, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

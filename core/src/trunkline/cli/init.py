@@ -18,7 +18,7 @@ from trunkline._config.sources import read_configuration
 from trunkline._masking import looks_like_key, quoted
 from trunkline._plugins.registry import load_provider
 from trunkline._visible_text import one_line
-from trunkline.cli.config_files import DEFAULT_FILE, configuration_of, is_trusted, read_safely
+from trunkline.cli.config_files import DEFAULT_FILE, configuration_of, is_trusted, named_file, read_safely
 from trunkline.cli.draft import Draft
 from trunkline.cli.failures import CommandError
 from trunkline.cli.file_edit import HEADER, service_text, with_service, write_file
@@ -203,8 +203,8 @@ class _File:
 
 def _file(config: Path | None) -> _File:
     """Read the file to write, if it exists, and check that it can be written, before any question is asked."""
-    named = config or os.environ.get("TRUNKLINE_CONFIG")
-    path = Path(named or DEFAULT_FILE)
+    named = config or named_file()
+    path = named or Path(DEFAULT_FILE)
     if path.is_symlink() and not path.exists():
         raise CommandError(f"{path} is a symbolic link to a file that does not exist")
     folder = Path(os.path.realpath(path)).parent

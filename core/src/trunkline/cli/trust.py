@@ -150,7 +150,7 @@ def _effects(service: str, table: Table, folder: Path) -> tuple[list[str], list[
     for info in infos:
         # The provider's variables are read without being named in the file.
         used = _variable_in_use(service, info)
-        if used is not None and info.name not in set_here:
+        if used is not None and info.name not in set_here and settings.get(info.name) != {"env": used}:
             has_credentials = has_credentials or info.name in credentials
             sent.append(f"reads and sends the environment variable {used} ({info.name})")
     if provider.ambient_credentials and not has_credentials:
@@ -207,7 +207,7 @@ def _effects_of_extension(service: str, extension: ExtensionTable, folder: Path)
     for info in known.values():
         used = _variable_in_use(f"{service}_{extension.name}", info)
         value = values.get(info.name)
-        if used is not None and (value is None or is_blank(value) or is_reference(value)):
+        if used is not None and value != {"env": used} and (value is None or is_blank(value) or is_reference(value)):
             sent.append(f"reads and sends the environment variable {used} ({_short(extension.name)}.{info.name})")
     return sent, others
 
