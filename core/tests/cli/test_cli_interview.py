@@ -196,7 +196,7 @@ def test_way_that_does_not_work_here_is_chosen_again(terminal: Any, form: None) 
 
 
 def test_what_options_and_defaults_set_is_not_asked(terminal: Any, form: None) -> None:
-    FILE.write_text('[defaults]\ndefault_model = "echo"\n[services.form]\nprovider = "form"\n')
+    FILE.write_text('[defaults]\ndefault_model = "echo"\nproxy = " "\n[services.form]\nprovider = "form"\n')
     given = ("--set", "api_url=https://form.example", "--set", "ticket=", "--set", "level=0", "--set", "colour=red")
     status, shown = converse(
         terminal,
@@ -289,37 +289,61 @@ def test_leaving_in_the_middle_writes_nothing(terminal: Any, typed: str, questio
     assert not FILE.exists()
 
 
-PLACES = {"file": "key.txt", "keyring": "service/user"}
+KEY = "sk-canary-Ab9Zz0Qw7Rt5Yu3"
+WRONG = {
+    "API URL": ["ftp://model.example", "https//model.example", "https://me:canary-pw@model.example", "https://"],
+    "Custom Endpoint URL": ["ftp://model.example", "https://bedrock-runtime.eu west-1.amazonaws.com"],
+    "AWS Region": ["EU West", "eu-west-1.amazonaws.com", "us_east_1"],
+    "AWS Access Key ID": ["AKIAIOSFODNN7EXAMPLE", "env:AKIAIOSFODNN7EXAMPLE", "keyring:canary"],
+    "Authentication": ["0", "99", "role"],
+    "Input Token Limit": ["0", "-1", "many", "1.5"],
+    "Output Token Limit": ["0", "1e3"],
+    "Context Length": ["0", "much"],
+    "Send User ID": ["4", "perhaps"],
+    "API [": ["3", "completions"],
+    "Name of the service": ["a b", "a.b", "old"],
+    "Go through": ["maybe", "2"],
+    "The NAME": ["lower case", "canary-key", "$SOME_KEY"],
+}
+"""Answers that are wrong for questions that begin so. A key is wrong everywhere."""
 
 
 @pytest.mark.parametrize("name", sorted({item.name for item in installed(PROVIDERS)}))
 def test_every_provider_gets_a_service_that_opens(terminal: Any, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    kind = load_provider(name).settings
-    examples = {
+    FILE.write_text('[services.old]\nprovider = "fake"\napi_key = { env = "SOME_KEY" }\n')
+    right = {
         "API URL": "https://model.example/v1",
         "AWS Region": "eu-west-1",
         "Default Model": "some-model",
         "Authentication": "1",
         "AWS Access Key ID": "env:SOME_ID",
+        "Name of the service": "mine",
+        "The NAME": "SOME_KEY",
     }
-    asked: list[str] = []
+    asked: dict[str, int] = {}
+    given = 0
 
     def reply(question: str) -> str:
-        label = re.sub(r" [\[(].*", "", question)
-        asked.append(label)
-        if "(a secret)" in question:
-            return "env"
-        if label.startswith("The NAME of the environment"):
-            return "SOME_KEY"
-        return examples.get(label, "") if not question.endswith("(optional)") else ""
+        nonlocal given
+        label = next((key for key in WRONG if question.startswith(key)), question)
+        answers = [KEY, *WRONG.get(label, [])]
+        count = asked[question] = asked.get(question, 0) + 1
+        if count <= len(answers):
+            given += 1
+            return answers[count - 1]
+        if "Where is it kept" in question:
+            return "none" if "optional" in question else "env"
+        return next((answer for key, answer in right.items() if question.startswith(key)), "")
 
-    status, shown = terminal("init", "-p", name, "-s", "mine").converse(reply)
+    status, shown = terminal("init", "-p", name, "-c", "trunkline.toml").converse(reply)
     assert status == 0, shown
+    assert shown.count("Please enter ") == given, shown
+    assert not re.search("canary|AKIA", FILE.read_text())
+    assert shown.count(KEY) == len(asked)  # the echo of the terminal alone
     monkeypatch.setenv("SOME_KEY", "later")
     monkeypatch.setenv("SOME_ID", "later")
-    assert list(open_services(FILE)) == ["mine"]
-    assert len(asked) < 16, asked
-    if kind.needs_model:
+    assert list(open_services(FILE)) == ["old", "mine"]
+    if load_provider(name).settings.needs_model:
         assert service("mine")["default_model"] == "some-model"
 
 

@@ -10,7 +10,7 @@ import attrs
 
 from trunkline._config.sources import make_settings, with_extension_settings
 from trunkline._masking import looks_like_key, masked, quoted, without_dates
-from trunkline._setting_types import extensions, is_reference, without_none
+from trunkline._setting_types import extensions, is_blank, is_reference, without_none
 from trunkline._urls import url_secrets
 from trunkline.authoring.extension import ExtensionSettings
 from trunkline.authoring.provider import Provider
@@ -44,7 +44,7 @@ class Draft:
         """Return the service's table as the file will have it."""
         table: dict[str, object] = {"provider": self.plugin.name}
         for name, value in self.values.items():
-            if not (isinstance(value, str) and not value.strip()):  # blank is not set
+            if not is_blank(value):
                 table[name] = _typed(self.infos[name], value) if name in self.infos else value
         return {**table, **self.references}
 

@@ -17,6 +17,7 @@ from cyclopts import Parameter
 from trunkline._config.sources import read_configuration
 from trunkline._masking import looks_like_key, quoted
 from trunkline._plugins.registry import load_provider
+from trunkline._setting_types import is_blank
 from trunkline._visible_text import one_line
 from trunkline.cli.config_files import DEFAULT_FILE, configuration_of, is_trusted, named_file, read_safely
 from trunkline.cli.draft import Draft
@@ -145,7 +146,9 @@ class _File:
         """The settings that the file gives to every service."""
         table = self._data.get("defaults", {})
         common = {info.name for info in setting_infos(Settings)}
-        return {name: value for name, value in table.items() if name in common} if isinstance(table, Mapping) else {}
+        if not isinstance(table, Mapping):
+            return {}
+        return {name: value for name, value in table.items() if name in common and not is_blank(value)}
 
     def free_name(self, wanted: str) -> str:
         """Return a name that no service has: the one that is wanted, or that with a number."""

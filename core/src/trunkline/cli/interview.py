@@ -18,7 +18,7 @@ from trunkline._exception_text import exception_text
 from trunkline._excerpts import cut
 from trunkline._masking import names_credential
 from trunkline._plugins.registry import PROVIDERS, installed
-from trunkline._setting_types import is_mapping, without_none
+from trunkline._setting_types import is_mapping, trimmed, without_none
 from trunkline._suggestions import nearest
 from trunkline._visible_text import one_line
 from trunkline.cli.draft import Draft, holds_secret, may_be_reference, placeholder, secret_problem
@@ -468,7 +468,7 @@ def _ask(
             print_note("")
             raise CommandError("the input ended before all questions were answered; nothing was written")
         hide(line)
-        answer = line.strip().strip("\ufeff").strip() or default
+        answer = trimmed(line) or default
         wrong = problem(answer)
         if wrong is None:
             return answer
