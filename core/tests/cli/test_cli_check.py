@@ -87,6 +87,13 @@ def test_the_request_can_be_left_out(call: Any) -> None:
     assert "note: the model was not asked for an answer" in out
 
 
+def test_wrong_key_fails_a_check_without_a_request(call: Any) -> None:
+    write(service("denied", key="wrong-canary-12345"))
+    status, out, _ = call("check", "--no-request")
+    assert status == 1
+    assert "models: key" in out
+
+
 def test_a_service_that_does_not_answer_fails_within_the_time_given(call: Any) -> None:
     write(service("slow", model="silent"), service("good"))
     status, out, _ = call("check", "--timeout", "0.05")
