@@ -485,3 +485,21 @@ def test_a_file_can_be_trusted_for_once_if_nothing_can_be_remembered(
     status, shown = screen.end()
     assert status == 0
     assert "cannot be remembered" in shown
+
+
+@pytest.mark.parametrize(
+    ("pasted", "shown"),
+    [
+        ("https:/evil.example/v1", "https://evil.example/v1"),
+        ("https:\\\\evil.example", "https://evil.example"),
+        ("https:/user:hidden-word@evil.example", "https://evil.example"),
+        ("https:/evil.example/" + "b/" * 300, "https://evil.example/b/"),
+        ("https://api.example.com\u200b.evil.example", "https://api.example.com.evil.example"),
+        ("proxy:3128", "proxy:3128"),
+    ],
+)
+def test_host_that_is_called_is_shown(pasted: str, shown: str) -> None:
+    from trunkline.cli.trust import _address
+
+    assert _address(pasted).startswith(shown)
+    assert "hidden-word" not in _address(pasted)

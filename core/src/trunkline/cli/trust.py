@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,7 @@ from trunkline._config.sources import Table, variable_name
 from trunkline._masking import MASK, looks_like_key, without_keys
 from trunkline._plugins.registry import load_extension, load_provider
 from trunkline._setting_types import ExtensionTable, extensions, is_blank, is_reference, safe_repr, without_none
-from trunkline._urls import ascii_host, redact_url
+from trunkline._urls import ascii_host, clean_url, redact_url, split_url
 from trunkline._visible_text import one_line
 from trunkline.authoring.extension import Extension, ExtensionSettings
 from trunkline.cli.config_files import (
@@ -258,6 +259,10 @@ def _is_address(setting: str, value: object) -> bool:
 
 def _address(url: str) -> str:
     """Return a URL without its secrets. Only its path is cut: the end of a host says whose it is."""
+    url = clean_url(url)
+    if re.match(r"https?:[/\\]?(?![/\\])|https?:\\", url, re.IGNORECASE):
+        with suppress(ValueError):
+            url = split_url(url)[0].geturl()  # `https:/host` leads to this host
     scheme, separator, rest = redact_url(url).rpartition("://")
     host, slash, path = rest.partition("/")
     shown = _short(host, MAX_HOST)
