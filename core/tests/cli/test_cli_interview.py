@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import tomllib
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from trunkline import open_services
 from trunkline._plugins.registry import PROVIDERS, installed, load_provider
+from trunkline.cli.interview import _choose_model
 from trunkline.cli.questions import AskAdvanced, AskSetting, ChooseWay, Progress, next_question, way_of
 from trunkline.settings import Alternative, Settings, setting, settings
 
@@ -267,6 +269,18 @@ def test_models_are_offered_once_the_key_is_there(
     assert ("The service did not list its models:" in shown) == (value.startswith(("wrong", "unreachable")))
     assert ("which models" in shown) == (expected is not None)
     assert ("it contains a space" in shown) == (expected is None)
+
+
+def test_long_list_of_models_is_shortened_by_a_part_of_a_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = [f"model-{number}" for number in range(100)]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\nMODEL-7\n3\n"))
+    chosen = _choose_model("Model", models, default="", problem=lambda text: None if text else "an answer")
+    shown = capsys.readouterr().err
+    assert chosen == "model-71"  # the third of those that contain it
+    assert "and 80 more" in shown
+    assert shown.count("\n  20. ") == 1
 
 
 @pytest.mark.parametrize("typed", ["\x04", "\x03"])
