@@ -387,6 +387,21 @@ def test_missing_default_model_names_some_models(name: str, server: Play, checke
     assert checked(name, server.url, "--model", "x", model=None)[1]["model"] == "x"
 
 
+def test_model_that_needs_more_tokens_than_the_test_allows_works(server: Play, checked: Checked) -> None:
+    text = "Could not finish the message because max_tokens or model output limit was reached."
+    server.models, server.chat = OPENAI.models, openai_error(400, text, None)
+    assert checked("openai", server.url)[0] == 0
+
+
+def test_provider_without_a_list_says_what_remains_untested(checked: Checked) -> None:
+    endpoint = "https://vpce-1-x.bedrock-runtime.us-east-1.vpce.amazonaws.com"
+    status, result = checked("bedrock", endpoint, "--no-request")
+    assert status == 0
+    assert [step["status"] for step in result["steps"]] == ["ok", "ok", "unavailable"]
+    assert result["notes"] == ["this provider lists no models, so the key, the URL and the model were not tested"]
+    assert result["url"] == f"POST {endpoint}/model/gpt-wrong/converse"
+
+
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate for this machine that nobody trusts."""

@@ -218,7 +218,10 @@ def _tls_failure(error: BaseException) -> _Failure | None:
         if tls.verify_code in _WRONG_HOST:
             reason, advice = f"the server's certificate belongs to another host ({text})", "check the host in the URL"
         elif tls.verify_code in _WRONG_TIME:
-            reason, advice = f"the server's certificate is not valid now ({text})", "check the clock of this machine"
+            reason, advice = (
+                f"the server's certificate is not valid now ({text})",
+                "check the clock of this machine; if it is right, the server needs a new certificate",
+            )
         else:
             reason = f"the server's certificate is not trusted ({text})"
             advice = (

@@ -315,7 +315,7 @@ class _Check:
             near = near_models(model, self._models)
             hint = f"; similar names: {', '.join(near)}" if near else ""
             notes.append(f"the list of models does not have the default_model {model!r}{hint}")
-        notes.append("the model was not asked for an answer")
+        notes.append("the model was not asked for an answer; a list that anybody may read does not test the key")
 
     async def _ask(self, service: Service) -> str:
         settings = service.settings
