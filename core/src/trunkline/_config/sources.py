@@ -36,7 +36,7 @@ import attrs
 
 from trunkline._files import UnreadableFile, decoded, read_file
 from trunkline._masking import masked, quoted
-from trunkline._plugins.registry import load_extension, load_provider
+from trunkline._plugins.registry import PROVIDERS, installed, load_extension, load_provider
 from trunkline._setting_types import REFERENCE_KINDS, ExtensionTable, is_blank, is_reference, trimmed, without_none
 from trunkline._suggestions import did_you_mean, nearest
 from trunkline.authoring.extension import Extension, ExtensionSettings
@@ -199,16 +199,14 @@ def _unknown_at_top_level(data: Table, origin: str, errors: list[ConfigurationEr
         patterns = ()
     known = ("tool", *_TOP_LEVEL, *map(trimmed, patterns))
     unknown = [name for name in data if not any(fnmatchcase(name, pattern) for pattern in known)]
+    providers = {item.name for item in installed(PROVIDERS)} if unknown else set()
     for name in unknown[: MAX_ERRORS + 1]:
         table = data[name]
-        if isinstance(table, Mapping) and "provider" in table:
+        hint = did_you_mean(name, _TOP_LEVEL)
+        if isinstance(table, Mapping) and ("provider" in table or name in providers):
             hint = f"; did you mean [services.{masked(name)}]?"
-        elif not isinstance(table, Mapping) and (
-            name == "provider" or name in {i.name for i in setting_infos(Settings)}
-        ):
+        elif not isinstance(table, Mapping) and hint == ";":
             hint = "; settings belong in a table [services.NAME] or in [defaults];"
-        else:
-            hint = did_you_mean(name, _TOP_LEVEL)
         errors.append(
             ConfigurationError(
                 f"{origin} has {quoted(name)} at the top level{hint} only the tables services and defaults may be "
@@ -231,15 +229,16 @@ def _unknown_defaults(
         if name in common:
             continue
         found = nearest(name, (*common, *owners))
-        if name in owners:
-            hint = f"; it is a setting of the provider {owners[name]!r}, so set it in [services.NAME];"
-        elif found in owners and found not in common:
-            hint = f"; did you mean {found!r} of the provider {owners[found]!r}? Set it in [services.NAME];"
+        if found is None:
+            hint = f"; the settings of every service are {', '.join(sorted(common))}"
+        elif found in common:
+            hint = f"; did you mean {found!r}?"
+        elif found == name:
+            hint = f"; it is a setting of the provider {owners[name]!r}, so set it in [services.NAME]"
         else:
-            hint = did_you_mean(name, common)
+            hint = f"; did you mean {found!r} of the provider {owners[found]!r}? Set it in [services.NAME]"
         yield ConfigurationError(
-            f"{origin}: [defaults] has {quoted(name)}, which is not a setting of every service"
-            f"{hint} the settings of every service are {', '.join(sorted(common))}",
+            f"{origin}: [defaults] has {quoted(name)}, which is not a setting of every service{hint}",
             setting=masked(name),
         )
 
