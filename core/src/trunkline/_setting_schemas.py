@@ -56,7 +56,7 @@ _REST = r"(?![^?#\s]*/(?:\.|%2[Ee]){1,2}(?:[/?#\s'\">,;)]|$))(?:[/?#][!-~]*)?"
 _BARE = rf"(?:{_LABEL}(?:\.{_LABEL})+|localhost|(?:{_HOST}|{_IPV6}):{_PORT})(?!//)"
 URL = (
     rf"^{BLANK}['\"<]*(?:[Hh][Tt][Tt][Pp][Ss]?://{_LOGIN}(?:{_HOST}\.?|{_IPV6})(?::(?:{_PORT})?)?"
-    rf"|http\+unix://%2[Ff][A-Za-z0-9._~-]+|{_LOGIN}{_BARE}){_REST}['\">]*{BLANK}$"
+    rf"|http\+unix://%2[Ff][A-Za-z0-9._~%-]+|{_LOGIN}{_BARE}){_REST}['\">]*{BLANK}$"
 )
 """The pattern of a URL, with or without its scheme. `split_url` accepts more: what people paste in other forms."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import types
 import unicodedata
 from collections.abc import Mapping
@@ -231,18 +232,24 @@ def path(value: object) -> str:
     return expanded
 
 
+_DIGITS = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)")
+
+
 def _number(kind: type[int] | type[float], value: object) -> int | float:
     wanted = "a whole number" if kind is int else "a number of seconds"
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise ValueError(f"{wanted}, not {safe_repr(value)}")
     try:
+        # Python also reads `1e3`, `1_000`, `inf` and the digits of all scripts, which few people mean.
+        if isinstance(value, str) and not _DIGITS.fullmatch(trimmed(value)):
+            raise ValueError
         number = kind(value)
     except (ValueError, OverflowError):
         raise ValueError(f"{wanted}, not {safe_repr(value)}") from None
     if number != number or (kind is int and isinstance(value, float) and value != number):
         raise ValueError(f"{wanted}, not {safe_repr(value)}")
-    if kind is int and abs(number) >= 2**63:  # one of thousands of digits cannot be shown
-        raise ValueError(f"{wanted} of at most 64 bits")
+    if kind is int and abs(number) >= 10**18:  # one of thousands of digits cannot be shown
+        raise ValueError(f"{wanted} of at most 18 digits")
     return number
 
 

@@ -138,14 +138,14 @@ def test_unknown_name_is_reported_with_providers_and_extensions(call: Any, exten
     assert err.endswith("; extensions: fake, plain\n")
 
 
-def test_providers_lists_the_settings_of_plugins(call: Any, alone: None, extensions: None) -> None:
+def test_providers_as_json_have_what_a_console_shows(call: Any, alone: None, extensions: None) -> None:
     rows = json.loads(call("providers", "--json")[1])
-    found = {(row["kind"], row["name"]): row["settings"] for row in rows}
-    assert found["extension", "fake"] == ["token_url", "secret"]
-    assert found["extension", "plain"] == []
-    assert found["provider", "fake"] == ["api_key", "token", "region", "level"]
+    assert [*rows[0]] == ["kind", "name", "display_name", "distribution", "version", "status", "problem"]
+    found = {(row["kind"], row["name"]): (row["display_name"], row["status"]) for row in rows}
+    assert found["extension", "fake"] == (None, "ok")
+    assert found["provider", "fake"] == ("fake", "ok")
     rows = json.loads(call("providers", "--json", "--no-check")[1])
-    assert {row["settings"] for row in rows} == {None}
+    assert {(row["display_name"], row["status"]) for row in rows} == {(None, "not checked")}
 
 
 def test_extension_with_tables_is_set_on_the_command_line(call: Any, key: str, extensions: None) -> None:

@@ -24,10 +24,10 @@ _RUN = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from trunkline.
 
 @attrs.frozen(kw_only=True)
 class Finding:
-    """The result of importing a plugin: an error message or `None`, and the names of the plugin's own settings."""
+    """The result of importing a plugin: an error message or `None`, and the name of a provider as users write it."""
 
     problem: str | None
-    settings: tuple[str, ...] = ()
+    display_name: str | None = None
 
 
 def probe_all(items: list[InstalledPlugin], groups: list[str]) -> list[Finding]:
@@ -48,7 +48,7 @@ def _probe(item: InstalledPlugin, group: str) -> Finding:
         return Finding(problem=f"checking it failed: {error}")
     try:
         result = json.loads(done.stdout.splitlines()[-1])
-        return Finding(problem=result["problem"], settings=tuple(result["settings"]))
+        return Finding(problem=result["problem"], display_name=result["display_name"])
     except (IndexError, KeyError, TypeError, ValueError):
         ending = f"signal {-done.returncode}" if done.returncode < 0 else f"status {done.returncode}"
         output = done.stderr.decode("utf-8", "replace").strip().splitlines()
@@ -69,20 +69,15 @@ def main() -> None:
 
 def _finding(group: str, name: str, distribution: str) -> Finding:
     from trunkline._plugins.registry import check_extension, installed, load_extension, load_plugin, load_provider
-    from trunkline.authoring.extension import Extension
     from trunkline.errors import PluginError
-    from trunkline.settings import Settings, setting_infos
 
     try:
         if group == PROVIDERS:
-            common = {info.name for info in setting_infos(Settings)}
-            infos = setting_infos(load_provider(name).settings)
-            return Finding(problem=None, settings=tuple(info.name for info in infos if info.name not in common))
+            return Finding(problem=None, display_name=load_provider(name).settings.display_name or name)
         if group == EXTENSIONS:
             check_extension(name)
-            extension = load_extension(name)
-            infos = setting_infos(extension.settings) if isinstance(extension, Extension) else ()
-            return Finding(problem=None, settings=tuple(info.name for info in infos))
+            load_extension(name)
+            return Finding(problem=None)
         item = next(item for item in installed(group) if (item.name, item.distribution) == (name, distribution))
         value = load_plugin(item, kind="command")
         if not callable(value):

@@ -18,19 +18,20 @@ _KINDS = {PROVIDERS: "provider", EXTENSIONS: "extension", COMMANDS: "command"}
 class Row:
     """One installed plugin.
 
-    `problem` describes the error if the plugin cannot be used. `settings` are the names of its own settings, or `None`
-    if it was not imported.
+    `problem` describes the error if the plugin cannot be used. `display_name` is the name of a provider as users write
+    it, if it was imported.
     """
 
     kind: str
     item: InstalledPlugin
     problem: str | None
-    settings: tuple[str, ...] | None
+    checked: bool
+    display_name: str | None
 
     @property
     def status(self) -> str:
         """The status to show: `broken`, `ok` or `not checked`."""
-        return "broken" if self.problem else "ok" if self.settings is not None else "not checked"
+        return "broken" if self.problem else "ok" if self.checked else "not checked"
 
 
 def providers(
@@ -48,7 +49,8 @@ def providers(
     check
         Import each plugin to see whether it works.
     json
-        Write a JSON array, which also has the names of the settings that a plugin has in addition to the common ones.
+        Write a JSON array of objects with the kind, the name, the distribution, the version, the status and the problem
+        of each plugin, and the display name of a provider.
     """
     rows = _rows(check)
     if json:
@@ -73,15 +75,24 @@ def _rows(check: bool) -> list[Row]:
     found = [(group, item) for group in _KINDS for item in installed(group)]
     conflicts = {(group, item): _name_conflict(group, item, found) for group, item in found}
     problems = dict(conflicts)
-    settings: dict[tuple[str, InstalledPlugin], tuple[str, ...]] = {}
+    names: dict[tuple[str, InstalledPlugin], str | None] = {}
     if check:
         from trunkline.cli.probe import probe_all
 
         importable = [key for key, problem in conflicts.items() if problem is None]
         findings = probe_all([item for _, item in importable], [group for group, _ in importable])
         for key, finding in zip(importable, findings, strict=True):
-            problems[key], settings[key] = finding.problem, finding.settings
-    return [Row(kind=_KINDS[key[0]], item=key[1], problem=problems[key], settings=settings.get(key)) for key in found]
+            problems[key], names[key] = finding.problem, finding.display_name
+    return [
+        Row(
+            kind=_KINDS[key[0]],
+            item=key[1],
+            problem=problems[key],
+            checked=key in names,
+            display_name=names.get(key),
+        )
+        for key in found
+    ]
 
 
 def _name_conflict(group: str, item: InstalledPlugin, found: list[tuple[str, InstalledPlugin]]) -> str | None:
@@ -105,10 +116,9 @@ def _plain(row: Row) -> dict[str, object]:
     return {
         "kind": row.kind,
         "name": row.item.name,
+        "display_name": row.display_name,
         "distribution": row.item.distribution,
         "version": row.item.version,
-        "value": row.item.value,
         "status": row.status,
         "problem": row.problem,
-        "settings": row.settings,
     }
