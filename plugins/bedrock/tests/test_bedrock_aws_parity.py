@@ -11,8 +11,9 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator
-from itertools import cycle, product
+from itertools import product
 from pathlib import Path
+from random import Random
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -170,16 +171,15 @@ class Case:
 
 
 def cases() -> Iterator[Case]:
-    """Yield the product of the choices that depend on each other; the others follow in turn."""
-    regions, sources = cycle(REGIONS), cycle(REGION_SOURCES[:5])
-    bundles, attempts = cycle(BUNDLES), cycle(ATTEMPTS[:5])
-    for profile, endpoint, ignored, fips, dual_stack in product(PROFILES, ENDPOINTS, IGNORED, FIPS[:5], DUAL_STACK[:4]):
-        parts = (profile, endpoint, ignored, fips, dual_stack, next(sources), next(bundles), next(attempts))
-        yield Case(parts=parts, region=next(regions))
-    for profile, source, fips, dual_stack, region in product(PROFILES, REGION_SOURCES, FIPS, DUAL_STACK, REGIONS):
-        yield Case(parts=(profile, source, fips, dual_stack), region=region)
-    for profile, bundle, attempt, source in product(PROFILES, BUNDLES, ATTEMPTS, REGION_SOURCES[2:4]):
-        yield Case(parts=(profile, source, bundle, attempt), region="us-east-1")
+    """Yield the product of the choices that depend on each other most, each with a random one of the others."""
+    random = Random(0)
+    for profile, endpoint, ignored, fips in product(PROFILES, ENDPOINTS, IGNORED, FIPS[:5]):
+        others = (random.choice(rest) for rest in (DUAL_STACK[:5], REGION_SOURCES[:4], BUNDLES, ATTEMPTS[:5]))
+        yield Case(parts=(profile, endpoint, ignored, fips, *others), region=random.choice(REGIONS))
+    for source, fips, dual_stack, region in product(REGION_SOURCES, FIPS, DUAL_STACK, REGIONS):
+        yield Case(parts=(random.choice(PROFILES[:4]), source, fips, dual_stack), region=region)
+    for profile, bundle, attempt in product(PROFILES, BUNDLES, ATTEMPTS):
+        yield Case(parts=(profile, random.choice(REGION_SOURCES[:4]), bundle, attempt), region="us-east-1")
 
 
 @attrs.frozen(kw_only=True)
