@@ -1,0 +1,245 @@
+"""The JSON Schema of each provider's settings accepts what the library accepts, and nothing else.
+
+Tables are generated in both directions: from the schemas, by schemathesis, and from the descriptions of the settings.
+`EXCEPTIONS` lists what differs, with the reasons.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]
+import pytest
+from hypothesis import HealthCheck, Phase, assume, given, settings, strategies as st
+from trunkline._config.sources import make_settings
+from trunkline._plugins.registry import PROVIDERS, installed, load_provider
+from trunkline._setting_types import is_blank, is_reference, trimmed, without_none
+from trunkline.errors import ConfigurationError
+from trunkline.secrets import Headers, Secret
+from trunkline.settings import SettingInfo, Settings, json_schema, setting_infos
+
+EXCEPTIONS = {
+    "default_model": "the schema requires it, since a form sets up a service that works; the library opens a service "
+    "without it, for requests that name their model",
+    "machine": "a reference, an extension and a home folder exist on the machine or not, which no schema can tell",
+    "choice": "the schema lists one spelling of each choice, since forms draw a list only of constants; the library "
+    "ignores case and white space around it, takes null, and any of the words for true and false",
+    "url": "the schema describes URLs; the library also mends what people paste instead of one, such as `https:/host`",
+    "azure": "the schema refuses a version of the API by the segments of the URL, and the library by its whole path",
+}
+"""What the library accepts and the schema refuses, and the reverse for `machine`, with the reasons."""
+
+NAMES = sorted(item.name for item in installed(PROVIDERS) if item.distribution.startswith("trunkline-"))
+BLANKS = ("", " ", "\n", "\t \r\n", "\ufeff", " \ufeff\n", "\u00a0")
+
+
+def _split(texts: str) -> list[str]:
+    return texts.split("|")
+
+
+ODD: tuple[Any, ...] = (
+    *_split("none|None|5| 5 |05|+5|-5|5.5|1e3|1_000|\u0665|inf|nan|0|0.0|.5|5.|true|TRUE| Yes|off|1|maybe"),
+    *_split('a b|a\nb|\u00e4|[|{}|["a"]|a,b'),
+    *("x" * 70, 0, 1, -1, 5, 5.0, 5.5, 300, 32767, 32768, 10**17, 10**18, 2**63, 1e300, True, False),
+    *([], ["a"], ["a", " "], ["a", 1], {}, {"a": "b"}, {"a": 1}, {"env": 5}, {"env": ""}, {"env": "A", "file": "B"}),
+    *({"x-a": " b "}, {"a b": "c"}, {"Content-Length": "1"}, {"x": "\u00e4"}, {"x": "a\tb"}, {"authorization": "x"}),
+    *(
+        {"anthropic-beta": "x"},
+        {"gpt*": {}},
+        {"gpt*": {"tools": True, "family": "x"}},
+        {"gpt*": {"no": 1}},
+        {"gpt*": 1},
+    ),
+    *({"base": "generic", "stop_limit": 5.0}, {"base": "nonsense"}, {"takes": "tools"}, {"takes": ["nonsense"]}),
+)
+URLS = (
+    *_split("https://host|http://host:8080/v1|https://host/v1/|HTTPS://Host/a?b=c#d|localhost:11434|localhost|host.x"),
+    *_split("host.x/v1|[::1]:80|http://[::1]/v1|https://user:pass@host/|https://host:99999|ftp://host|https://"),
+    *_split(
+        "https://ho st|https://host/../x|https://host/%2e%2E|http://host:| 'https://h' |https://a..b|https://[:::]"
+    ),
+    *_split("https://http|http+unix://%2Frun%2Fa.sock/v1|https://-a|nonsense://x|https://r.openai.azure.com"),
+    *_split("https://r.openai.azure.com/openai/v1/|https://portal.azure.com/x|ai.azure.com"),
+    "https://r.openai.azure.com/openai/deployments/d/chat/completions?api-version=2024-10-21",
+    "https://r.openai.azure.com/openai/deployments/d/chat/completions?api-version=preview",
+    "https://r.openai.azure.com/openai/v1?api-version=2024-10-21",
+    "https://r.openai.azure.com/openai/v1?api-version=preview",
+    "https://r.services.ai.azure.com/models/chat/completions?api-version=2024-05-01-preview",
+    "https://r.openai.azure.com/openai/v1?api-version=%20",
+)
+VERSIONS = ("2024-10-21", " 2025-04-01-preview", "preview", "v1", "latest!", "2023-06-01", "2026-10-21")
+TEXTS = (
+    *_split("us-east-1|US-EAST-1|a|AKIAEXAMPLE|AKIA/X|id:secret|id:secret:token|:x|a:b:c:d|gpt-5|chat|responses"),
+    *_split("Chat|auto|aiohttp|hashed|generic|vllm|azure-identity|5m|1h30m|-1|5x|/etc/ssl/certs|a\0b"),
+    *_split("http://proxy:8080|socks5://proxy|ftp://proxy|proxy:0|proxy:70000"),
+)
+
+VALIDATORS = {
+    name: jsonschema.Draft202012Validator(
+        json_schema(load_provider(name).settings), format_checker=jsonschema.FormatChecker(["regex"])
+    )
+    for name in NAMES
+}
+
+bounded = settings(
+    max_examples=8,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tables_of_odd_values_are_accepted_by_both_or_neither(name: str) -> None:
+    @given(_tables(load_provider(name).settings))
+    @settings(bounded, max_examples=25)
+    def compare(table: dict[str, Any]) -> None:
+        _compare(name, table)
+
+    compare()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("mode", ["positive", "negative"])
+def test_tables_made_from_the_schema_are_accepted_or_refused_by_both(name: str, mode: str) -> None:
+    from schemathesis import GenerationMode  # its import takes a second
+
+    @given(_operation(name).as_strategy(generation_mode=GenerationMode(mode)))
+    @bounded
+    def compare(case: Any) -> None:
+        assume(isinstance(case.body, dict))
+        _compare(name, case.body)
+
+    compare()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_choice_and_example_is_valid(name: str) -> None:
+    properties = VALIDATORS[name].schema["properties"]
+    for schema in properties.values():
+        validator = VALIDATORS[name].evolve(schema={**schema, "$defs": VALIDATORS[name].schema["$defs"]})
+        consts = [choice["const"] for choice in schema.get("oneOf", ()) if "const" in choice]
+        defaults = [schema["default"]] if "default" in schema else []
+        for value in (*schema.get("examples", ()), *consts, *defaults):
+            validator.validate(value)
+
+
+def _operation(name: str) -> Any:
+    """Return an operation whose body has the schema, in a document of OpenAPI 3.1."""
+    import schemathesis
+
+    schema = json.loads(json.dumps(VALIDATORS[name].schema).replace('"#/$defs/', '"#/components/schemas/'))
+    definitions = schema.pop("$defs")
+    del schema["$schema"]
+    if name == "azure-openai":
+        del schema["allOf"]  # schemathesis cannot make tables for these rules; those that they refuse are compared too
+    content = {"application/json": {"schema": schema}}
+    document = {
+        "openapi": "3.1.0",
+        "info": {"title": name, "version": "1"},
+        "components": {"schemas": definitions},
+        "paths": {
+            "/": {
+                "post": {
+                    "requestBody": {"required": True, "content": content},
+                    "responses": {"200": {"description": ""}},
+                }
+            }
+        },
+    }
+    return schemathesis.openapi.from_dict(document)["/"]["POST"]
+
+
+def _tables(kind: type[Settings]) -> st.SearchStrategy[dict[str, Any]]:
+    """Return tables with valid values of what is required, and up to four settings with any values."""
+    infos = setting_infos(kind)
+    needed = {info.name: _valid(info) for info in infos if info.required or info.name == "default_model"}
+    for way in kind.alternatives[:1]:
+        needed |= {name: st.just("abc") for name in way.required}
+    # The settings of the provider itself come first; the others are the same for all.
+    own = [info for info in infos if info.name not in {common.name for common in setting_infos(Settings)}]
+    chosen = st.lists(st.sampled_from((*own, *own, *infos)), max_size=4, unique_by=lambda info: info.name)
+    values = chosen.flatmap(lambda infos: st.fixed_dictionaries({info.name: _values(info) for info in infos}))
+    kept = st.one_of(st.fixed_dictionaries(needed), st.fixed_dictionaries({}, optional=needed))
+    return st.tuples(kept, values).map(lambda both: {**both[0], **both[1]})
+
+
+def _valid(info: SettingInfo) -> st.SearchStrategy[Any]:
+    return st.just("https://r.openai.azure.com" if info.base_url is not None else (*info.examples, "abc-1")[0])
+
+
+def _values(info: SettingInfo) -> st.SearchStrategy[Any]:
+    fit: list[Any] = [*info.examples, *(info.choices or ())]
+    if info.base_url is not None:
+        fit += URLS
+    if "version" in info.name:
+        fit += VERSIONS
+    return st.one_of(
+        st.sampled_from((*BLANKS, None)), st.sampled_from(fit or TEXTS), st.sampled_from(TEXTS), st.sampled_from(ODD)
+    )
+
+
+def _compare(name: str, table: dict[str, Any]) -> None:
+    """Fail if only one of the schema and the library accepts the table, but for the `EXCEPTIONS`."""
+    if _needs_machine(name, table):
+        return
+    problems = [error.message for error in VALIDATORS[name].iter_errors(table)]
+    refusal = _refusal(name, table)
+    if not problems:
+        assert refusal is None, f"the schema accepts {table}, and the library refuses it: {refusal}"
+    elif refusal is None:
+        problems = [error.message for error in VALIDATORS[name].iter_errors(_without_exceptions(name, table))]
+        assert not problems, f"the library accepts {table}, and the schema refuses it: {problems}"
+
+
+def _refusal(name: str, table: Mapping[str, Any]) -> str | None:
+    """Return why the library refuses a table, or `None` if it accepts it."""
+    environ = {"AWS_REGION": "us-east-1"}  # or a profile on the machine
+    try:
+        make_settings("service", load_provider(name), arguments={}, table=table, environ=environ, folder=Path("/"))
+    except ConfigurationError as error:
+        return str(error)
+    return None
+
+
+def _needs_machine(name: str, table: Mapping[str, Any]) -> bool:
+    """Whether a table is valid or not depends on the machine (`EXCEPTIONS["machine"]`)."""
+    for info in setting_infos(load_provider(name).settings):
+        value = table.get(info.name)
+        if info.name == "extensions" and value is not None and not is_blank(value) and value != []:
+            return True
+        if info.path and isinstance(value, str) and trimmed(value).startswith("~"):
+            return True
+        if without_none(info.type) in (str, Secret, Headers) and isinstance(value, dict):
+            values = value.values() if without_none(info.type) is Headers else (value,)
+            if any(is_reference(one) and isinstance(next(iter(one.values())), str) for one in values):
+                return not any(is_reference(one) and is_blank(next(iter(one.values()))) for one in values)
+    return False
+
+
+def _without_exceptions(name: str, table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a table that the library accepts, without what only the schema refuses (see `EXCEPTIONS`)."""
+    kind = load_provider(name).settings
+    left = dict(table)
+    for info in setting_infos(kind):
+        if info.name not in left:
+            if info.name == "default_model":
+                left[info.name] = "m"
+            continue
+        value = left[info.name]
+        if info.name == "default_model" and (value is None or is_blank(value)):
+            left[info.name] = "m"
+        if "oneOf" in VALIDATORS[name].schema["properties"][info.name] and (value is None or isinstance(value, str)):
+            del left[info.name]
+        if isinstance(value, str) and (info.base_url is not None or info.name == "proxy"):
+            left[info.name] = "http://host"
+        if name == "azure-openai" and info.name == "api_version":
+            del left[info.name]
+    if name == "azure-openai" and not is_blank(table.get("token_provider", "")) and "token_provider" not in left:
+        left["token_provider"] = "azure-identity"
+    return left
