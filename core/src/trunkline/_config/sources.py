@@ -444,6 +444,7 @@ class _Maker(Generic[B]):
             # The first source that sets any setting of a group is used for the whole group. Otherwise an access key
             # from the file could be paired with the secret of another account from the environment.
             given: Table = {}
+            source: Table = {}
             for source in sources:
                 given = self._given(group, source)
                 if given:

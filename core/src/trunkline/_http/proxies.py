@@ -5,7 +5,8 @@ Where the two differ:
 
 - A variable in lower case takes precedence, as in curl. `HTTP_PROXY` in capitals is used as well, as in Go, but not
   where `REQUEST_METHOD` is set: there, a client of a CGI program may have set it (`urllib.request.getproxies`).
-- Proxies of the environment are not used for this machine, as in Go.
+- Proxies of the environment are not used for `localhost` and its subdomains, as in Go. They are used for addresses
+  such as 127.0.0.1 that `NO_PROXY` does not list, as in curl.
 - `.example.com` in `NO_PROXY` matches the domain itself as well, as in curl. `*.example.com`, which only Go has,
   matches its subdomains only.
 - Entries may have ports, as in Go, and may be separated by spaces and line breaks, as in older versions of curl.
@@ -22,7 +23,7 @@ from urllib.request import getproxies
 
 import attrs
 
-from trunkline._urls import ascii_host, is_loopback, proxy_url, redact_url, url_secrets
+from trunkline._urls import ascii_host, proxy_url, redact_url, url_secrets
 from trunkline.errors import ConfigurationError
 
 
@@ -69,7 +70,7 @@ class Proxies:
         if self._configured is not None:
             return self._configured
         kind = self._kind(scheme)
-        if kind is None or is_loopback(_plain(host)) or self._is_direct(host, port):
+        if kind is None or _is_localhost(host) or self._is_direct(host, port):
             return None
         return _proxy(self._environment[kind], _variable(kind), None)
 
@@ -82,6 +83,11 @@ class Proxies:
 
     def _is_direct(self, host: str, port: int) -> bool:
         return any(entry.matches(_plain(host), port) for entry in self._direct)
+
+
+def _is_localhost(host: str) -> bool:
+    name = _plain(host)
+    return name == "localhost" or name.endswith(".localhost")
 
 
 def _plain(host: str) -> str:

@@ -116,6 +116,7 @@ def diagnose(error: TrunklineError, settings: Settings | None, models: Sequence[
     `models` are those that the service lists, or `None` if that is not known. Without `settings`, they were wrong.
     """
     model = settings.default_model if settings is not None else None
+    problem: Problem
     problem, advice = next(value for kind, value in _BY_CLASS.items() if isinstance(error, kind))
     if isinstance(error, ConfigurationError):
         problem = _BY_SETTING.get(_setting(error), problem)
