@@ -52,7 +52,7 @@ class TrunklineError(Exception):
         self.advice = advice
         """What to do about it, for whoever configured the service, if that is known. The text of the error ends with
         it."""
-        self.problem = problem
+        self.problem: Problem | None = problem
         """What is wrong, in a word, if that is known more exactly than the class tells: `dns`, `certificate`, …"""
 
     def __str__(self) -> str:
