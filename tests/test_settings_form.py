@@ -80,15 +80,13 @@ class Site:
     def agrees(self, values: dict[str, Any]) -> bool:
         """Whether the schema and the library accept the values; they must agree.
 
-        There are two exceptions. Only the schema requires `default_model`, since a request may name its model. Only the
-        library requires `aws_region`, since AWS's configuration on the machine may contain it.
+        There is one exception: only the schema requires `default_model`, since a request may name its model.
         """
         validator, mistakes = Draft202012Validator(self.schema), self.mistakes(values)
         accepted = validator.is_valid(values)
-        if accepted and mistakes:
-            assert [mistake["setting"] for mistake in mistakes] == ["aws_region"]
-            assert values["aws_region"] == ""
-        elif not accepted and not mistakes:
+        if accepted:
+            assert not mistakes
+        elif not mistakes:
             assert values["default_model"] == "", list(validator.iter_errors(values))
             assert validator.is_valid({**values, "default_model": "m"})
         return accepted and not mistakes
@@ -183,8 +181,8 @@ def example(site: Site, name: str) -> str | None:
 
 
 def fill_required(page: Any, site: Site) -> None:
-    """Fill in the visible fields with the mark of a required one, the model and the region."""
-    for control in page.locator("[aria-required], [name=default_model], [name=aws_region]").all():
+    """Fill in the visible fields with the mark of a required one, and the model."""
+    for control in page.locator("[aria-required], [name=default_model]").all():
         if control.is_visible():
             name = control.get_attribute("name")
             fill(page, name, example(site, name) or ANSWERS[name])

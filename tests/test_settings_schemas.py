@@ -24,6 +24,8 @@ from trunkline.settings import SettingInfo, Settings, json_schema, setting_infos
 EXCEPTIONS = {
     "default_model": "the schema requires it, since a form sets up a service that works; the library opens a service "
     "without it, for requests that name their model",
+    "region": "the schema requires Bedrock's region, as the forms of AWS do; the library also takes it from AWS's "
+    "configuration on the machine",
     "machine": "a reference, an extension and a home folder exist on the machine or not, which no schema can tell",
     "choice": "the schema lists one spelling of each choice, since forms draw a list only of constants; the library "
     "ignores case and white space around it, takes null, and any of the words for true and false",
@@ -226,14 +228,13 @@ def _without_exceptions(name: str, table: Mapping[str, Any]) -> dict[str, Any]:
     """Return a table that the library accepts, without what only the schema refuses (see `EXCEPTIONS`)."""
     kind = load_provider(name).settings
     left = dict(table)
+    for only_in_schema, value in (("default_model", "m"), ("aws_region", "us-east-1" if name == "bedrock" else None)):
+        if value is not None and (left.get(only_in_schema) is None or is_blank(left[only_in_schema])):
+            left[only_in_schema] = value
     for info in setting_infos(kind):
         if info.name not in left:
-            if info.name == "default_model":
-                left[info.name] = "m"
             continue
         value = left[info.name]
-        if info.name == "default_model" and (value is None or is_blank(value)):
-            left[info.name] = "m"
         if "oneOf" in VALIDATORS[name].schema["properties"][info.name] and (value is None or isinstance(value, str)):
             del left[info.name]
         if isinstance(value, str) and (info.base_url is not None or info.name == "proxy"):

@@ -32,7 +32,8 @@ class SettingInfo:
     The rest is for forms. `group` is the heading that the setting belongs under, one of `GROUPS` or the plugin's own.
     `advanced` is whether most users never need the setting, so that a form may hide it. `examples` are values to show.
     `choices` maps the accepted values, as text, to what each means. `requires` names settings that must also be set if
-    this one is.
+    this one is. `form_required` is whether a form requires the setting although the machine may supply it, such as a
+    region from the AWS profile.
     """
 
     name: str
@@ -57,6 +58,7 @@ class SettingInfo:
     examples: tuple[object, ...]
     choices: Mapping[str, str] | None
     requires: tuple[str, ...]
+    form_required: bool
 
 
 @attrs.frozen(kw_only=True)

@@ -89,6 +89,7 @@ def setting(
     examples: Sequence[object] = (),
     choices: Mapping[str, str] | None = None,
     requires: Sequence[str] = (),
+    form_required: bool = False,
 ) -> Any:
     """Declare a setting of a `Settings` class.
 
@@ -114,6 +115,7 @@ def setting(
         "examples": tuple(examples),
         "choices": choices,
         "requires": tuple(requires),
+        "form_required": form_required,
     }
     options: dict[str, Any] = {"metadata": {_KEY: metadata}, "repr": show or True}
     if factory is not None:
@@ -823,11 +825,12 @@ def json_schema(cls: type[BaseSettings]) -> JSONObject:
 
     For the settings of a provider, it is that of a service's table without `provider`; for those of an extension, that
     of a table in `extensions` without `name`. Unlike the library, it requires `default_model` if `needs_model` is set:
-    a service opens without it, but then each request must name a model.
+    a service opens without it, but then each request must name a model. It also requires settings with
+    `form_required`.
     """
     groups = settings_by_group(cls)
     infos = [info for _, under in groups for info in under]
-    required = [info.name for info in infos if info.required]
+    required = [info.name for info in infos if info.required or info.form_required]
     title = cls.belongs_to()[1]
     every = _setting_schemas.requirements(infos)
     more: dict[str, JSONValue] = {}

@@ -40,7 +40,7 @@ def test_the_table_of_settings() -> None:
     assert {infos[name].source_group for name in OWN[5:]} == {"credentials"}
     assert infos["api_url"].label == "Custom Endpoint URL"
     assert all(info.label and info.description for info in infos.values())
-    assert "aws_region" not in json_schema(BedrockSettings)["required"]
+    assert "aws_region" in json_schema(BedrockSettings)["required"]
 
 
 def test_no_credential_setting_has_a_customary_variable() -> None:

@@ -84,6 +84,7 @@ class BedrockSettings(Settings):
         schema={"type": "string", "pattern": f"^{_REGION.pattern}$"},
         group="Connection",
         examples=("us-east-1", "us-west-2", "eu-central-1"),
+        form_required=True,  # as in the AWS console; the profile may have none
     )
     api_url: str | None = url_setting(
         "Custom Endpoint URL",
