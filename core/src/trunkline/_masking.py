@@ -66,6 +66,14 @@ _LONGEST_NAME = 24
 """The most letters that a name has without a digit, a separator or a new word in it."""
 
 
+_KEY_ID = re.compile(r"(?:AKIA|ASIA)[A-Z0-9]{16}")
+
+
+def is_key_id(text: str) -> bool:
+    """Whether a text is the id of a key pair. Messages mask it, but it is no secret."""
+    return _KEY_ID.fullmatch(text) is not None
+
+
 def key_parts(text: str) -> tuple[str, ...]:
     """Return the parts of a text that look like keys, unlike the names of models and of files with dates."""
     return tuple(found[0] for found in _CANDIDATE.finditer(text) if _is_key(found))

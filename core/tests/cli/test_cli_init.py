@@ -254,6 +254,74 @@ def test_blank_option_is_not_set(call: Any) -> None:
     assert "each request must name its model" in err
 
 
+@pytest.mark.parametrize("blank", ["", " ", "\ufeff"])
+def test_blank_secret_is_not_set_and_blank_value_of_an_unknown_setting_is_a_mistake(call: Any, blank: str) -> None:
+    assert call(*GIVEN, "--set", f"api_key={blank}", "--set", f"level={blank}")[0] == 0
+    assert set(tomllib.loads(FILE.read_text())["services"]["fake"]) == {"provider", "api_key"}
+    FILE.unlink()
+    status, _, err = call(*GIVEN, "--set", f"colour={blank}")
+    assert status == 1
+    assert "'colour' does not exist" in err
+    assert not FILE.exists()
+
+
+BEDROCK = ("init", "-p", "bedrock", "--set", "default_model=m")
+ID = "AKIAIOSFODNN7EXAMPLE"
+
+
+@pytest.fixture
+def aws_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("config").write_text("[profile a]\nregion = eu-west-3\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "config")
+
+
+def test_setting_that_the_machine_has_is_not_missing(
+    call: Any, aws_profile: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, _, err = call(*BEDROCK, "--set", "aws_profile=b")
+    assert status == 1
+    assert "setting 'aws_region'" in err
+    status, _, err = call(*BEDROCK, "--set", "aws_profile=a")
+    assert status == 0, err
+    expected = {"provider": "bedrock", "default_model": "m", "aws_profile": "a"}
+    assert tomllib.loads(FILE.read_text())["services"]["bedrock"] == expected
+    monkeypatch.setenv("AWS_REGION", "eu-west-3")
+    assert call(*BEDROCK, "-s", "other", "-c", "trunkline.toml")[0] == 0
+
+
+def test_variable_of_a_setting_that_goes_with_a_secret_does_not_stand_in(
+    call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRUNKLINE_BEDROCK_AWS_ACCESS_KEY_ID", ID)
+    arguments = ("--set", "aws_region=eu-west-3", "--secret", "aws_secret_access_key=env:SOME_KEY")
+    status, _, err = call(*BEDROCK, *arguments)
+    assert status == 1
+    assert "aws_access_key_id" in err
+    monkeypatch.delenv("TRUNKLINE_BEDROCK_AWS_ACCESS_KEY_ID")
+    status, _, err = call(*BEDROCK, *arguments, "--set", f"aws_access_key_id={ID}")
+    assert status == 0, err
+    assert tomllib.loads(FILE.read_text())["services"]["bedrock"]["aws_access_key_id"] == ID
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        "aws_access_key_id=wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+        f"aws_access_key_id={ID}:wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+        "aws_access_key_id=sk-Ab9Zz0Qw7Rt5Yu3Ab9Zz0",
+        f"aws_profile={ID}",
+        f"aws_secret_access_key={ID}",
+        f'headers={{"x-team": "{ID}"}}',
+    ],
+)
+def test_key_and_id_of_a_key_in_the_wrong_setting_are_not_written(call: Any, pair: str) -> None:
+    status, out, err = call(*BEDROCK, "--set", "aws_region=eu-west-3", "--set", pair)
+    assert status == 2
+    assert not FILE.exists()
+    for part in ("wJalr", "Ab9Zz0", ID):
+        assert part not in out + err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

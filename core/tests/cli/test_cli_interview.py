@@ -304,11 +304,12 @@ def test_leaving_in_the_middle_writes_nothing(terminal: Any, typed: str, questio
 
 
 KEY = "sk-canary-Ab9Zz0Qw7Rt5Yu3"
+AWS_KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 WRONG = {
     "API URL": ["ftp://model.example", "https//model.example", "https://me:canary-pw@model.example", "https://"],
     "Custom Endpoint URL": ["ftp://model.example", "https://bedrock-runtime.eu west-1.amazonaws.com"],
     "AWS Region": ["EU West", "eu-west-1.amazonaws.com", "us_east_1"],
-    "AWS Access Key ID": ["AKIAIOSFODNN7EXAMPLE", "env:AKIAIOSFODNN7EXAMPLE", "keyring:canary"],
+    "AWS Access Key ID": [AWS_KEY, f"AKIAIOSFODNN7EXAMPLE:{AWS_KEY}", "env:AKIAIOSFODNN7EXAMPLE", "keyring:canary"],
     "Authentication": ["0", "99", "role"],
     "Input Token Limit": ["0", "-1", "many", "1.5"],
     "Output Token Limit": ["0", "1e3"],
@@ -316,6 +317,7 @@ WRONG = {
     "Send User ID": ["4", "perhaps"],
     "API [": ["3", "completions"],
     "Name of the service": ["a b", "a.b", "old"],
+    "Default Model": ["AKIAIOSFODNN7EXAMPLE"],
     "Go through": ["maybe", "2"],
     "The NAME": ["lower case", "canary-key", "$SOME_KEY"],
 }
@@ -359,6 +361,32 @@ def test_every_provider_gets_a_service_that_opens(terminal: Any, monkeypatch: py
     assert list(open_services(FILE)) == ["old", "mine"]
     if load_provider(name).settings.needs_model:
         assert service("mine")["default_model"] == "some-model"
+
+
+def test_id_of_a_key_is_an_ordinary_answer(terminal: Any) -> None:
+    status, shown = converse(
+        terminal,
+        *("-p", "bedrock", "-s", "mine", "--set", "aws_region=eu-west-1"),
+        answers=[
+            ("Authentication", "1"),
+            ("AWS Access Key ID", "AKIAIOSFODNN7EXAMPLE"),
+            ("of the environment variable", "SOME_KEY"),
+            ("Default Model", "m"),
+        ],
+    )
+    assert status == 0, shown
+    assert service("mine")["aws_access_key_id"] == "AKIAIOSFODNN7EXAMPLE"
+    assert service("mine")["aws_secret_access_key"] == {"env": "SOME_KEY"}
+
+
+def test_variable_of_this_machine_is_offered_for_an_optional_setting(
+    terminal: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    answers = [(r"AWS Region .optional. \[eu-west-1\]", ""), ("Authentication", "4"), ("Default Model", "m")]
+    status, shown = converse(terminal, "-p", "bedrock", "-s", "mine", answers=answers)
+    assert status == 0, shown
+    assert service("mine") == {"provider": "bedrock", "aws_region": "eu-west-1", "default_model": "m"}
 
 
 @settings

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import attrs
 
-from trunkline._config.sources import make_settings, with_extension_settings
-from trunkline._masking import looks_like_key, masked, quoted, without_dates
+from trunkline._config.sources import make_settings, variable_name, with_extension_settings
+from trunkline._masking import is_key_id, looks_like_key, masked, quoted, without_dates
 from trunkline._setting_types import extensions, is_blank, is_reference, without_none
 from trunkline._urls import url_secrets
 from trunkline.authoring.extension import ExtensionSettings
@@ -44,8 +45,10 @@ class Draft:
         """Return the service's table as the file will have it."""
         table: dict[str, object] = {"provider": self.plugin.name}
         for name, value in self.values.items():
-            if not is_blank(value):
-                table[name] = _typed(self.infos[name], value) if name in self.infos else value
+            if name not in self.infos:
+                table[name] = value  # reported by `mistakes`, even if it is blank
+            elif not is_blank(value):
+                table[name] = _typed(self.infos[name], value)
         return {**table, **self.references}
 
     def refuse_secrets(self) -> None:
@@ -60,7 +63,7 @@ class Draft:
             raise CommandError("\n".join(problems))
 
     def _secrets_in(self, name: str, value: object) -> Iterator[str]:
-        if name in self.infos and self.infos[name].secret and not is_reference(value):
+        if name in self.infos and self.infos[name].secret and not (is_blank(value) or is_reference(value)):
             yield f"{name} is a secret, which is not written to the file: use --secret {name}=env:NAME and set NAME"
             return
         problem = secret_problem(name, value)
@@ -85,10 +88,28 @@ class Draft:
         return tuple(found)
 
     def trial(self) -> Settings:
-        """Return the settings, without extensions, with a text in place of each secret. Raises `ConfigurationError`."""
+        """Return the settings, without extensions, with a text in place of each reference.
+
+        What the table leaves out may come from this machine, such as the region from an AWS profile. Raises
+        `ConfigurationError`.
+        """
         table = {name: placeholder(value) for name, value in {**self.defaults, **self.table()}.items()}
         table.pop("extensions", None)
-        return make_settings(self.service, self.plugin, arguments={}, table=table, environ={}, folder=self.folder)
+        return make_settings(
+            self.service, self.plugin, arguments={}, table=table, environ=self._environment(), folder=self.folder
+        )
+
+    def _environment(self) -> Mapping[str, str]:
+        """Return the environment without the variables of secrets and of required settings.
+
+        The file itself must contain these settings, since a process with another environment may read it. The same
+        goes for the settings that are taken from one source together with a secret.
+        """
+        infos = self.infos.values()
+        groups = {info.source_group for info in infos if info.secret and info.source_group}
+        in_file = [info for info in infos if info.required or info.secret or info.source_group in groups]
+        left_out = {name for info in in_file for name in (*info.environment, variable_name(self.service, info.name))}
+        return {name: text for name, text in os.environ.items() if name not in left_out}
 
     def _check_extensions(self) -> None:
         """Raise an error for a mistake in the extensions, or for a secret in their tables."""
@@ -139,7 +160,7 @@ def secret_problem(name: str, value: object) -> str | None:
         for key, item in value.items():
             if isinstance(item, str) and (
                 looks_like_key(key)
-                or holds_secret(item)
+                or holds_secret(name, item)
                 # A setting of an extension may have a name like a secret's but contain a URL, such as `token_url`.
                 or (any(header_secrets({key: without_dates(item)})) and not (name == "extensions" and _URL.match(item)))
             ):
@@ -147,7 +168,7 @@ def secret_problem(name: str, value: object) -> str | None:
         problems = (secret_problem(f"{name}.{key}", item) for key, item in value.items())
     elif isinstance(value, (list, tuple)):
         problems = (secret_problem(name, item) for item in value)
-    elif isinstance(value, str) and holds_secret(value):
+    elif isinstance(value, str) and holds_secret(name, value):
         return (
             f"the value of {quoted(name)} has a part that looks like a secret, which is not written to the file: use "
             f"--secret {masked(name)}=env:NAME and set NAME, or add it to the file yourself"
@@ -165,8 +186,13 @@ def _secret_in_table(name: str, key: str) -> str:
 _URL = re.compile(r"https?://\S+\Z")
 
 
-def holds_secret(text: str) -> bool:
-    """Whether a text is or contains what looks like a key, a login or a secret in the query of a URL."""
+def holds_secret(name: str, text: str) -> bool:
+    """Whether the text of a setting is or contains what looks like a key, a login or a secret in the query of a URL.
+
+    The id of a key is no secret in a setting whose name says that it holds one. Anywhere else somebody mixed up fields.
+    """
+    if name.endswith("key_id") and is_key_id(text):
+        return False
     return looks_like_key(text) or (("//" in text or "@" in text) and any(url_secrets(text)))
 
 

@@ -182,7 +182,7 @@ class Interview:
 
     def _plain(self, info: SettingInfo, choices: Mapping[str, str], *, required: bool) -> None:
         self._describe(info)
-        known = [os.environ.get(name, "") for name in info.environment] if required else []
+        known = [os.environ.get(name, "") for name in info.environment]
         default = next((text for text in known if text.strip() and self._problem(info, text) is None), "")
         question = f"{info.label}{_requirement(info, required)}"
 
@@ -224,7 +224,7 @@ class Interview:
         reference = parse_reference(text) if may_be_reference(info) else None
         if reference is not None:
             return self._reference_problem(info, reference)
-        if holds_secret(text):
+        if holds_secret(info.name, text):
             instead = ", or env:NAME to name an environment variable" if may_be_reference(info) else ""
             return f"a value that is no secret, since the file would show it{instead}"
         try:

@@ -59,7 +59,7 @@ def read_aws_files(environ: Mapping[str, str]) -> AWSFiles:
     A file that does not exist is empty. If `environ` is not the environment of this process and has no `HOME`, there
     are no default files. Raises `ConfigurationError` for a file that has another format.
     """
-    home = "~" if environ is os.environ else environ.get("HOME", "")
+    home = "~" if environ is os.environ else environ.get("HOME") or environ.get("USERPROFILE", "")
     paths = [
         environ.get(variable) or (f"{home}/.aws/{name}" if home else "")
         for variable, name in ((CONFIG_FILE, "config"), (CREDENTIALS_FILE, "credentials"))
