@@ -1,7 +1,7 @@
 """`trunkline check`: tests each service of a configuration file, from its settings to one tiny answer.
 
-The answer decides. A list of models that cannot be fetched does not fail a service whose model answers; without a
-request, it does. What is wrong, and what to do about it, is found in `diagnosis`.
+If the model answers, the service works, even if its models cannot be listed. Without a request, a list that fails is a
+failure. The module `diagnosis` says what is wrong and what to do about it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from http import HTTPStatus
-from typing import Literal, Protocol
+from typing import Literal
 from urllib.parse import urlsplit
 
 import anyio
@@ -154,16 +154,10 @@ class Report:
         return f"{self.url} {self.proxy}" if self.proxy else str(self.url)
 
 
-class _Show(Protocol):
-    """Called after each change of a report."""
-
-    def __call__(self) -> None: ...
-
-
 async def _check_all(
     services: dict[str, SelectedService | ConfigurationError], options: _Options, as_json: bool
 ) -> int:
-    reports = {name: Report(name=name) for name in services}
+    reports = [Report(name=name) for name in services]
     width = max(len(one_line(name)) for name in services)
     printed = 0
     live: AbstractContextManager[Callable[[str], None] | None]
@@ -171,32 +165,37 @@ async def _check_all(
     with live as draw:
 
         def show() -> None:
-            # A pipe gets each result as soon as those before it are there; a terminal shows all services meanwhile.
+            # A terminal has a line for each service. A pipe gets the results in order, each as soon as possible.
             nonlocal printed
             if draw is not None:
-                draw("\n".join(report.as_text(width).split("\n")[0] for report in reports.values()))
+                draw("\n".join(report.as_text(width).split("\n")[0] for report in reports))
             elif not as_json:
-                for report in list(reports.values())[printed:]:
+                for report in reports[printed:]:
                     if report.running is not None:
                         return
                     print_result(report.as_text(width))
                     printed += 1
 
         async with anyio.create_task_group() as tasks:
-            for name, selected in services.items():
-                tasks.start_soon(_Check(selected, reports[name], options, show).run)
+            for selected, report in zip(services.values(), reports, strict=True):
+                tasks.start_soon(_Check(selected, report, options, show).run)
     if as_json:
-        print_json([report.as_json() for report in reports.values()], indent=2)
-    for report in [] if as_json else list(reports.values())[printed:]:
-        print_result(report.as_text(width))
-    return 0 if all(report.ok for report in reports.values()) else 1
+        print_json([report.as_json() for report in reports], indent=2)
+    else:
+        for report in reports[printed:]:
+            print_result(report.as_text(width))
+    return 0 if all(report.ok for report in reports) else 1
 
 
 class _Check:
-    """The check of one service."""
+    """The check of one service. It calls `show` after each change of the report."""
 
     def __init__(
-        self, selected: SelectedService | ConfigurationError, report: Report, options: _Options, show: _Show
+        self,
+        selected: SelectedService | ConfigurationError,
+        report: Report,
+        options: _Options,
+        show: Callable[[], None],
     ) -> None:
         self._selected = selected
         self._report = report
@@ -334,7 +333,7 @@ class _Check:
                 raise
             return f"answer from {one_line(settings.default_model or 'the model')}"
         if not response.parts and response.finish_reason is None:
-            raise ProtocolViolation("the answer has neither a content nor a reason for its end")
+            raise ProtocolViolation("the answer has neither content nor a finish reason")
         if self._models is None:
             self._report.notes += [step.detail for step in self._report.steps if step.status == "unavailable"]
         return f"answer from {one_line(response.model or settings.default_model or 'the model')}"
@@ -345,7 +344,7 @@ class _Check:
 
 
 _NO_LIST = (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED)
-"""What servers that do not list their models answer."""
+"""The statuses of servers that do not list their models."""
 
 
 def _url(endpoint: str) -> str:

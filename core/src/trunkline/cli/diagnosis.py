@@ -1,6 +1,6 @@
-"""What is wrong with a service, in a word, and what to do about it: the part of an error that `trunkline check` adds.
+"""Say in one word what is wrong with a service, and what to do about it, for `trunkline check`.
 
-The provider's own advice, which an error has as `advice`, comes first. The tables here hold for every provider.
+The provider's own advice (`TrunklineError.advice`) takes precedence. The tables here apply to every provider.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ _BY_CLASS: Mapping[type[TrunklineError], tuple[Problem, str]] = {
     ConfigurationError: ("settings", "correct the setting; `trunkline settings PROVIDER` describes each"),
     TrunklineError: ("unexpected", "report the error to the authors of the plugin that it names"),
 }
-"""The problem of each class of error and what to do about it. The first class that matches counts."""
+"""The problem of each class of error and what to do about it. The first class that matches wins."""
 
 _BY_SETTING: Mapping[str, Problem] = {
     "api_key": "key",
@@ -88,7 +88,7 @@ _BY_SETTING: Mapping[str, Problem] = {
     "default_model": "model",
     "proxy": "proxy",
 }
-"""The problem of the settings that are common, or that most providers have, if they are wrong."""
+"""The problem to report if one of these settings is wrong: common settings, and those that most providers have."""
 
 _BY_PROBLEM: Mapping[Problem, str] = {
     "proxy": "check the address of the proxy and whether it may connect to this host; NO_PROXY excludes a host from it",

@@ -189,7 +189,7 @@ _URL = re.compile(r"https?://\S+\Z")
 def holds_secret(name: str, text: str) -> bool:
     """Whether the text of a setting is or contains what looks like a key, a login or a secret in the query of a URL.
 
-    The id of a key is no secret in a setting whose name says that it holds one. Anywhere else somebody mixed up fields.
+    The id of a key is accepted in a setting whose name ends in `key_id`. Anywhere else, the user mixed up two fields.
     """
     if name.endswith("key_id") and is_key_id(text):
         return False

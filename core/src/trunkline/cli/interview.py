@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import re
@@ -74,9 +75,9 @@ class Interview:
         self.progress = Progress(known=known, way=way_of(self.draft.plugin.settings, known))
 
     def run(self) -> None:
-        """Ask until the draft has no mistakes. Answers that are right are kept; the others are asked for again.
+        """Ask until the draft has no mistakes. Only the settings with mistakes are asked for again.
 
-        Raises `CommandError` at the end of the input, and `ConfigurationError` for a mistake that no question is about.
+        Raises `CommandError` at the end of the input, and `ConfigurationError` for a mistake that no answer corrects.
         """
         settings = self.draft.plugin.settings
         print_note(f"Settings of {settings.display_name or self.draft.plugin.name}. An empty answer leaves one out.")
@@ -137,7 +138,7 @@ class Interview:
             self.progress.again.remove(name)
 
     def _ask_again(self, mistakes: Iterable[ConfigurationError], *, only_answered: bool = False) -> bool:
-        """Show the mistakes, and have the settings that they are about asked again. Returns whether there are any.
+        """Show the mistakes and reopen the settings that they are about. Return whether there are any.
 
         An error that is about a combination names the other settings in its text. With `only_answered`, errors about
         settings without a value are left for later.
@@ -156,20 +157,24 @@ class Interview:
             if len(names) == 1 and name not in answered:
                 self._require(name)
             for wrong in names:
-                self.draft.values.pop(wrong, None)
-                self.draft.references.pop(wrong, None)
-                self.progress.known.discard(wrong)
-                if wrong in self.draft.infos and wrong not in self.progress.again:
-                    self.progress.again.append(wrong)
-                way = self.progress.way
-                if way is not None and wrong in way.settings and len(_choices(self.draft.infos[wrong])) == 1:
-                    # It has only one value, and that does not work here.
-                    self.progress.way = None
-                    self.progress.again.remove(wrong)
+                self._reopen(wrong)
         return found
 
+    def _reopen(self, name: str) -> None:
+        """Forget the value of a setting, and have the setting asked for again."""
+        self._forget(name)
+        self.progress.known.discard(name)
+        if name not in self.draft.infos:
+            return
+        way = self.progress.way
+        if way is not None and name in way.settings and len(_choices(self.draft.infos[name])) == 1:
+            # The only value of the setting does not work here, so another way must be chosen.
+            self.progress.way = None
+        else:
+            self.progress.again.append(name)
+
     def _require(self, name: str | None) -> None:
-        """Require a setting that the provider misses, such as a region that no profile of this machine has."""
+        """Require a setting that has no value from any source, such as a region that no AWS profile has."""
         settings = self.draft.plugin.settings
         if name in self.draft.infos and not any(name in way.settings for way in settings.alternatives):
             self.progress.needed.add(name)
@@ -185,10 +190,7 @@ class Interview:
         known = [os.environ.get(name, "") for name in info.environment]
         default = next((text for text in known if text.strip() and self._problem(info, text) is None), "")
         question = f"{info.label}{_requirement(info, required)}"
-
-        def problem(text: str) -> str | None:
-            return self._problem(info, text) if text else ("an answer" if required else None)
-
+        problem = functools.partial(self._problem, info, required=required)
         if choices:
             text = _choose(question, choices, shown=_shown(info.default), default=default, problem=problem)
         else:
@@ -219,8 +221,10 @@ class Interview:
         for line in lines:
             print_note(one_line(line), style=DIM)
 
-    def _problem(self, info: SettingInfo, text: str) -> str | None:
-        """Return what a setting takes instead of a text, or `None`."""
+    def _problem(self, info: SettingInfo, text: str, *, required: bool = True) -> str | None:
+        """Return what is expected instead of an answer, or `None` if the answer is valid."""
+        if not text:
+            return "an answer" if required else None
         reference = parse_reference(text) if may_be_reference(info) else None
         if reference is not None:
             return self._reference_problem(info, reference)
@@ -294,10 +298,7 @@ class Interview:
         self._describe(attrs.evolve(info, examples=info.examples or self.draft.plugin.settings.model_examples))
         models = self._models() if self.draft.plugin.settings.needs_model else ()
         question = f"{info.label}{_requirement(info, required)}"
-
-        def problem(text: str) -> str | None:
-            return self._problem(info, text) if text else ("an answer" if required else None)
-
+        problem = functools.partial(self._problem, info, required=required)
         if models:
             text = _choose_model(question, models, default=default, problem=problem)
         else:
@@ -333,7 +334,7 @@ class Interview:
 
 @contextlib.contextmanager
 def _quiet_libraries() -> Iterator[None]:
-    """Keep Python from showing the warnings that other libraries log. The error has what matters of them."""
+    """Keep Python from showing the warnings that other libraries log. The error contains what matters."""
     handler = logging.NullHandler()
     logging.getLogger().addHandler(handler)
     try:

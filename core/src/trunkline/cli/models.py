@@ -36,15 +36,15 @@ def models(
         columns: list[tuple[str, Callable[[ModelInfo], str]]] = [
             ("model", lambda model: model.id),
             ("name", lambda model: model.name or ""),
+            ("created", lambda model: _day(model.created)),
         ]
-        columns.append(("created", lambda model: _day(model.created)))
-        # Many providers do not tell these.
-        further: list[tuple[str, Callable[[ModelInfo], str]]] = [
+        # Many providers do not report these.
+        optional: list[tuple[str, Callable[[ModelInfo], str]]] = [
             ("context window", lambda model: _number(model.context_window)),
             ("output limit", lambda model: _number(model.output_token_limit)),
             ("capabilities", lambda model: ", ".join(sorted(model.capabilities))),
         ]
-        columns += [column for column in further if any(map(column[1], models))]
+        columns += [column for column in optional if any(map(column[1], models))]
         print_table([title for title, _ in columns], [[show(model) for _, show in columns] for model in models])
     return 0
 

@@ -1,7 +1,7 @@
 """Imports a plugin in a process of its own and reports what is wrong with it. A broken plugin may crash that process.
 
 The process is `python -c "…; main()" PATH GROUP NAME DISTRIBUTION`, where PATH is `sys.path` as JSON. The last line of
-its stdout is a JSON object with `problem`, a string or null, and `settings`, the names of the plugin's own settings.
+its stdout is a JSON object with `problem` and `display_name`, each a string or null.
 """
 
 from __future__ import annotations

@@ -38,10 +38,11 @@ Question: TypeAlias = AskSetting | ChooseWay | AskAdvanced
 
 @attrs.define(kw_only=True)
 class Progress:
-    """What is known: the names of settings that need no question any more, and the choices made.
+    """The state of the questions: `known` holds the settings that need no question any more.
 
-    `needed` holds settings that this service cannot do without, although other services can. `again` holds settings
-    that turned out wrong. They are asked for first, whatever the form says.
+    `needed` holds optional settings that this service requires. `again` holds settings whose value was wrong; they are
+    asked for first. `way` is the chosen alternative, and `advanced` is whether to ask for advanced settings. Both are
+    `None` until the user has chosen.
     """
 
     known: set[str]
@@ -54,8 +55,9 @@ class Progress:
 def next_question(settings: type[Settings], progress: Progress) -> Question | None:
     """Return the next question of the form, or `None` at its end.
 
-    The basic settings come first, group by group and the required ones of a group first; then the question whether to
-    go on with the advanced ones. Of the settings that belong to alternatives, only those of the chosen one are asked.
+    The basic settings come first, group by group, with the required ones at the start of each group. The question
+    whether to go on with the advanced settings follows. If the provider has alternatives, only the settings of the
+    chosen one are asked for.
     """
     infos = {info.name: info for info in setting_infos(settings)}
     if progress.again:
