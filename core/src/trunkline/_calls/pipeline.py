@@ -428,9 +428,14 @@ class Pipeline:
     def _add_advice(self, error: TrunklineError) -> None:
         """Add what the provider knows about an error. A plugin that fails to advise must not hide the error.
 
-        A provider does not know what somebody else refuses with a web page, except that its URL leads there.
+        A provider does not know why a proxy failed. Neither does it know what somebody else refuses with a web page,
+        except that its URL leads there.
         """
-        if error.advice is not None or (is_web_page(error) and not isinstance(error, NotFound)):
+        if (
+            error.advice is not None
+            or error.problem == "proxy"
+            or (is_web_page(error) and not isinstance(error, NotFound))
+        ):
             return
         with suppress(Exception):
             advice = self.steps.advice(self.context, error)
