@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from trunkline._config.sources import make_settings
 from trunkline._plugins.registry import load_provider
+from trunkline.authoring.advice import Advice
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
 from trunkline.cli import main
@@ -656,14 +657,33 @@ def test_provider_advises_on_its_own_errors(
     assert text is None or text in (found.text if found is not None else "")
 
 
-@pytest.mark.parametrize("name", ["openai", "anthropic", "gemini", "mistral", "cohere"])
-def test_provider_does_not_advise_on_the_errors_of_another_server(name: str) -> None:
+HOSTS = {
+    "openai": "api.openai.com",
+    "anthropic": "api.anthropic.com",
+    "gemini": "generativelanguage.googleapis.com",
+    "mistral": "api.mistral.ai",
+    "cohere": "api.cohere.ai",
+}
+
+
+def advice_about_the_key(name: str, url: str) -> Advice | None:
     provider = load_provider(name)
-    made = make_settings(name, provider, arguments={"api_key": KEY, "api_url": "https://gateway.example"})
+    made = make_settings(name, provider, arguments={"api_key": KEY, "api_url": url})
     context = ServiceContext(name=name, provider=name, settings=made)
     status, headers, body = APIS[name].key
     wire = WireResponse(status=status, headers=Headers(headers), body=body)
-    assert provider.advice(context, provider.response_parser(context).error(wire)) is None
+    return provider.advice(context, provider.response_parser(context).error(wire))
+
+
+@pytest.mark.parametrize("url", ["https://gateway.example", "https://gateway.example/{}", "https://{}.gateway.example"])
+@pytest.mark.parametrize("name", HOSTS)
+def test_provider_does_not_advise_on_the_errors_of_another_server(name: str, url: str) -> None:
+    assert advice_about_the_key(name, url.format(HOSTS[name])) is None
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_provider_advises_on_its_own_errors_however_its_url_is_written(name: str) -> None:
+    assert advice_about_the_key(name, HOSTS[name].upper()) is not None
 
 
 def test_bedrock_that_cannot_be_found_advises_on_the_region() -> None:

@@ -17,6 +17,7 @@ __all__ = [
     "clean_url",
     "endpoint_note",
     "endpoint_url",
+    "has_host",
     "is_loopback",
     "path_segment",
     "path_segments",
@@ -36,6 +37,15 @@ def endpoint_url(base: str, path: str, query: str = "") -> str:
     url = urlsplit(base)
     query = "&".join(part for part in (url.query, query) if part)
     return urlunsplit(url._replace(path=url.path.rstrip("/") + path, query=query))
+
+
+def has_host(url: str, *domains: str) -> bool:
+    """Return whether the host of a pasted URL is one of these domains, or a subdomain of one.
+
+    Raises `ValueError` if `url` is not a URL.
+    """
+    host = (split_url(url)[0].hostname or "").rstrip(".")
+    return any(f".{host}".endswith(f".{domain}") for domain in domains)
 
 
 def path_segment(text: str, what: str = "the model") -> str:

@@ -44,8 +44,10 @@ def advice(context: ServiceContext[BedrockSettings], error: TrunklineError) -> A
     if isinstance(error, AuthenticationError) and is_skewed(error):
         return _CLOCK
     if settings.api_url is None and isinstance(error, ConnectionFailed) and error.problem == "dns":
-        text = f"check aws_region: Bedrock may not exist in {region}; without the internet, set api_url to a"
-        return Advice(f"{text} VPC endpoint", problem="region")
+        return Advice(
+            f"check aws_region: Bedrock may not exist in {region}; without the internet, set api_url to a VPC endpoint",
+            problem="region",
+        )
     found = find_advice(error, _table(region))
     if isinstance(error, AuthenticationError) and (found is None or found.problem == "key"):
         credentials = configured_credentials(settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trunkline.authoring.advice import Advice, find_advice
 from trunkline.authoring.provider import ServiceContext
+from trunkline.authoring.urls import has_host
 from trunkline.errors import AuthenticationError, NotFound, QuotaExhausted, RateLimited, TrunklineError
 
 from trunkline_cohere.settings import CohereSettings
@@ -35,4 +36,4 @@ def advice(context: ServiceContext[CohereSettings], error: TrunklineError) -> Ad
 
     Nothing is known about another server, such as a gateway, which has its own keys and limits.
     """
-    return find_advice(error, _TABLE) if "cohere." in context.settings.api_url else None
+    return find_advice(error, _TABLE) if has_host(context.settings.api_url, "cohere.com", "cohere.ai") else None

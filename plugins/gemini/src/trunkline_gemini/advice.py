@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trunkline.authoring.advice import Advice, find_advice
 from trunkline.authoring.provider import ServiceContext
+from trunkline.authoring.urls import has_host
 from trunkline.errors import AuthenticationError, NotFound, PermissionDenied, QuotaExhausted, TrunklineError
 
 from trunkline_gemini.settings import GeminiSettings
@@ -57,4 +58,4 @@ def advice(context: ServiceContext[GeminiSettings], error: TrunklineError) -> Ad
 
     Nothing is known about another server, such as a gateway, which has its own keys and limits.
     """
-    return find_advice(error, _TABLE) if "googleapis.com" in context.settings.api_url else None
+    return find_advice(error, _TABLE) if has_host(context.settings.api_url, "googleapis.com") else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trunkline.authoring.advice import Advice, find_advice
 from trunkline.authoring.provider import ServiceContext
+from trunkline.authoring.urls import has_host
 from trunkline.errors import AuthenticationError, NotFound, QuotaExhausted, TrunklineError
 
 from trunkline_mistral.settings import MistralSettings
@@ -29,4 +30,4 @@ def advice(context: ServiceContext[MistralSettings], error: TrunklineError) -> A
 
     Nothing is known about another server, such as a gateway, which has its own keys and limits.
     """
-    return find_advice(error, _TABLE) if "mistral.ai" in context.settings.api_url else None
+    return find_advice(error, _TABLE) if has_host(context.settings.api_url, "mistral.ai") else None

@@ -6,7 +6,10 @@ from typing import Any
 
 from trunkline.authoring.advice import Advice, find_advice
 from trunkline.authoring.provider import ServiceContext
+from trunkline.authoring.urls import has_host
 from trunkline.errors import AuthenticationError, NotFound, PermissionDenied, QuotaExhausted, TrunklineError
+
+from trunkline_openai.settings import OpenAISettings
 
 _OPENAI = (
     Advice(
@@ -68,10 +71,9 @@ _COMPATIBLE = (
 )
 
 
-def openai_advice(context: ServiceContext[Any], error: TrunklineError) -> Advice | None:
+def openai_advice(context: ServiceContext[OpenAISettings], error: TrunklineError) -> Advice | None:
     """Return what to do about an error of OpenAI, or of another server at `api_url`. `None` if that is not known."""
-    is_openai = "openai.com" in str(getattr(context.settings, "api_url", ""))
-    return find_advice(error, _OPENAI if is_openai else _COMPATIBLE)
+    return find_advice(error, _OPENAI if has_host(context.settings.api_url, "openai.com") else _COMPATIBLE)
 
 
 def compatible_advice(context: ServiceContext[Any], error: TrunklineError) -> Advice | None:
