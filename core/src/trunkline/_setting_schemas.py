@@ -31,17 +31,6 @@ NOT_BLANK = f"[^{_AROUND}]"
 NOT_SET: JSONObject = {"const": "", "title": "Not set"}
 """The entry of a list of choices for a setting that is not set."""
 
-_DEFINITIONS: JSONObject = {
-    "blank": {"type": ["string", "null"], "pattern": f"^{BLANK}$"},
-    "set": {"not": {"$ref": "#/$defs/blank"}},
-    # Without a type, since it says nothing about texts.
-    "reference": {
-        "properties": {name: {"type": "string", "pattern": NOT_BLANK} for name in REFERENCE_KINDS},
-        "minProperties": 1,
-        "maxProperties": 1,
-        "additionalProperties": False,
-    },
-}
 PATH = r"^[^\u0000]+$"
 """The pattern of the path of a file."""
 
@@ -61,7 +50,15 @@ URL = (
 """The pattern of a URL, with or without its scheme. `split_url` accepts more: what people paste in other forms."""
 
 DEFINITIONS: JSONObject = {
-    **_DEFINITIONS,
+    "blank": {"type": ["string", "null"], "pattern": f"^{BLANK}$"},
+    "set": {"not": {"$ref": "#/$defs/blank"}},
+    # Without a type, since it says nothing about texts.
+    "reference": {
+        "properties": {name: {"type": "string", "pattern": NOT_BLANK} for name in REFERENCE_KINDS},
+        "minProperties": 1,
+        "maxProperties": 1,
+        "additionalProperties": False,
+    },
     "url": {"$ref": "#/$defs/reference", "pattern": rf"^{BLANK}$|{URL}"},
 }
 """What the schemas refer to as `#/$defs/…`: blank, set, a reference such as `{ env = "NAME" }`, and a URL."""
@@ -204,7 +201,7 @@ def _types(schema: Schema) -> list[str]:
 
 
 def _trimmed(schema: Schema, *, blank: bool = False) -> Schema:
-    """Return the schema of a required setting: the text in it may be surrounded by what is ignored."""
+    """Return the schema with a pattern that ignores what surrounds a text. With `blank`, it also accepts blank text."""
     pattern = schema.get("pattern")
     if pattern is None:
         return {**schema, "pattern": NOT_BLANK} if "string" in _types(schema) else schema

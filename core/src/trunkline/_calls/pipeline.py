@@ -426,10 +426,10 @@ class Pipeline:
         return error
 
     def _add_advice(self, error: TrunklineError) -> None:
-        """Add what the provider knows about an error. A plugin that fails to advise must not hide the error.
+        """Add the provider's advice about an error. If the plugin fails to advise, the error stays as it is.
 
-        A provider does not know why a proxy failed. Neither does it know what somebody else refuses with a web page,
-        except that its URL leads there.
+        A provider knows nothing about a proxy that failed, or about the proxy or firewall that answers with a web page.
+        Its advice about a page that is not found still helps, since the URL may be wrong.
         """
         if (
             error.advice is not None

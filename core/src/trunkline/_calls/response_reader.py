@@ -27,6 +27,9 @@ from trunkline.errors import (
 )
 from trunkline.settings import Settings
 
+if TYPE_CHECKING:
+    from trunkline._http.proxies import Proxy
+
 T = TypeVar("T")
 
 ERROR_BODY_LIMIT = 1024 * 1024
@@ -40,9 +43,6 @@ error, or the retry.
 """
 
 _WITHOUT_BODY = (204, 205)
-
-if TYPE_CHECKING:
-    from trunkline._http.proxies import Proxy
 
 _TARGET_LIMIT = 500
 """How many characters of the target of a redirect are shown. The advice behind it has to stay in the message."""

@@ -139,15 +139,7 @@ def read_configuration(
     else:
         path = Path(source)
         folder, origin = path.absolute().parent, f"the configuration file {str(source)!r}"
-        try:
-            content = read_file(path, MAX_FILE_SIZE) if content is None else content
-            data = _parsed_toml(content)
-        except UnreadableFile as error:
-            raise ConfigurationError(f"{origin} {error}") from None
-        except ValueError as error:  # also a number of more than 4,300 digits
-            raise ConfigurationError(f"{origin} is not TOML: {error}") from None
-        except RecursionError:
-            raise ConfigurationError(f"{origin} is nested too deeply") from None
+        data = _read_toml(path, content, origin)
     _check_names(data, f"{origin}: at the top level")
     found: list[ConfigurationError] = []
     unknown = _unknown_at_top_level(data, origin, found)
@@ -163,18 +155,7 @@ def read_configuration(
         services = {}
     _check_names(services, f"{origin}: in services")
     _check_names(defaults, f"{origin}: in [defaults]")
-    tables: dict[str, Table] = {}
-    for name, table in services.items():
-        if isinstance(table, Mapping):
-            _check_names(table, f"{origin}: in the service {quoted(name)}")
-            provider = table.get("provider")
-            tables[name] = {**table, "provider": trimmed(provider)} if isinstance(provider, str) else table
-        else:
-            found.append(
-                ConfigurationError(
-                    f"{origin}: in services, {quoted(name)} is no table; each service must be one: [services.NAME]"
-                )
-            )
+    tables = _service_tables(services, origin, found)
     common = {info.name for info in setting_infos(Settings)}
     if not defaults.keys() <= common:
         found += _unknown_defaults(defaults, common, tables, origin)
@@ -185,6 +166,35 @@ def read_configuration(
     return Configuration(
         tables=tables, defaults={name: value for name, value in defaults.items() if name in common}, folder=folder
     )
+
+
+def _read_toml(path: Path, content: bytes | None, origin: str) -> Table:
+    """Return the content of a TOML file, which is read unless `content` is given. Raises `ConfigurationError`."""
+    try:
+        return _parsed_toml(read_file(path, MAX_FILE_SIZE) if content is None else content)
+    except UnreadableFile as error:
+        raise ConfigurationError(f"{origin} {error}") from None
+    except ValueError as error:  # also a number of more than 4,300 digits
+        raise ConfigurationError(f"{origin} is not TOML: {error}") from None
+    except RecursionError:
+        raise ConfigurationError(f"{origin} is nested too deeply") from None
+
+
+def _service_tables(services: Table, origin: str, errors: list[ConfigurationError]) -> dict[str, Table]:
+    """Return the tables of the services, and add an error for each service that is no table."""
+    tables: dict[str, Table] = {}
+    for name, table in services.items():
+        if isinstance(table, Mapping):
+            _check_names(table, f"{origin}: in the service {quoted(name)}")
+            provider = table.get("provider")
+            tables[name] = {**table, "provider": trimmed(provider)} if isinstance(provider, str) else table
+        else:
+            errors.append(
+                ConfigurationError(
+                    f"{origin}: in services, {quoted(name)} is no table; each service must be one: [services.NAME]"
+                )
+            )
+    return tables
 
 
 def _unknown_at_top_level(data: Table, origin: str, errors: list[ConfigurationError]) -> list[str]:
@@ -428,10 +438,10 @@ class _Maker(Generic[B]):
         environ = self.places.environ
         infos = setting_infos(self.kind)
         known = {info.name for info in infos}
-        unknown = [name for source in (arguments, table, defaults) for name in sorted(set(source) - known)]
-        errors = [self._unknown(name, infos) for name in unknown[: MAX_ERRORS + 1]]
         # Highest precedence first.
-        sources: list[Mapping[str, object]] = [arguments, table, defaults]
+        sources: list[Table] = [arguments, table, defaults]
+        unknown = [name for source in sources for name in sorted(set(source) - known)]
+        errors = [self._unknown(name, infos) for name in unknown[: MAX_ERRORS + 1]]
         from_service_variables: Table = {}
         if self.service is not None:
             from_service_variables = _without_none(
@@ -456,14 +466,10 @@ class _Maker(Generic[B]):
                     continue
                 if source is from_service_variables:
                     self._note_variable(info)
-                value = given[info.name]
                 try:
-                    if isinstance(value, ConfigurationError):
-                        raise value
-                    converted = convert(info, value)
-                    if info.path and (source is table or source is defaults) and isinstance(converted, str):
-                        converted = str(self.places.folder / converted)  # relative to the file that contains it
-                    values[info.name] = converted
+                    values[info.name] = self._converted(
+                        info, given[info.name], in_file=source is table or source is defaults
+                    )
                 except ValueError as error:
                     errors.append(self.error(info.name, f"must be {error}"))
                 except PluginError:
@@ -471,6 +477,15 @@ class _Maker(Generic[B]):
                 except ConfigurationError as error:
                     errors.append(self.error(info.name, str(error)))
         return values, errors
+
+    def _converted(self, info: SettingInfo, value: object, *, in_file: bool) -> object:
+        """Convert one value of `_given`, or raise it if it is an error."""
+        if isinstance(value, ConfigurationError):
+            raise value
+        converted = convert(info, value)
+        if info.path and in_file and isinstance(converted, str):
+            return str(self.places.folder / converted)  # relative to the file that contains it
+        return converted
 
     def _given(self, group: Sequence[SettingInfo], source: Table) -> dict[str, object]:
         """Return the values of the settings that a source sets, and the error of a reference in place of its value."""
