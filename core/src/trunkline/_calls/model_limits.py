@@ -1,8 +1,9 @@
 """What is known about the limits of a model: what the provider tells, else the table of `genai-prices`.
 
-A model is looked up when a call first needs its limits, once for a service in all its event loops. The lookup is part
-of that call: its deadline holds, and if the call is cancelled, the next one looks the model up. A failed lookup does
-not fail the call. It is repeated by the first call after `FORGET_AFTER` seconds, not by every call.
+A model is looked up when a call first needs its limits. The other calls of the event loop wait for the result, and the
+other event loops of the service use it later. The lookup is part of the first call: its deadline holds, and if the call
+is cancelled, the next one looks the model up. A failed lookup does not fail the call. It is repeated by the first call
+after `FORGET_AFTER` seconds, not by every call.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class KnownLimits:
 async def find_limits(
     known: KnownLimits, lookup: anyio.Lock, model: str, provider: str, operations: Operations, ask: Ask
 ) -> ModelLimits:
-    """Return the limits of a model. `lookup` is held by the call of an event loop that looks a model up."""
+    """Return the limits of a model. `lookup` allows one lookup at a time in an event loop."""
     limits = known.get(model)
     if limits is None:
         async with lookup:
@@ -89,8 +90,9 @@ async def _look_up(model: str, provider: str, operations: Operations, ask: Ask) 
                     context_window=as_count(info.context_window) or None,
                     output_tokens=as_count(info.output_token_limit) or None,
                 )
-    except TrunklineError as error:
-        limits = ModelLimits(problem=f"asking failed: {single_line(str(error), 200)}")
+    except Exception as error:  # a plugin may also return a list of something else
+        reason = single_line(str(error), 200) if isinstance(error, TrunklineError) else type(error).__name__
+        limits = ModelLimits(problem=f"asking failed: {reason}")
     else:
         if scope.cancelled_caught:
             limits = ModelLimits(problem=f"the provider did not answer within {LOOKUP_LIMIT:g} s")
