@@ -156,7 +156,7 @@ def split_url(pasted: str) -> tuple[SplitResult, list[str]]:
 
     Surrounding spaces, quotes and invisible characters, the fragment, punctuation at the end, and duplicate and
     trailing slashes are removed. Path and query stay; characters in them that no URL contains are percent-encoded. A
-    missing scheme becomes `https`, or `http` for this machine and for a host with a port in a private network. Less
+    missing scheme becomes `https`, or `http` for this machine and for a host with a port in a private network. Fewer
     than two slashes after `https:` are read as two, as browsers do.
 
     Raises `ValueError` with a noun phrase that says what is accepted and, where it can be guessed, which URL was
@@ -292,8 +292,10 @@ def _probable(text: str, schemes: tuple[str, ...]) -> str | None:
         scheme, text = slashes[1], text[slashes.end() :]
     if others and scheme is None:
         return None
-    if not _begins_with_host(text) or (scheme is None and may_be_secret(_authority(text))):
-        return None  # the second is perhaps a key with a line break
+    if not _begins_with_host(text):
+        return None
+    if scheme is None and may_be_secret(_authority(text)):
+        return None  # perhaps a key with a line break in it
     try:
         candidate = text if scheme is None else f"{scheme}://{text}"
         found_url = _proxy(candidate) if schemes is PROXY_SCHEMES else _split_clean(candidate)[0].geturl()

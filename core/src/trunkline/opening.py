@@ -48,7 +48,7 @@ def _check_client(client: HTTPClient | None, settings: Settings, service: str) -
 
 
 def _ineffective(client: HTTPClient | None) -> set[str]:
-    """Return the settings that have no effect with this client. What nobody set for Trunkline is then no mistake."""
+    """Return the settings that have no effect with this client, so that the machine's values for them are not used."""
     return set() if client is None else _CONNECTION_SETTINGS
 
 

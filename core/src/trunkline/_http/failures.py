@@ -63,7 +63,7 @@ class _Failure:
     advice: str | None = None
 
     def error(self, what: str, *, retryable: bool | None = False) -> ConnectionFailed:
-        """Return the error. `what` could not be done."""
+        """Return the error. `what` is its message before the reason, such as "cannot reach https://host"."""
         return ConnectionFailed(f"{what}: {self.reason}", retryable=retryable, problem=self.problem, advice=self.advice)
 
 
