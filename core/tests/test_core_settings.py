@@ -104,12 +104,13 @@ def test_configuration_of_another_tool_comes_after_the_variables_and_before_the_
         made({"TOOL_FAILS": "1"})
 
 
-def test_connection_settings_of_another_tool_are_no_mistake_with_an_own_client() -> None:
+@pytest.mark.parametrize("bundle", ["/tool.pem", "~nobody-of-this-name/tool.pem"])
+def test_connection_settings_of_another_tool_are_no_mistake_with_an_own_client(bundle: str) -> None:
     without = make_settings(
         "my-demo",
         provider(MachineSettings),
         arguments={"api_key": "k"},
-        environ={"CA_BUNDLE": "/tool.pem", "REGION": "tool"},
+        environ={"CA_BUNDLE": bundle, "REGION": "tool"},
         not_from_machine={"ca_bundle"},
     )
     assert isinstance(without, DemoSettings)

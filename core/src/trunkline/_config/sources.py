@@ -335,8 +335,8 @@ def make_settings(
     made = _Maker(kind=provider.settings, service=service, places=places)
     values, errors = made.values(arguments, table, defaults or {})
     if not errors:
-        found, errors = _from_machine(made, provider.settings, values)
-        values.update({name: value for name, value in found.items() if name not in not_from_machine})
+        found, errors = _from_machine(made, values, not_from_machine)
+        values.update(found)
     if "extensions" in values:
         extensions, more = _with_settings(service, values["extensions"], places)
         values["extensions"] = extensions
@@ -346,17 +346,20 @@ def make_settings(
 
 
 def _from_machine(
-    made: _Maker[Settings], kind: type[Settings], given: Mapping[str, object]
+    made: _Maker[Settings], given: Mapping[str, object], left_out: Container[str]
 ) -> tuple[dict[str, object], list[ConfigurationError]]:
-    """Return the converted values of `Settings.machine_values` for settings that are not given, and the errors."""
+    """Return the converted values of `Settings.machine_values`, and the errors.
+
+    Settings that are `given` or `left_out` are not among them.
+    """
     values: dict[str, object] = {}
     errors: list[ConfigurationError] = []
     try:
-        found = kind.machine_values(given, made.places.environ)
+        found = made.kind.machine_values(given, made.places.environ)
     except ConfigurationError as error:
         return {}, [made.with_service(error)]
-    for info in setting_infos(kind):
-        if info.name in found and info.name not in given:
+    for info in setting_infos(made.kind):
+        if info.name in found and info.name not in given and info.name not in left_out:
             value, origin = found[info.name]
             try:
                 values[info.name] = convert(info, value)
