@@ -525,6 +525,10 @@ NO_PROXY = [
     ("example.com:8080", "api.example.com", 8080, True, "Go: domainMatch with a port"),
     ("example.com:8080", "example.com", 443, False, "Go: domainMatch with a port"),
     ("*.example.com:443", "a.example.com", 443, True, "Go: domainMatch with a port"),
+    ("example.com:x", "example.com", 80, False, "Go and curl: no address has such a port"),
+    ("example.com:800000", "example.com", 80, False, "the same"),
+    ("*:x", "example.com", 80, False, "the same"),
+    ("[::1]:x", "[::1]", 80, False, "the same"),
     ("EXAMPLE.com", "api.Example.COM", 80, True, "Go: strings.ToLower"),
     ("a.example b.example", "b.example", 80, True, OURS),
     ("a.example,\n  b.example\n", "b.example", 80, True, OURS),
@@ -563,6 +567,13 @@ ENVIRONMENTS = [
     ({"http_proxy": " http://lower:1\n"}, "http", "lower", "ours: white space is removed"),
     ({"no_proxy": "other.example", "NO_PROXY": "provider.example", "http_proxy": "http://l:1"}, "http", "l", "curl"),
     ({}, "http", None, "Go, proxyForURLTests"),
+    ({"https_proxy": "", "HTTPS_PROXY": "http://upper:1"}, "https", "upper", "Go: getEnvAny takes the first not empty"),
+    ({"https_proxy": " ", "HTTPS_PROXY": "http://upper:1"}, "https", "upper", "ours: blank is not set"),
+    ({"https_proxy": "\u200b", "ALL_PROXY": "http://all:1"}, "https", "all", "the same"),
+    ({"all_proxy": "", "ALL_PROXY": "http://all:1"}, "https", "all", "Go and curl"),
+    ({"no_proxy": "", "NO_PROXY": "provider.example", "http_proxy": "http://l:1"}, "http", None, "Go and curl"),
+    ({"no_proxy": " ", "NO_PROXY": "provider.example", "http_proxy": "http://l:1"}, "http", None, "blank is not set"),
+    ({"no_proxy": "*", "HTTP_PROXY": "http://upper:1"}, "http", None, "both"),
 ]
 
 

@@ -3,8 +3,8 @@
 The environment is read as curl and Go read it (golang.org/x/net/http/httpproxy); `test_core_proxies.py` has a table.
 Where the two differ:
 
-- A variable in lower case takes precedence, as in curl. `HTTP_PROXY` in capitals is used as well, as in Go, but not
-  where `REQUEST_METHOD` is set: there, a client of a CGI program may have set it (`urllib.request.getproxies`).
+- A variable in lower case takes precedence, as in curl, unless it is blank. `HTTP_PROXY` in capitals is used as well,
+  as in Go, but not where `REQUEST_METHOD` is set: there, a client of a CGI program may have set it.
 - Proxies of the environment are not used for `localhost` and its subdomains, as in Go. They are used for addresses
   such as 127.0.0.1 that `NO_PROXY` does not list, as in curl.
 - `.example.com` in `NO_PROXY` matches the domain itself as well, as in curl. `*.example.com`, which only Go has,
@@ -23,6 +23,7 @@ from urllib.request import getproxies
 
 import attrs
 
+from trunkline._setting_types import is_blank
 from trunkline._urls import ascii_host, proxy_url, redact_url, url_secrets
 from trunkline.errors import ConfigurationError
 
@@ -58,9 +59,8 @@ class Proxies:
     def __init__(self, configured: str | None) -> None:
         self._configured = None if configured is None else _proxy(configured, "setting 'proxy'", "proxy")
         self._environment = {} if configured is not None else _environment()
-        self._direct = [
-            _NoProxyEntry.read(entry) for entry in re.split(r"[,\s]+", self._environment.get("no", "")) if entry
-        ]
+        direct, _ = self._environment.get("no", ("", ""))
+        self._direct = [_NoProxyEntry.read(entry) for entry in re.split(r"[,\s]+", direct) if entry]
 
     def find(self, scheme: str, host: str, port: int) -> Proxy | None:
         """Return the proxy for requests to an address, or `None`. Raises `ConfigurationError` for one that is unusable.
@@ -72,14 +72,14 @@ class Proxies:
         kind = self._kind(scheme)
         if kind is None or _is_localhost(host) or self._is_direct(host, port):
             return None
-        return _proxy(self._environment[kind], _variable(kind), None)
+        return _proxy(*self._environment[kind], None)
 
     def bypasses(self, scheme: str, host: str, port: int) -> bool:
         """Return whether the environment has a proxy for an address, but `NO_PROXY` excludes the address from it."""
         return self._kind(scheme) is not None and self._is_direct(host, port)
 
     def _kind(self, scheme: str) -> str | None:
-        return next((kind for kind in (scheme, "all") if self._environment.get(kind)), None)
+        return next((kind for kind in (scheme, "all") if kind in self._environment), None)
 
     def _is_direct(self, host: str, port: int) -> bool:
         return any(entry.matches(_plain(host), port) for entry in self._direct)
@@ -92,12 +92,6 @@ def _is_localhost(host: str) -> bool:
 
 def _plain(host: str) -> str:
     return host.strip("[]").rstrip(".").lower()
-
-
-def _variable(kind: str) -> str:
-    names = (f"{kind}_proxy", f"{kind}_proxy".upper())
-    found = next((name for name in names if os.environ.get(name, "").strip()), None)
-    return f"environment variable {found}" if found else "the system's settings"
 
 
 def _proxy(text: str, origin: str, setting: str | None) -> Proxy:
@@ -130,12 +124,10 @@ class _NoProxyEntry:
             host, _, port = entry.partition(":")
         else:  # without a colon, or an IPv6 address
             host, port = entry, None
+        if port and not re.fullmatch("[0-9]{1,5}", port):
+            host, port = "", None  # no address has such a port, so the entry matches nothing
         name = host.lower().removeprefix("*.").strip(".")
-        return cls(
-            ascii_host(name) or name,
-            int(port) if port and re.fullmatch("[0-9]{1,5}", port) else None,
-            host.startswith("*."),
-        )
+        return cls(ascii_host(name) or name, int(port) if port else None, host.startswith("*."))
 
     def matches(self, host: str, port: int) -> bool:
         if self.port is not None and port != self.port:
@@ -155,17 +147,28 @@ class _NoProxyEntry:
             return False
 
 
-def _environment() -> dict[str, str]:
-    """Return the proxies of the environment by scheme. A blank variable is one that is not set."""
-    return {scheme: url for scheme, url in getproxies().items() if url.strip()}
+def _environment() -> dict[str, tuple[str, str]]:
+    """Return the proxies by scheme, and the list of `NO_PROXY` as `no`, each with its origin in words.
+
+    A blank variable is one that is not set: the one in capitals is used then.
+    """
+    variables = dict(os.environ)  # on Windows, all names are in capitals
+    if "REQUEST_METHOD" in variables:
+        variables.pop("HTTP_PROXY", None)
+    found = {
+        kind: (variables[name], f"environment variable {name}")
+        for kind in ("http", "https", "all", "no")
+        for name in (f"{kind}_proxy".upper(), f"{kind}_proxy")  # the second one wins
+        if not is_blank(variables.get(name, ""))
+    }
+    return found or {kind: (url, "the system's settings") for kind, url in getproxies().items() if not is_blank(url)}
 
 
 def environment_secrets() -> tuple[str, ...]:
     """Return the secrets in the URLs of the environment's proxies."""
-    return tuple(secret for url in _environment().values() for secret in url_secrets(url))
+    return tuple(secret for url, _ in _environment().values() for secret in url_secrets(url))
 
 
 def environment_proxies() -> bool:
     """Whether the environment sets a proxy for any address."""
-    proxies = _environment()
-    return any(proxies.get(scheme) for scheme in ("http", "https", "all"))
+    return not _environment().keys().isdisjoint(("http", "https", "all"))
