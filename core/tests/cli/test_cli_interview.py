@@ -69,7 +69,7 @@ def form(site: Any) -> None:
     site.install("dist-form", {"trunkline.providers": {"form": "form_plugin:provider"}}, {"form_plugin": FORM})
 
 
-HEADINGS = ("Connection", "Authentication", "Model", "Requests", "Limits")
+HEADINGS = ("Authentication", "Connection", "Model", "Requests", "Limits")
 
 
 def replies(*expected: tuple[str, str]) -> Callable[[str], str]:
@@ -107,6 +107,15 @@ def test_form_is_asked_until_the_answers_will_do(terminal: Any, form: None, monk
             (r"service \[form\]", "sk-canary-Ab9Zz0Qw7Rt5Yu3"),
             (r"service \[form\]", "a b"),
             (r"service \[form\]", "mine"),
+            (r"Authentication \[Machine\]", "5"),
+            (r"Authentication \[Machine\]", "pair"),
+            ("Pair ID", "AKIAIOSFODNN7EXAMPLE"),
+            ("Pair ID", "env:Aa0"),
+            ("Pair ID", "env:PAIR_ID"),
+            ("Pair Key .a secret.. Where is it kept", "everywhere"),
+            ("Where is it kept", "f"),
+            ("contains only the secret", "sk-canary-Ab9Zz0Qw7Rt5Yu3"),
+            ("contains only the secret", "key.txt"),
             ("API URL", ""),
             ("API URL", "ftp://form.example"),
             ("API URL", "https://me:canary@form.example"),
@@ -117,15 +126,6 @@ def test_form_is_asked_until_the_answers_will_do(terminal: Any, form: None, monk
             # The combination is wrong, and both are asked again.
             (r"Size \[small\]", "LARGE"),
             ("API URL", "https://form.example"),
-            (r"Authentication \[Machine\]", "5"),
-            (r"Authentication \[Machine\]", "pair"),
-            ("Pair ID", "AKIAIOSFODNN7EXAMPLE"),
-            ("Pair ID", "env:Aa0"),
-            ("Pair ID", "env:PAIR_ID"),
-            ("Pair Key .a secret.. Where is it kept", "everywhere"),
-            ("Where is it kept", "f"),
-            ("contains only the secret", "sk-canary-Ab9Zz0Qw7Rt5Yu3"),
-            ("contains only the secret", "key.txt"),
             ("Default Model", ""),
             ("Default Model", "echo"),
             (r"Level \[3\]", "0"),
@@ -179,8 +179,8 @@ def test_form_is_asked_until_the_answers_will_do(terminal: Any, form: None, monk
 
 def test_way_that_does_not_work_here_is_chosen_again(terminal: Any, form: None) -> None:
     answers = [
-        (r"API URL \[https://env.example\]", ""),
         ("Authentication", "2"),
+        (r"API URL \[https://env.example\]", ""),
         ("Authentication", "Machine"),
         ("Default Model", "x"),
     ]
@@ -383,10 +383,71 @@ def test_variable_of_this_machine_is_offered_for_an_optional_setting(
     terminal: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
-    answers = [(r"AWS Region .optional. \[eu-west-1\]", ""), ("Authentication", "4"), ("Default Model", "m")]
+    answers = [("Authentication", "4"), (r"AWS Region .optional. \[eu-west-1\]", ""), ("Default Model", "m")]
     status, shown = converse(terminal, "-p", "bedrock", "-s", "mine", answers=answers)
     assert status == 0, shown
     assert service("mine") == {"provider": "bedrock", "aws_region": "eu-west-1", "default_model": "m"}
+
+
+@pytest.mark.parametrize(("profile", "question"), [("corp", "AWS Region .optional."), ("none", "AWS Region$")])
+def test_region_is_asked_after_the_profile_that_may_have_it(
+    terminal: Any, monkeypatch: pytest.MonkeyPatch, profile: str, question: str
+) -> None:
+    Path("config").write_text("[profile corp]\nregion = eu-west-3\n[profile none]\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "config")
+    region = "" if profile == "corp" else "eu-west-1"
+    answers = [("Authentication", "3"), ("AWS Profile", profile), (question, region), ("Default Model", "m")]
+    status, shown = converse(terminal, "-p", "bedrock", "-s", "mine", answers=answers)
+    assert status == 0, shown
+    assert service("mine").get("aws_region", "") == region
+
+
+@pytest.mark.parametrize(
+    ("provider", "given", "label"),
+    [
+        ("openai", "api=respones", r"API \[chat\]"),
+        ("openai", "output_token_limit=0", r"Output Token Limit .optional."),
+        ("ollama", "api_url=ftp://x", r"API URL \[http://127.0.0.1:11434\]"),
+    ],
+)
+def test_wrong_setting_that_is_asked_again_may_be_left_out(
+    terminal: Any, provider: str, given: str, label: str
+) -> None:
+    secret = ("--secret", "api_key=env:K") if provider == "openai" else ()
+    arguments = ("-p", provider, "-s", "mine", "--set", "default_model=m", "--set", given, *secret)
+    status, shown = converse(terminal, *arguments, answers=[(label, "")])
+    assert status == 0, shown
+    assert "Please enter" not in shown
+    assert given.partition("=")[0] not in service("mine")
+
+
+def test_wrong_default_of_the_file_is_not_offered_to_be_left_out(terminal: Any) -> None:
+    FILE.write_text('[defaults]\nmax_retries = -1\n[services.old]\nprovider = "ollama"\n')
+    arguments = ("-c", "trunkline.toml", "-p", "ollama", "-s", "mine", "--set", "default_model=m")
+    status, shown = converse(terminal, *arguments, answers=[("Retries$", ""), ("Retries$", "2")])
+    assert status == 0, shown
+    assert service("mine")["max_retries"] == 2
+
+
+@pytest.mark.parametrize(
+    ("provider", "name", "old", "taken", "offered"),
+    [
+        ("openai-compatible", "a_b", "", "TRUNKLINE_A_B_API_KEY", "TRUNKLINE_A_B_API_KEY_2"),
+        ("openai", "a", '{ env = "OPENAI_API_KEY" }', "OPENAI_API_KEY", "TRUNKLINE_A_API_KEY"),
+    ],
+)
+def test_variable_of_another_service_is_not_offered(
+    terminal: Any, monkeypatch: pytest.MonkeyPatch, provider: str, name: str, old: str, taken: str, offered: str
+) -> None:
+    key = f"api_key = {old}\n" if old else ""
+    FILE.write_text(f'[services.a-b]\nprovider = "{provider}"\napi_url = "https://a.example"\n{key}')
+    monkeypatch.setenv(taken, "canary-key")
+    given = ("-c", "trunkline.toml", "-p", provider, "-s", name, "--set", "api_url=https://b.example")
+    answers = [("Where is it kept", "env"), (rf"environment variable .*\[{offered}\]", ""), ("Default Model", "m")]
+    status, shown = converse(terminal, *given, answers=answers)
+    assert status == 0, shown
+    assert f"{taken} belongs to the service a-b" in shown
+    assert service(name)["api_key"] == {"env": offered}
 
 
 @settings
@@ -421,14 +482,14 @@ def test_questions_come_in_the_order_of_the_form() -> None:
             asked.append(question.info.name + ("!" if question.required else ""))
             progress.known.add(question.info.name)
     assert asked == [
-        "needed!",
-        "optional",
         "way:Authentication",
         "key!",
+        "needed!",
+        "optional",
         "default_model!",
         "advanced:2",
-        "seldom",
         "more",
+        "seldom",
     ]
     progress.again = ["card"]
     question = next_question(PureSettings, progress)

@@ -26,13 +26,15 @@ from trunkline.settings import SettingInfo, Settings, convert, setting_error, se
 class Draft:
     """A service: the values of its settings, and the references of those whose value is kept elsewhere.
 
-    `defaults` are the settings that the file gives to every service, and `folder` is the folder of the file.
+    `others` are the tables of the other services of the file, `defaults` are the settings that it gives to every
+    service, and `folder` is its folder.
     """
 
     plugin: Provider
     service: str
     values: dict[str, object]
     references: dict[str, Reference]
+    others: Mapping[str, object]
     defaults: Mapping[str, object]
     folder: Path
 
@@ -129,10 +131,30 @@ class Draft:
                 if info.secret and isinstance(table.get(info.name), str):
                     raise CommandError(_secret_in_table("extensions", info.name))
 
+    def owner(self, variable: str, setting: str) -> str | None:
+        """Return the other service whose secret an environment variable contains, or `None`."""
+        return next(
+            (
+                name
+                for name, table in self.others.items()
+                if variable in (variable_name(name, setting), *_variables(table))
+            ),
+            None,
+        )
+
     def settings(self) -> Settings:
         """Return the settings with the secrets that the references name. Raises `ConfigurationError`."""
         table = {**self.defaults, **self.table()}
         return make_settings(self.service, self.plugin, arguments={}, table=table, folder=self.folder)
+
+
+def _variables(value: object) -> Iterator[object]:
+    """Yield the names of the environment variables to which references in a value lead."""
+    if is_reference(value) and isinstance(value, Mapping):
+        yield from (value[kind] for kind in value if kind == "env")
+    elif isinstance(value, (list, Mapping)):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _variables(item)
 
 
 def may_be_reference(info: SettingInfo) -> bool:

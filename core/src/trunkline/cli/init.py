@@ -104,6 +104,7 @@ def _draft(
         service=service,
         values=with_tables(given, plugin),
         references=references,
+        others={name: table for name, table in file.services.items() if name != service},
         defaults=file.defaults,
         folder=file.path.absolute().parent,
     )

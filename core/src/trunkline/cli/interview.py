@@ -83,18 +83,23 @@ class Interview:
         print_note(f"Settings of {settings.display_name or self.draft.plugin.name}. An empty answer leaves one out.")
         if self.draft.defaults:
             print_note(f"Already in [defaults]: {', '.join(self.draft.defaults)}", style=DIM)
-        mistakes = self._mistakes()
-        self._ask_again(mistakes, only_answered=True)
-        for error in mistakes:
-            self._require(error.setting)
+        self._ask_again(self._mistakes(), only_answered=True)
         while True:
-            while (question := next_question(settings, self.progress)) is not None:
+            while (question := self._next_question()) is not None:
                 self._answer(question)
             mistakes = self._mistakes()
             if not mistakes:
                 return
             if not self._ask_again(mistakes):
                 raise_config_errors(mistakes)
+
+    def _next_question(self) -> Question | None:
+        settings = self.draft.plugin.settings
+        belonging = {name for way in settings.alternatives for name in way.settings}
+        # What this service cannot do without depends on the answers so far, such as a region on the AWS profile.
+        missing = {error.setting or "" for error in self._mistakes()} - self.draft.table().keys()
+        self.progress.needed = missing & self.draft.infos.keys() - belonging
+        return next_question(settings, self.progress)
 
     def _mistakes(self) -> tuple[ConfigurationError, ...]:
         try:
@@ -154,8 +159,6 @@ class Interview:
                 names += [other for other in answered if other != name and re.search(rf"\b{other}\b", str(error))]
             print_note(one_line(str(error)))
             found = True
-            if len(names) == 1 and name not in answered:
-                self._require(name)
             for wrong in names:
                 self._reopen(wrong)
         return found
@@ -173,12 +176,6 @@ class Interview:
         else:
             self.progress.again.append(name)
 
-    def _require(self, name: str | None) -> None:
-        """Require a setting that has no value from any source, such as a region that no AWS profile has."""
-        settings = self.draft.plugin.settings
-        if name in self.draft.infos and not any(name in way.settings for way in settings.alternatives):
-            self.progress.needed.add(name)
-
     def _show_heading(self, group: str) -> None:
         if group and group != self._heading:
             print_note("")
@@ -191,10 +188,11 @@ class Interview:
         default = next((text for text in known if text.strip() and self._problem(info, text) is None), "")
         question = f"{info.label}{_requirement(info, required)}"
         problem = functools.partial(self._problem, info, required=required)
+        shown = "" if required else _shown(info.default)
         if choices:
-            text = _choose(question, choices, shown=_shown(info.default), default=default, problem=problem)
+            text = _choose(question, choices, shown=shown, default=default, problem=problem)
         else:
-            text = _ask(question, default=default, shown=_shown(info.default), problem=problem)
+            text = _ask(question, default=default, shown=shown, problem=problem)
         self._store(info, text)
 
     def _store(self, info: SettingInfo, text: str) -> None:
@@ -254,7 +252,13 @@ class Interview:
         if place == "none":
             return
         names = [*info.environment, variable_name(self.draft.service, info.name)]
-        known = next((name for name in (*names, info.name.upper()) if os.environ.get(name)), names[0])
+        names += [info.name.upper(), *(f"{names[-1]}_{number}" for number in range(2, len(self.draft.others) + 3))]
+        owners = {name: self.draft.owner(name, info.name) for name in names}
+        free = [name for name in names if owners[name] is None and name != info.name.upper()]
+        known = next((name for name in names if os.environ.get(name) and owners[name] is None), free[0])
+        for name in names[: names.index(free[0])] if place == "env" else ():
+            if owners[name] is not None:
+                print_note(one_line(f"{name} belongs to the service {owners[name]}. Enter it if both share a secret."))
 
         def problem(text: str) -> str | None:
             return self._reference_problem(info, {place: text}) if text else "an answer"

@@ -55,24 +55,22 @@ class Progress:
 def next_question(settings: type[Settings], progress: Progress) -> Question | None:
     """Return the next question of the form, or `None` at its end.
 
-    The basic settings come first, group by group, with the required ones at the start of each group. The question
-    whether to go on with the advanced settings follows. If the provider has alternatives, only the settings of the
-    chosen one are asked for.
+    The choice between alternatives comes first, with the settings of the chosen one, since others may depend on it: a
+    region may come from the chosen profile. The basic settings follow, group by group, with the required ones at the
+    start of each group, then the question whether to go on with the advanced settings.
     """
     infos = {info.name: info for info in setting_infos(settings)}
+    belonging = {name: infos[name].group for way in settings.alternatives for name in way.settings}
+    if progress.way is None and belonging and not progress.again:
+        return ChooseWay(settings.alternatives, next(iter(belonging.values())))
     if progress.again:
         info = infos[progress.again[0]]
         return AskSetting(info, is_required(settings, info, progress))
-    belonging = {name for way in settings.alternatives for name in way.settings}
-    questions: dict[bool, list[AskSetting | ChooseWay]] = {False: [], True: []}
+    questions: dict[bool, list[AskSetting]] = {False: [], True: []}
     for info in _in_form_order(settings, progress):
         required = is_required(settings, info, progress)
-        question: AskSetting | ChooseWay = AskSetting(info, required)
-        if info.name in belonging and progress.way is None:
-            question = ChooseWay(settings.alternatives, info.group)
-        elif info.name in progress.known or (info.name in belonging and not _has(progress.way, info.name)):
-            continue
-        questions[info.advanced and not required].append(question)
+        if info.name not in progress.known and (info.name not in belonging or _has(progress.way, info.name)):
+            questions[info.advanced and not required].append(AskSetting(info, required))
     basic, advanced = questions[False], questions[True]
     if basic:
         return basic[0]
@@ -101,4 +99,11 @@ def _in_form_order(settings: type[Settings], progress: Progress) -> list[Setting
     infos = setting_infos(settings)
     # The plugin's own groups come first.
     groups = [*dict.fromkeys(info.group for info in infos if info.group not in GROUPS), *GROUPS]
-    return sorted(infos, key=lambda info: (groups.index(info.group), not is_required(settings, info, progress)))
+    return sorted(
+        infos,
+        key=lambda info: (
+            not _has(progress.way, info.name),
+            groups.index(info.group),
+            not is_required(settings, info, progress),
+        ),
+    )
