@@ -62,7 +62,7 @@ WAYS = (_cut, _reset, _silent, _bad_chunk, _no_json, _too_deep, _unknown_encodin
 
 
 async def failure(toy: Any, handler: Any, method: str, **settings: Any) -> RemoteError:
-    settings = {"max_retries": 0, "chunk_timeout": 0.2, "first_chunk_timeout": 0.5, "connect_timeout": 0.3, **settings}
+    settings = {"max_retries": 0, "chunk_timeout": 0.2, "first_chunk_timeout": 0.5, "connect_timeout": 5, **settings}
     async with serve(handler) as server, toy(server.url, header_limit=4000, **settings) as service:
         with pytest.raises(RemoteError) as caught:
             if method == "stream":

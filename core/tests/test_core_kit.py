@@ -120,7 +120,7 @@ def test_extensions_in_the_settings_are_tested_too() -> None:
 BROKEN = {
     "a required setting is missing": (
         "TOY",
-        "setting 'api_key' (API key) is required",
+        "setting 'api_key' (API Key) is required",
         "If a setting is missing, add it to `settings` of TestBroken.",
     ),
     "a module cannot be imported": (
