@@ -31,6 +31,10 @@ UNDERSTOOD = (
 )
 REFUSED = (
     *("https//api.example.com", "https/api.example.com", "https;//api.example.com", "htps://api.example.com"),
+    *("https.//api.example.com", "https,//api.example.com", "https://https.//api.example.com"),
+    # Characters that look like slashes or letters, which the HTTP libraries read as part of another host.
+    *("https:\u2044\u2044api.example.com", "https:\u2215\u2215api.example.com", "https://api.example.com\u2044v1"),
+    *("https\u29f8\u29f8api.example.com", "https://api.example.com\u2571v1", "https://\uff41pi.example.com"),
     *(
         "https://https://api.example.com",
         "https://http//api.example.com",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
+import idna
 import pytest
 from hypothesis import example, given, settings, strategies as st
 from trunkline._urls import PROXY_SCHEMES, clean_url, is_loopback, proxy_url, redact_url
@@ -79,6 +80,15 @@ PROBABLE = [
     ("https://https:/api.example.com/v1", API),
     ("http://https://api.example.com/v1", API),
     ("https://http://localhost:8080", "http://localhost:8080"),
+    ("https://www.https://api.example.com/v1", None),
+    ("https://api.example.com://v1", None),
+    ("https://https.//api.example.com/v1", API),
+    ("https:\u2044\u2044api.example.com/v1", API),
+    ("https://api.example.com\u2044v1", API),
+    ("api.example.com\u2215v1", "https://api.example.com/v1"),
+    ("https://\u2603.example", None),
+    ("https://a_\u00fc.example", None),
+    ("https://\u3164.example", None),
     ("https ://api.example.com/v1", API),
     ("https: //api.example.com/v1", API),
     ("https://api.exam ple.com/v1", API),
@@ -209,6 +219,9 @@ def test_proxy_is_understood(pasted: str, url: str) -> None:
         ("http://http://proxy:3128", "http://proxy:3128"),
         ("http:///proxy:3128", "http://proxy:3128"),
         ("http://proxy .example:3128", "http://proxy.example:3128"),
+        ("http://www.http://proxy:3128", None),
+        ("http://proxy.example:3128\u2044", "http://proxy.example:3128"),
+        ("http://\u2603:3128", None),
         ("http:3128", None),
         ("ftp://proxy:3128", None),
     ],
@@ -283,7 +296,8 @@ def test_mistyped_url_never_leads_to_another_host(url: str, mistakes: list[objec
             found = parse(pasted)
         except ValueError as error:
             found = (re.findall(r"did you mean (\S+)\?$", str(error)) or [url])[0]
-        host = (urlsplit(found).hostname or "").encode("idna").decode().rstrip(".")
+        host = (urlsplit(found).hostname or "").rstrip(".")
+        host = idna.encode(host).decode()
         assert host == wanted.hostname, (pasted, found)
 
 

@@ -28,6 +28,7 @@ _OPENING, _CLOSING = _QUOTES + "<(", _QUOTES + ">,;"
 # A soft hyphen, zero-width characters, marks of the direction of text, a byte-order mark. Nobody sees them, so without
 # them a URL is what its user sees. Others change the order of the text, and are refused.
 _INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
+_LIKE_SLASHES = dict.fromkeys(map(ord, "\\\u2044\u2215\u2571\u29f8"), "/")
 _LONGEST_SHOWN = 200
 _PLAIN = re.compile(r"(?:[A-Za-z0-9/?:@!$&'()*+,;=._~-]|%[0-9A-Fa-f]{2})*")
 _NO_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -151,13 +152,13 @@ def _proxy(text: str) -> str:
     return url._replace(path="", query="", fragment="").geturl()
 
 
-def split_url(pasted: str) -> tuple[SplitResult, list[str]]:
+def split_url(pasted: str, scheme: str | None = None) -> tuple[SplitResult, list[str]]:
     """Normalise a pasted URL. Returns the URL and notes on the changes that a user should know about.
 
     Surrounding spaces, quotes and invisible characters, the fragment, punctuation at the end, and duplicate and
     trailing slashes are removed. Path and query stay; characters in them that no URL contains are percent-encoded. A
-    missing scheme becomes `https`, or `http` for this machine and for a host with a port in a private network. Fewer
-    than two slashes after `https:` are read as two, as browsers do.
+    missing scheme becomes `scheme`, if it is given, else `https`, or `http` for this machine and for a host with a port
+    in a private network. Fewer than two slashes after `https:` are read as two, as browsers do.
 
     Raises `ValueError` with a noun phrase that says what is accepted and, where it can be guessed, which URL was
     probably meant. A scheme that is spelt wrong is refused, since it could be the name of a host.
@@ -165,13 +166,13 @@ def split_url(pasted: str) -> tuple[SplitResult, list[str]]:
     """
     text = clean_url(pasted)
     try:
-        return _split_clean(text)
+        return _split_clean(text, scheme)
     except ValueError as error:
         problem = str(error)
     raise ValueError(_with_probable(problem, text, ("http", "https")))
 
 
-def _split_clean(text: str) -> tuple[SplitResult, list[str]]:
+def _split_clean(text: str, scheme: str | None = None) -> tuple[SplitResult, list[str]]:
     if not text or any(character.isspace() or not character.isprintable() for character in text):
         raise ValueError("a URL such as https://host, without spaces inside")
     notes = []
@@ -183,7 +184,7 @@ def _split_clean(text: str) -> tuple[SplitResult, list[str]]:
         text = f"{slashes[1]}://{rest}"
         notes.append(f"it was read as {redact_url(text)}, with two slashes after its scheme")
     elif not _SCHEME.match(text):
-        text = _with_scheme(text)
+        text = _with_scheme(text, scheme)
     if "?" not in text and "#" not in text and text[-1] in ".!":
         without = text.rstrip(".!")
         # A host may end with a dot, and a path of dots is refused.
@@ -214,14 +215,14 @@ def _authority(text: str) -> str:
     return re.split(r"[/?#]", text, maxsplit=1)[0].rpartition("@")[2]
 
 
-def _with_scheme(text: str) -> str:
+def _with_scheme(text: str, scheme: str | None) -> str:
     if _is_mistyped(text, ("http", "https")):
         raise ValueError("a URL that starts with http:// or https://, such as https://host")
     rest = _bracketed(text.removeprefix("//"))
     if re.fullmatch(r"[A-Za-z0-9_-]+", rest) and looks_like_key(rest):
         # Errors would show it as the name of the host.
         raise ValueError("a URL such as https://host, not a key")
-    return f"{_scheme_for(rest)}://{rest}"
+    return f"{scheme or _scheme_for(rest)}://{rest}"
 
 
 def _bracketed(text: str) -> str:
@@ -252,7 +253,9 @@ def _is_mistyped(text: str, schemes: tuple[str, ...]) -> bool:
 
 def _is_scheme_as_host(url: SplitResult, schemes: tuple[str, ...]) -> bool:
     """Whether the host is a second scheme, as in `https://https://host`. A host of that name needs a port."""
-    host = url.hostname or ""
+    host = (url.hostname or "").removesuffix(".")
+    if url.netloc.endswith(":") and url.path.startswith("//"):  # such as `https://www.https://host`
+        return True
     if url.port is not None or "." in host:
         return False
     before_host = host in schemes or url.path.startswith("//") or _begins_with_host(url.path[1:])
@@ -276,7 +279,7 @@ def _with_probable(problem: str, text: str, schemes: tuple[str, ...]) -> str:
 
 
 def _probable(text: str, schemes: tuple[str, ...]) -> str | None:
-    text = unicodedata.normalize("NFKC", text).replace("\\", "/")
+    text = unicodedata.normalize("NFKC", text).translate(_LIKE_SLASHES)
     embedded = _EMBEDDED.search(text, 1)
     before = "" if embedded is None else text[: embedded.start()]
     if embedded is not None and re.search(r"[\s=]", before) and "." not in before:
@@ -345,6 +348,8 @@ def _split(text: str) -> SplitResult:
         raise ValueError(f"a URL that starts with http:// or https://, not {url.scheme}://")
     if "\\" in url.netloc:  # browsers read it as a slash, and so would show another host than the one that is called
         raise ValueError("a URL without a backslash in front of its path")
+    if not ascii_host(name := url.hostname or "") and name:
+        raise ValueError("a URL whose host has only letters, digits and hyphens between its dots")
     if not host:
         raise ValueError("a URL with a host, such as https://host")
     if len(longest := max(host.split("."), key=len)) > MAX_LABEL:
@@ -391,9 +396,16 @@ def _origin(url: SplitResult) -> tuple[str, str, int | None]:
 
 
 def ascii_host(host: str) -> str:
-    """Return the ASCII form (IDNA) of the name of a host, or an empty text if it has none."""
+    """Return the ASCII form (IDNA 2008) of the name of a host, or an empty text if it has none.
+
+    Both HTTP libraries call the host by this name. Characters that they map to others in different ways have none.
+    """
+    if host.isascii():
+        return host
+    import idna  # its tables are large
+
     try:
-        return host.encode("idna").decode() if not host.isascii() else host
+        return idna.encode(host.lower()).decode()
     except UnicodeError:
         return ""
 

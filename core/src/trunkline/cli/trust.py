@@ -267,7 +267,9 @@ def _address(url: str) -> str:
     host, slash, path = rest.partition("/")
     shown = _short(host, MAX_HOST)
     if not host.isascii():
-        shown += f" (in ASCII: {_short(ascii_host(host) or 'no valid name', MAX_HOST)})"
+        name, colon, port = host.partition(":")
+        name = ascii_host(name)
+        shown += f" (in ASCII: {_short(f'{name}{colon}{port}' if name else 'no valid name', MAX_HOST)})"
     hidden = " (a part that looks like a key is hidden: read the file)" if looks_like_key(host) else ""
     return f"{_short(scheme)}{separator}{shown}{slash}{_short(path)}{hidden}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from ipaddress import ip_address
-from urllib.parse import urlunsplit
+from urllib.parse import SplitResult, urlunsplit
 
 from trunkline.authoring.urls import clean_url, endpoint_note, split_url
 
@@ -29,7 +29,7 @@ def base_url(pasted: str) -> tuple[str, tuple[str, ...]]:
     """
     text = clean_url(pasted)
     bare = not _SCHEME.match(text)
-    url, notes = split_url(_with_scheme(text.removeprefix("//")) if bare else text)
+    url, notes = _split_bare(text.removeprefix("//")) if bare else split_url(text)
     host, port = str(url.hostname), url.port
     if bare and port is None and host != CLOUD:
         port = PORT
@@ -48,15 +48,14 @@ def base_url(pasted: str) -> tuple[str, tuple[str, ...]]:
     return urlunsplit(url._replace(netloc=netloc, path=_ROOT.sub("", path).rstrip("/"))), tuple(notes)
 
 
-def _with_scheme(text: str) -> str:
+def _split_bare(text: str) -> tuple[SplitResult, list[str]]:
     authority, slash, rest = text.partition("/")
     try:
         authority = f"[{ip_address(authority)}]" if ":" in authority else authority
     except ValueError:
         if authority.startswith(":"):
             authority = f"127.0.0.1{authority}"
-    scheme = "https" if authority.lower() == CLOUD else "http"
-    return f"{scheme}://{authority}{slash}{rest}"
+    return split_url(f"{authority}{slash}{rest}", "https" if authority.lower() == CLOUD else "http")
 
 
 def _reachable(host: str) -> str:
