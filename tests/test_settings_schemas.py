@@ -28,8 +28,9 @@ EXCEPTIONS = {
     "configuration on the machine",
     "machine": "a reference, an extension and a home folder exist on the machine or not, which no schema can tell",
     "choice": "the schema lists one spelling of each choice, since forms draw a list only of constants; the library "
-    "ignores case and white space around it, takes null, and any of the words for true and false",
-    "url": "the schema describes URLs; the library also mends what people paste instead of one, such as `https:/host`",
+    "ignores case and white space around it, and takes any of the words for true and false",
+    "url": "the schema describes URLs; the library also mends what people paste instead of one, such as `https:/host`, "
+    "and refuses a few more misspelt schemes in place of the host, such as `https://httpx/host.x`",
     "azure": "the schema refuses a version of the API by the segments of the URL, and the library by its whole path",
 }
 """What the library accepts and the schema refuses, and the reverse for `machine`, with the reasons."""
@@ -71,6 +72,33 @@ URLS = (
     "https://r.openai.azure.com/openai/v1?api-version=preview",
     "https://r.services.ai.azure.com/models/chat/completions?api-version=2024-05-01-preview",
     "https://r.openai.azure.com/openai/v1?api-version=%20",
+)
+GOOD_URLS = (
+    *_split("http://1.2.3.4:80/v1|10.0.0.1|10.0.0.1:8080/v1|https://h.example.|https://user:pass@https:80/"),
+    *_split("https://https:443/v1|https://http.example/v1|https://wss.example|https://h.example//v1|https://hub/v1.5"),
+    *_split("https://1a|https://1.x|https://0xa.x|https://255.255.255.255|https://h.1x/2|https://https.:443"),
+)
+BAD_URLS = (
+    *_split(
+        "https://https://h.example|https://HTTP://h.example|https://htps://h|https://ws//h.example|https://wss://h"
+    ),
+    *_split(
+        "https://htps/h.example|https://user:pass@ttps:/localhost|https://https:|http:80|https:8080|https://http/v1"
+    ),
+    *_split(
+        "https://127.1|https://1|https://256.1.1.1|https://1.2.3.4.5|https://h.1|https://h.0x1f/v1|https://01.2.3.4"
+    ),
+    *_split("5.0|127.1|h.1:80|127.1:80/v1|1:80|https://0x:80|https://1.2.3."),
+)
+GOOD_PROXIES = (
+    *_split("http://proxy.example:10809|http://127.0.0.1:20171|http://proxy:65535|HTTP://proxy.example:8080|proxy:1"),
+    *_split("http://proxy.example.:8080|Socks5h://u:p@proxy:01080/|[::1]:55555|socks5:1080|http://http:80|10.0.0.1"),
+)
+BAD_PROXIES = (
+    *_split(
+        "5|0|1.0|http://127.1:80|http://proxy:65536|http://proxy:100000|http://proxy:0|http://proxy:00000|h.0x1:80"
+    ),
+    *_split("http://https|socks5|https:8080|http://socks5:|http://http://proxy:80|SOCKS5://SOCKS|http://u:p@http/"),
 )
 VERSIONS = ("2024-10-21", " 2025-04-01-preview", "preview", "v1", "latest!", "2023-06-01", "2026-10-21")
 TEXTS = (
@@ -118,6 +146,35 @@ def test_tables_made_from_the_schema_are_accepted_or_refused_by_both(name: str, 
         _compare(name, case.body)
 
     compare()
+
+
+@pytest.mark.parametrize(
+    ("setting", "values", "accepted"),
+    [
+        ("api_url", GOOD_URLS, True),
+        ("api_url", BAD_URLS, False),
+        ("proxy", GOOD_PROXIES, True),
+        ("proxy", BAD_PROXIES, False),
+    ],
+    ids=["urls", "no-urls", "proxies", "no-proxies"],
+)
+def test_urls_are_accepted_or_refused_by_both(setting: str, values: tuple[str, ...], accepted: bool) -> None:
+    name = "openai-compatible"
+    found = {}
+    for value in values:
+        table = {"api_url": "https://host.example", "default_model": "m", setting: value}
+        found[value] = (VALIDATORS[name].is_valid(table), _refusal(name, table) is None)
+    assert found == dict.fromkeys(values, (accepted, accepted))
+
+
+@pytest.mark.parametrize("value", [*BLANKS, None])
+@pytest.mark.parametrize("name", NAMES)
+def test_choice_that_is_not_set_is_valid(name: str, value: str | None) -> None:
+    properties = VALIDATORS[name].schema["properties"]
+    for setting, schema in properties.items():
+        if "oneOf" in schema:
+            validator = VALIDATORS[name].evolve(schema={**schema, "$defs": VALIDATORS[name].schema["$defs"]})
+            assert list(validator.iter_errors(value)) == [], setting
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -178,7 +235,9 @@ def _valid(info: SettingInfo) -> st.SearchStrategy[Any]:
 def _values(info: SettingInfo) -> st.SearchStrategy[Any]:
     fit: list[Any] = [*info.examples, *(info.choices or ())]
     if info.base_url is not None:
-        fit += URLS
+        fit += (*URLS, *GOOD_URLS, *BAD_URLS)
+    if info.name == "proxy":
+        fit += (*GOOD_PROXIES, *BAD_PROXIES)
     if "version" in info.name:
         fit += VERSIONS
     return st.one_of(
@@ -235,9 +294,14 @@ def _without_exceptions(name: str, table: Mapping[str, Any]) -> dict[str, Any]:
         if info.name not in left:
             continue
         value = left[info.name]
-        if "oneOf" in VALIDATORS[name].schema["properties"][info.name] and (value is None or isinstance(value, str)):
+        if (
+            "oneOf" in VALIDATORS[name].schema["properties"][info.name]
+            and isinstance(value, str)
+            and not is_blank(value)
+        ):
             del left[info.name]
-        if isinstance(value, str) and (info.base_url is not None or info.name == "proxy"):
+        is_url = info.base_url is not None or info.name == "proxy"
+        if isinstance(value, str) and is_url and value not in (*GOOD_URLS, *GOOD_PROXIES):
             left[info.name] = "http://host"
         if name == "azure-openai" and info.name == "api_version":
             del left[info.name]

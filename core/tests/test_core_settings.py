@@ -416,6 +416,14 @@ def test_blank_source_does_not_count_for_a_group() -> None:
     assert (made.first, made.second) == (Secret("e1"), Secret("e2"))
 
 
+def test_every_reference_of_a_header_that_leads_nowhere_is_reported() -> None:
+    headers = {"X-A": {"env": "NOT_SET"}, "X-B": "b", "X-C": {"env": "NOT_SET_EITHER"}, "X-D": {"file": "missing"}}
+    with pytest.raises(ConfigurationError) as caught:
+        make(table={"api_key": "k", "headers": headers})
+    assert [error.setting for error in caught.value.errors] == ["headers"] * 3
+    assert all(name in str(caught.value) for name in ("NOT_SET,", "NOT_SET_EITHER,", "missing"))
+
+
 def test_required_setting_says_which_reference_is_blank(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("\n")
     for reference, named in (

@@ -28,23 +28,43 @@ BLANK = f"[{_AROUND}]*"
 NOT_BLANK = f"[^{_AROUND}]"
 """The pattern of a text that is not blank."""
 
-NOT_SET: JSONObject = {"const": "", "title": "Not set"}
-"""The entry of a list of choices for a setting that is not set."""
+NOT_SET: tuple[JSONObject, ...] = (
+    {"const": "", "title": "Not set"},
+    {"title": "Blank", "$ref": "#/$defs/blank", "minLength": 1},
+)
+"""The entries of a list of choices for a setting that is not set: the one to draw, then other blank texts and null."""
 
 PATH = r"^[^\u0000]+$"
 """The pattern of the path of a file."""
 
+
+def any_case(word: str) -> str:
+    """Return a pattern for a word in upper or lower case. JSON Schema has no flag for it."""
+    return "".join(f"[{letter.upper()}{letter}]" if letter.isalpha() else letter for letter in word)
+
+
+_HTTP = f"{any_case('http')}[Ss]?"
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-_HOST = rf"(?![Hh][Tt][Tt][Pp][Ss]?(?:[/?#\s]|$)){_LABEL}(?:\.{_LABEL})*"
+# Operating systems read a name such as `127.1` as an address.
+_NAME_END = rf"(?!(?:0[Xx][0-9A-Fa-f]*|[0-9]+)(?![A-Za-z0-9_-])){_LABEL}"
+_BYTE = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_IPV4 = rf"{_BYTE}(?:\.{_BYTE}){{3}}(?![A-Za-z0-9_-])"
+# What was pasted after a scheme, such as `https://https://host`, `https://www.https://host` and `https://htps/host.x`.
+_SECOND_SCHEME = (
+    rf"(?:{_HTTP}:?(?:[/?#\s'\">]|$)|(?:[A-Za-z0-9_.-]*\.)?{_HTTP}:?//|{_LABEL}:?//"
+    r"|(?:[HPSThpst]{3,7}|[Ww][Ss]{1,2}):?/(?:localhost|[^/?#\s]*[.:]))"
+)
+_HOST = rf"(?!{_SECOND_SCHEME})(?:{_IPV4}|(?:{_LABEL}\.)*{_NAME_END})"
 _GROUP = "[0-9A-Fa-f]{1,4}"
 _IPV6 = rf"\[(?:(?:{_GROUP}:){{7}}{_GROUP}|(?:{_GROUP}(?::{_GROUP}){{0,2}})?::(?:{_GROUP}(?::{_GROUP}){{0,3}})?)\]"
 _PORT = "0*(?:6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[0-9]{1,4})"
 _LOGIN = r"(?:[A-Za-z0-9._~!$&'()*+,;=:%-]*@)?"
 # No segment of a path is `.` or `..`, which some libraries remove.
 _REST = r"(?![^?#\s]*/(?:\.|%2[Ee]){1,2}(?:[/?#\s'\">,;)]|$))(?:[/?#][!-~]*)?"
-_BARE = rf"(?:{_LABEL}(?:\.{_LABEL})+|localhost|(?:{_HOST}|{_IPV6}):{_PORT})(?!//)"
+_WITH_DOT = rf"(?:{_IPV4}|(?:{_LABEL}\.)+{_NAME_END})"
+_BARE = rf"(?:{_WITH_DOT}|localhost|(?!{_HTTP}:)(?:{_HOST}|{_IPV6}):{_PORT})(?!//)"
 URL = (
-    rf"^{BLANK}['\"<]*(?:[Hh][Tt][Tt][Pp][Ss]?://{_LOGIN}(?:{_HOST}\.?|{_IPV6})(?::(?:{_PORT})?)?"
+    rf"^{BLANK}['\"<]*(?:{_HTTP}://{_LOGIN}(?:{_HOST}\.?|{_IPV6})(?::(?:{_PORT})?)?"
     rf"|http\+unix://%2[Ff][A-Za-z0-9._~%-]+|{_LOGIN}{_BARE}){_REST}['\">]*{BLANK}$"
 )
 """The pattern of a URL, with or without its scheme. `split_url` accepts more: what people paste in other forms."""
@@ -66,7 +86,11 @@ DEFINITIONS: JSONObject = {
 URL_TEXT: Schema = {"type": "string", "$ref": "#/$defs/url"}
 """The schema of a URL."""
 
-PROXY = rf"^(?:(?:https?|socks5h?|socks)://)?{_LOGIN}(?:{_HOST}|{_IPV6})(?::0*[1-9][0-9]{{0,3}})?/?$"
+_PROXY_SCHEME = rf"(?:{_HTTP}|{any_case('socks')}(?:5[Hh]?)?)"
+PROXY = (
+    rf"^(?:{_PROXY_SCHEME}://|(?!{_HTTP}:)){_LOGIN}(?!{_PROXY_SCHEME}/?$)"
+    rf"(?:{_HOST}\.?|{_IPV6})(?::(?!0+/?$){_PORT})?/?$"
+)
 """The pattern of a proxy's URL."""
 
 
@@ -77,7 +101,7 @@ def property_schema(info: SettingInfo, *, required: bool) -> Schema:
     if without_none(info.type) in (str, Secret) and "string" in _types(schema):
         # Where a text is accepted, so is a reference to one.
         schema = {**schema, "type": [*_types(schema), "object"], "$ref": schema.get("$ref", "#/$defs/reference")}
-    if info.choices is not None and "oneOf" not in schema:
+    if (info.choices is not None or "enum" in schema) and "oneOf" not in schema:
         schema = _with_choices(info, schema)
     schema = _trimmed(schema) if required else _optional(schema)
     if not required and isinstance(info.default, (str, int, float, bool)):
@@ -178,17 +202,12 @@ def _digits(least: int, most: int | None) -> str:
     return f"(?={above}(?![0-9]))(?:{'|'.join([text, *below, f'[0-9]{{1,{len(text) - 1}}}'])})"
 
 
-def any_case(word: str) -> str:
-    """Return a pattern for a word in upper or lower case. JSON Schema has no flag for it."""
-    return "".join(f"[{letter.upper()}{letter}]" if letter.isalpha() else letter for letter in word)
-
-
 def _with_choices(info: SettingInfo, schema: Schema) -> Schema:
     """Return the schema with its enumeration, or any values, as a list of choices."""
-    assert info.choices is not None
-    values: Sequence[object] = schema.pop("enum", tuple(info.choices))
+    described = info.choices or {}
+    values: Sequence[object] = schema.pop("enum", tuple(described))
     choices = [
-        {"const": value, "title": text, "description": info.choices.get(text, "")}
+        {"const": value, "title": text, "description": described.get(text, "")}
         for value in values
         for text in [value if isinstance(value, str) else str(value).lower()]
     ]
@@ -214,10 +233,8 @@ def _trimmed(schema: Schema, *, blank: bool = False) -> Schema:
 
 def _optional(schema: Schema) -> Schema:
     """Return the schema of an optional setting, which may also be blank."""
-    for choice in ("oneOf", "enum"):
-        if choice in schema:
-            more = NOT_SET if choice == "oneOf" else ""
-            return {**schema, choice: [*schema[choice], more]}
+    if "oneOf" in schema:
+        return {**schema, "oneOf": [*schema["oneOf"], *NOT_SET]}
     if "type" not in schema:
         if "anyOf" in schema:
             return {**schema, "anyOf": [*schema["anyOf"], {"$ref": "#/$defs/blank"}]}

@@ -478,7 +478,7 @@ class _Maker(Generic[B]):
                 except PluginError:
                     raise
                 except ConfigurationError as error:
-                    errors.append(self.error(info.name, str(error)))
+                    errors += [self.error(info.name, str(single)) for single in error.errors or (error,)]
         return values, errors
 
     def _converted(self, info: SettingInfo, value: object, *, in_file: bool) -> object:
@@ -653,12 +653,16 @@ def _dereferenced(value: object, info: SettingInfo, environ: Mapping[str, str], 
         secret = resolve_reference(value, environ=environ, folder=folder)
         return _BLANK if is_blank(secret) else Secret(secret.reveal(), read=read)
     if kind is Headers and isinstance(value, Mapping):
-        return {
-            name: resolve_reference(text, environ=environ, folder=folder).reveal()
-            if isinstance(text, Mapping)
-            else text
-            for name, text in value.items()
-        }
+        headers = dict(value)
+        errors: list[ConfigurationError] = []
+        for name, text in value.items():
+            if isinstance(text, Mapping):
+                try:
+                    headers[name] = resolve_reference(text, environ=environ, folder=folder).reveal()
+                except ConfigurationError as error:
+                    errors.append(error)
+        raise_config_errors(errors)
+        return headers
     return value
 
 
