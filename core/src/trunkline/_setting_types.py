@@ -271,7 +271,5 @@ def token_limit(value: object) -> object:
     except ValueError as error:
         raise ValueError(f"'auto' or {error}") from None
     if number < 1:
-        raise ValueError(
-            f"'auto' or a number of at least 1, or \"none\" to turn it off (None in code), not {safe_repr(value)}"
-        )
+        raise ValueError(f"'auto' or a number of at least 1, or none to turn it off, not {safe_repr(value)}")
     return number

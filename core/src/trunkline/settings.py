@@ -785,7 +785,7 @@ def _check_range(info: SettingInfo, number: float, value: object) -> None:
     given = _setting_types.safe_repr(value)
     if info.minimum is not None and (number < info.minimum or (number == 0 and _can_be_off(info))):
         least = f"of at least {info.minimum:g}" if info.minimum > 0 or not _can_be_off(info) else "above 0"
-        off = ', or "none" to turn it off (None in code),' if _can_be_off(info) else ","
+        off = ", or none to turn it off," if _can_be_off(info) else ","
         raise ValueError(f"a number {least}{off} not {given}")
     if info.maximum is not None and number > info.maximum:
         raise ValueError(f"a number of at most {info.maximum:g}, not {given}")

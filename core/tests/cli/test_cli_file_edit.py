@@ -41,13 +41,14 @@ ADDED = '[services.new]\nprovider = "x"\nlevel = 3\napi_key = { env = "KEY" }\n'
             "services = { a = { x = 1 } } # one line\n",
             'services = { a = { x = 1 }, new = { provider = "x", level = 3, api_key = { env = "KEY" } }} # one line\n',
         ),
+        ("\ufeff[services.a]\nx = 1\n", f"\ufeff[services.a]\nx = 1\n\n{ADDED}"),
         ("[services.a]\r\nx = 1\r\n", "[services.a]\r\nx = 1\r\n\r\n" + ADDED.replace("\n", "\r\n")),
     ],
 )
 def test_service_is_added_after_the_last_one(text: str, expected: str) -> None:
     edited = with_service(text, "new", NEW)
     assert edited == expected
-    assert tomllib.loads(edited)["services"]["new"] == NEW
+    assert tomllib.loads(edited.removeprefix("\ufeff"))["services"]["new"] == NEW
 
 
 @pytest.mark.parametrize(

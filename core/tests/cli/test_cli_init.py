@@ -132,6 +132,14 @@ def test_service_is_added_to_a_file_that_is_there(call: Any, key: str) -> None:
     assert [path.name for path in Path().iterdir()] == ["trunkline.toml"]
 
 
+def test_byte_order_mark_of_the_file_stays(call: Any, key: str) -> None:
+    FILE.write_text(f"\ufeff{OLD}", encoding="utf-8")
+    status, _, err = call(*GIVEN)
+    assert status == 0, err
+    assert FILE.read_text(encoding="utf-8").startswith("\ufeff# ours\n")
+    assert list(open_services(FILE)) == ["old", "fake"]
+
+
 def test_service_of_the_same_name_is_replaced_by_force_alone(call: Any, key: str) -> None:
     FILE.write_text(OLD)
     status, _, err = call(*GIVEN, "-s", "old")
@@ -349,6 +357,36 @@ def test_every_mistake_is_reported_and_nothing_is_written(call: Any) -> None:
 def test_the_customary_variable_does_not_stand_in_for_a_missing_secret(call: Any, key: str) -> None:
     # The file must say where the secret is: it may be read by a process with another environment.
     assert call("init", "--provider", "fake")[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("provider", "options"),
+    [
+        ("openai", ["add --secret api_key=env:OPENAI_API_KEY"]),
+        ("openai-compatible", ["add --set api_url=…"]),
+        ("azure-openai", ["add --set api_url=…"]),
+        ("bedrock", []),
+    ],
+)
+def test_missing_setting_is_reported_with_the_option_that_sets_it(call: Any, provider: str, options: list[str]) -> None:
+    status, _, err = call("init", "-p", provider)
+    assert status == 1
+    assert [option for option in options if option not in err] == []
+    assert ("as an argument" in err) == (provider == "bedrock")
+
+
+def test_half_of_a_pair_names_the_option_for_the_other(call: Any) -> None:
+    status, _, err = call(*BEDROCK, "--set", "aws_region=eu-west-1", "--set", f"aws_access_key_id={ID}")
+    assert status == 1
+    assert "add --secret aws_secret_access_key=env:TRUNKLINE_BEDROCK_AWS_SECRET_ACCESS_KEY" in err
+
+
+def test_file_that_a_setting_names_and_that_is_missing_is_mentioned(call: Any) -> None:
+    status, _, err = call(*GIVEN, "--set", "ca_bundle=nope.pem")
+    assert status == 0, err
+    assert "ca_bundle needs nope.pem, which does not exist" in err
+    Path("nope.pem").write_text("")
+    assert "does not exist" not in call(*GIVEN, "-s", "other", "--set", "ca_bundle=nope.pem")[2]
 
 
 @pytest.mark.parametrize(

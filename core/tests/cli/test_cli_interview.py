@@ -57,6 +57,8 @@ class FormSettings(FakeSettings):
             yield "ticket", "needs a printer"
         if self.printer is None and self.level == 12:
             yield "printer", "is required up there"
+        if self.printer == "network":
+            yield "printer", "needs drivers: pip install 'drivers'"
         if self.level == 13:
             yield "level", "is unlucky"
 
@@ -281,6 +283,45 @@ def test_long_list_of_models_is_shortened_by_a_part_of_a_name(
     assert chosen == "model-71"  # the third of those that contain it
     assert "and 80 more" in shown
     assert shown.count("\n  20. ") == 1
+
+
+@pytest.mark.parametrize(("typed", "expected"), [("9\n2\n", "b"), ("9\n9\n", "9"), ("0\nother\n", "other")])
+def test_number_that_no_model_has_is_a_name_only_if_repeated(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: str, expected: str
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+    assert _choose_model("Model", ["a", "b"], default="", problem=lambda text: None) == expected
+    assert f"no model number {typed[0]}" in capsys.readouterr().err
+
+
+def test_package_that_is_missing_is_a_note_at_the_end(terminal: Any, form: None) -> None:
+    given = ("-p", "form", "-s", "mine", "--set", "api_url=https://form.example", "--set", "default_model=m")
+    status, shown = converse(terminal, *given, answers=[("Printer", '"network"')])
+    assert status == 0, shown
+    assert shown.count("Printer (optional)") == 1
+    assert "The quotes were removed." in shown
+    assert "Before you use the service: pip install 'drivers'" in shown
+    assert service("mine")["printer"] == "network"
+
+
+def test_list_with_quotes_is_left_alone(terminal: Any) -> None:
+    answers = [("advanced", "y"), ("Betas", '"a","b"')]
+    given = ("-s", "mine", "--set", "default_model=m", "--secret", "api_key=env:K")
+    status, shown = converse(terminal, "-p", "anthropic", *given, answers=answers)
+    assert status == 0, shown
+    assert "Example: context-1m-2025-08-07" in shown
+    assert "quotes were removed" not in shown
+
+
+def test_profiles_are_numbered_and_suggested(terminal: Any) -> None:
+    given = ("-s", "mine", "--set", "default_model=m", "--set", "api_url=https://x.example")
+    answers = [("Profile", "ollma"), ("Profile", "1")]
+    status, shown = converse(terminal, "-p", "openai-compatible", *given, answers=answers)
+    assert status == 0, shown
+    assert "did you mean ollama?" in shown
+    first = re.search(r"  1\. ([a-z-]+)", shown)
+    assert first is not None
+    assert service("mine")["profile"] == first[1]
 
 
 @pytest.mark.parametrize("typed", ["\x04", "\x03"])

@@ -21,6 +21,9 @@ from trunkline.errors import ConfigurationError, PluginError
 from trunkline.secrets import Secret, header_secrets
 from trunkline.settings import SettingInfo, Settings, convert, setting_error, setting_infos
 
+_PACKAGE = re.compile(r"needs [^:]*: (pip install '[^']+')")
+"""What an error says about a package that is not installed. The machine that will use the service may have it."""
+
 
 @attrs.define(kw_only=True)
 class Draft:
@@ -73,7 +76,13 @@ class Draft:
             yield problem
 
     def mistakes(self) -> tuple[ConfigurationError, ...]:
-        """Return every mistake. What the references name may not exist yet, so their secrets are not checked."""
+        """Return every mistake, except packages that are not installed yet.
+
+        What the references name may not exist yet, so their secrets are not checked.
+        """
+        return tuple(error for error in self._errors() if not _PACKAGE.search(str(error)))
+
+    def _errors(self) -> list[ConfigurationError]:
         found: list[ConfigurationError] = []
         try:
             self.trial()
@@ -87,7 +96,7 @@ class Draft:
             for single in error.errors or (error,):
                 single.setting = "extensions"  # rather than the extension's own setting
                 found.append(single)
-        return tuple(found)
+        return found
 
     def trial(self) -> Settings:
         """Return the settings, without extensions, with a text in place of each reference.
@@ -130,6 +139,17 @@ class Draft:
             for info in setting_infos(type(settings)):
                 if info.secret and isinstance(table.get(info.name), str):
                     raise CommandError(_secret_in_table("extensions", info.name))
+
+    def missing_packages(self) -> list[str]:
+        """Return the commands that install what the service needs and this machine lacks."""
+        found = (_PACKAGE.search(str(error)) for error in self._errors())
+        return list(dict.fromkeys(match[1] for match in found if match))
+
+    def variables(self, info: SettingInfo) -> list[str]:
+        """Return names of environment variables for a secret, the best one first. No other service has them."""
+        own = variable_name(self.service, info.name)
+        names = (*info.environment, own, *(f"{own}_{number}" for number in range(2, len(self.others) + 3)))
+        return [name for name in names if self.owner(name, info.name) is None]
 
     def owner(self, variable: str, setting: str) -> str | None:
         """Return the other service whose secret an environment variable contains, or `None`."""

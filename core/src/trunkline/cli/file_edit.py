@@ -47,6 +47,8 @@ def with_service(text: str, name: str, table: Mapping[str, object], *, replace: 
     Raises `ConfigurationError` if the text is not TOML, if it has the service already, or if its form is not one that
     can be edited.
     """
+    mark = text[: text.startswith("\ufeff")]  # a byte-order mark, which TOML does not allow
+    text = text.removeprefix(mark)
     added = service_text(name, table).replace("\n", "\r\n" if "\r\n" in text else "\n")
     try:
         document, data = tomlkit.parse(text), tomllib.loads(text)
@@ -62,7 +64,7 @@ def with_service(text: str, name: str, table: Mapping[str, object], *, replace: 
     for edited in _replaced(document, name, table) if exists else _added(text, document, name, table, added):
         with contextlib.suppress(ValueError):
             if tomllib.loads(edited) == expected:
-                return edited
+                return mark + edited
     raise ConfigurationError(f"it has a form that cannot be edited; add the service yourself:\n{added}")
 
 

@@ -15,9 +15,10 @@ import attrs
 from cyclopts import Parameter
 
 from trunkline._config.sources import read_configuration
+from trunkline._files import decoded
 from trunkline._masking import looks_like_key, quoted
 from trunkline._plugins.registry import load_provider
-from trunkline._setting_types import is_blank
+from trunkline._setting_types import is_blank, trimmed
 from trunkline._visible_text import one_line
 from trunkline.cli.config_files import DEFAULT_FILE, configuration_of, is_trusted, named_file, read_safely
 from trunkline.cli.draft import Draft
@@ -29,7 +30,7 @@ from trunkline.cli.selection import assignments, with_tables
 from trunkline.cli.terminal import is_terminal, print_note
 from trunkline.cli.trust import ask_for_trust, remember
 from trunkline.errors import ConfigurationError
-from trunkline.settings import Settings, raise_config_errors, setting_infos
+from trunkline.settings import Settings, raise_config_errors, setting_error, setting_infos
 
 
 def init(
@@ -68,7 +69,7 @@ def init(
         if provider is None:
             raise CommandError("--provider is required, since stdin is not a terminal and no question can be asked")
         draft = _draft(file, provider, service or provider, given, references, force=force)
-        raise_config_errors(draft.mistakes())
+        raise_config_errors([_with_option(draft, error) for error in draft.mistakes()])
     else:
         try:
             provider = provider or ask_provider()
@@ -112,6 +113,17 @@ def _draft(
     return draft
 
 
+def _with_option(draft: Draft, error: ConfigurationError) -> ConfigurationError:
+    """Return the error about a missing setting with the option that sets it."""
+    info = draft.infos.get(error.setting or "")
+    if info is None or info.name in draft.table() or not (info.required or info.secret):
+        return error
+    option = f"--secret {info.name}=env:{draft.variables(info)[0]}" if info.secret else f"--set {info.name}=…"
+    if info.required:
+        return setting_error(info.name, f"({info.label}) is required: add {option}", service=draft.service)
+    return ConfigurationError(f"{error}; add {option}", service=draft.service, setting=info.name)
+
+
 def _secret_option(pair: str) -> tuple[str, Reference]:
     name, _, text = pair.partition("=")
     reference = parse_reference(text)
@@ -134,7 +146,7 @@ class _File:
 
     @property
     def _data(self) -> Mapping[str, object]:
-        return tomllib.loads(self.text or "")
+        return tomllib.loads(decoded((self.text or "").encode()))
 
     @property
     def services(self) -> Mapping[str, object]:
@@ -163,7 +175,7 @@ class _File:
     def problem(self, name: str, provider: str, *, force: bool) -> str | None:
         """Return what is expected instead of the name of a service, or `None`."""
         if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-            return f"the name of a service, which may have letters, digits, - and _ only, not {quoted(name)}"
+            return "the name of a service, which may have letters, digits, - and _ only"
         if looks_like_key(name):
             return "the name of a service that does not look like a key: the file would show it"
         if name in self.services and not force:
@@ -232,11 +244,11 @@ def _file(config: Path | None) -> _File:
 def _read(path: Path) -> str:
     """Return the text of a file that only the user can change. Raises `ConfigurationError` if it is not TOML."""
     try:
-        text = read_safely(path).content.decode("utf-8")
-        tomllib.loads(text)
+        content = read_safely(path).content
+        tomllib.loads(decoded(content))
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"{path} is not TOML, so no service can be added to it: {error}") from None
-    return text
+    return content.decode()  # with its byte-order mark
 
 
 def _report(path: Path, draft: Draft) -> None:
@@ -246,6 +258,12 @@ def _report(path: Path, draft: Draft) -> None:
         variable = reference.get("env")
         if variable and not os.environ.get(variable):
             print_note(f"Set the environment variable {variable} before you use the service.")
+    for name, value in draft.table().items():
+        is_path = isinstance(value, str) and name in draft.infos and draft.infos[name].path
+        if is_path and not (draft.folder / Path(trimmed(str(value))).expanduser()).exists():
+            print_note(one_line(f"Before you use the service: {name} needs {value}, which does not exist."))
+    for command in draft.missing_packages():
+        print_note(one_line(f"Before you use the service: {command}"))
     settings = draft.plugin.settings
     if settings.needs_model and not {"default_model"} & {*draft.table(), *draft.defaults}:
         print_note("It has no default_model, so each request must name its model.")

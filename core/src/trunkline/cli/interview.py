@@ -206,7 +206,7 @@ class Interview:
     def _describe(self, info: SettingInfo) -> None:
         lines = [info.description]
         if info.examples:
-            lines.append(f"Example{'s' if len(info.examples) > 1 else ''}: {', '.join(map(str, info.examples))}")
+            lines.append(f"Example{'s' if len(info.examples) > 1 else ''}: {', '.join(map(_example, info.examples))}")
         kind = without_none(info.type)
         if kind is Headers:
             lines.append('As JSON, such as {"name": "value"}')
@@ -251,14 +251,15 @@ class Interview:
         )
         if place == "none":
             return
-        names = [*info.environment, variable_name(self.draft.service, info.name)]
-        names += [info.name.upper(), *(f"{names[-1]}_{number}" for number in range(2, len(self.draft.others) + 3))]
-        owners = {name: self.draft.owner(name, info.name) for name in names}
-        free = [name for name in names if owners[name] is None and name != info.name.upper()]
-        known = next((name for name in names if os.environ.get(name) and owners[name] is None), free[0])
-        for name in names[: names.index(free[0])] if place == "env" else ():
-            if owners[name] is not None:
-                print_note(one_line(f"{name} belongs to the service {owners[name]}. Enter it if both share a secret."))
+        free = self.draft.variables(info)
+        names = [name for name in (*free, info.name.upper()) if self.draft.owner(name, info.name) is None]
+        known = next((name for name in names if os.environ.get(name)), free[0])
+        for name in (*info.environment, variable_name(self.draft.service, info.name)) if place == "env" else ():
+            if name == known:
+                break
+            owner = self.draft.owner(name, info.name)
+            if owner is not None:
+                print_note(one_line(f"{name} belongs to the service {owner}. Enter it if both share a secret."))
 
         def problem(text: str) -> str | None:
             return self._reference_problem(info, {place: text}) if text else "an answer"
@@ -371,6 +372,10 @@ def _shown(default: object) -> str:
     return str(default) if isinstance(default, (str, int)) else ""
 
 
+def _example(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
 def _choices(info: SettingInfo) -> Mapping[str, str]:
     """Return the values that a setting accepts, with what each means."""
     if info.choices is not None:
@@ -378,7 +383,12 @@ def _choices(info: SettingInfo) -> Mapping[str, str]:
     kind = without_none(info.type)
     if get_origin(kind) is Literal:
         return {str(value): "" for value in get_args(kind)}
-    return {}
+    branches = (info.schema or {}).get("oneOf")
+    return {
+        str(branch["const"]): str(branch.get("description", ""))
+        for branch in (branches if isinstance(branches, list) else ())
+        if isinstance(branch, Mapping) and "const" in branch
+    }
 
 
 def _confirm(question: str, *, default: bool) -> bool:
@@ -415,13 +425,10 @@ def _choose(
 
     def wrong(text: str) -> str | None:
         name = chosen(text)
-        if problem is not None:
-            return problem(name)
-        if name in choices:
-            return None
-        found = nearest(name, choices) if name else None
-        listed = ", ".join(choices)
-        return f"a number from 1 to {len(choices)}, or one of {listed}{f' (did you mean {found}?)' if found else ''}"
+        listed = f"a number from 1 to {len(choices)}, or one of {', '.join(choices)}"
+        expected = problem(name) if problem is not None else None if name in choices else listed
+        found = nearest(name, choices) if name and expected else None
+        return f"{expected} (did you mean {found}?)" if found else expected
 
     return chosen(_ask(question, default=default, shown=shown, problem=wrong))
 
@@ -430,7 +437,7 @@ def _choose_model(question: str, models: Sequence[str], *, default: str, problem
     """Show the models with numbers, and return the one that is chosen by its number or its name.
 
     Another text shows the models whose name contains it. If there is none, or the text is entered again, it is the
-    name of a model that the service does not list.
+    name of a model that the service does not list. A number must be entered again to be a name.
     """
     found, part = list(models), ""
     while True:
@@ -443,8 +450,12 @@ def _choose_model(question: str, models: Sequence[str], *, default: str, problem
         if text.isdecimal() and text not in models and 1 <= int(text) <= min(len(found), MODELS_SHOWN):
             return found[int(text) - 1]
         matching = [name for name in models if text.lower() in name.lower()]
-        if not text or text in (part, *models) or not matching:
+        if not text or text in (part, *models) or not (matching or text.isdecimal()):
             return text
+        if not matching:
+            print_note(f"There is no model number {text}. To use a model called just that, enter it again.")
+            part = text
+            continue
         print_note(one_line(f"Models with {text!r} in their name. To use a model called just that, enter it again."))
         found, part = matching, text
 
@@ -474,6 +485,9 @@ def _ask(
             raise CommandError("the input ended before all questions were answered; nothing was written")
         hide(line)
         answer = trimmed(line) or default
+        if unquoted := re.fullmatch(r"""(["'])([^"']+)\1""", answer):
+            print_note("The quotes were removed.")
+            answer = trimmed(unquoted[2])
         wrong = problem(answer)
         if wrong is None:
             return answer
