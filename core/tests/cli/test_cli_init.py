@@ -375,6 +375,14 @@ def test_missing_setting_is_reported_with_the_option_that_sets_it(call: Any, pro
     assert ("as an argument" in err) == (provider == "bedrock")
 
 
+def test_package_that_is_missing_on_this_machine_is_a_note(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trunkline_azure_openai.settings._has_azure_identity", lambda: False)
+    given = ("api_url=https://r.openai.azure.com", "token_provider=azure-identity", "default_model=m")
+    status, _, err = call("init", "-p", "azure-openai", *(part for pair in given for part in ("--set", pair)))
+    assert status == 0, err
+    assert "Before you use the service: pip install 'trunkline-azure-openai[azure-identity]'" in err
+
+
 def test_half_of_a_pair_names_the_option_for_the_other(call: Any) -> None:
     status, _, err = call(*BEDROCK, "--set", "aws_region=eu-west-1", "--set", f"aws_access_key_id={ID}")
     assert status == 1
