@@ -633,3 +633,74 @@ def test_path_that_no_system_can_name_is_refused(setting: str, path: str | Path)
     with pytest.raises(ConfigurationError, match="must be the path of a file") as caught:
         Settings(**{"client_certificate": "x", setting: path})
     assert caught.value.setting == setting
+
+
+# Every mistake at once
+
+
+@settings
+class PairSettings(Settings):
+    """Settings that need each other."""
+
+    provider = "demo"
+
+    url: str = url_setting("URL", "The URL.")
+    region: str | None = setting("Region", "The region.", default=None)
+    name: str | None = setting("Name", "The name.", default=None, requires=("word",))
+    word: Converted[Secret | None, str] = setting("Word", "The word.", default=None, requires=("name",))
+    level: int = setting("Level", "The level.", default=1)
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """The region first, then what depends on the URL."""
+        if self.region is None:
+            yield "region", "is required; set TRUNKLINE_<SERVICE>_REGION"
+        if self.url.endswith("/no") or self.level > 2:
+            yield "level", "does not go with the URL"
+
+    @classmethod
+    def machine_values(
+        cls, given: Mapping[str, object], environ: Mapping[str, str]
+    ) -> Mapping[str, tuple[object, str]]:
+        """Return the region of the machine, unless one is given."""
+        return {"region": (environ["REGION"], "the machine")} if "REGION" in environ else {}
+
+
+PAIRS = [
+    ({"name": "n", "level": "x", "url": "us east", "region": "r"}, ["level", "url", "word"]),
+    ({"name": "n", "level": "x", "url": "us east"}, ["level", "region", "url", "word"]),
+    ({"name": "n", "levle": 1, "url": "https://h/no"}, ["levle", "region", "word"]),
+    ({"name": {"env": "NONE"}, "word": "w", "url": "https://h", "region": "r"}, ["name"]),
+    ({"nmae": "n", "word": "w", "url": "https://h", "region": "r"}, ["nmae"]),
+    ({"urll": "https://h", "regoin": "r"}, ["regoin", "urll"]),
+    ({"level": 3, "url": "https://h"}, ["level", "region"]),
+    ({"level": 3, "url": "https://h", "max_retries": -1}, ["level", "max_retries", "region"]),
+]
+
+
+@pytest.mark.parametrize(("table", "wrong"), PAIRS)
+def test_wrong_values_and_wrong_combinations_are_reported_together(table: dict[str, Any], wrong: list[str]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        make_settings("a", provider(PairSettings), arguments={}, table=table, environ={})
+    assert sorted(str(error.setting) for error in caught.value.errors or (caught.value,)) == wrong
+    assert ("TRUNKLINE_A_REGION" in str(caught.value)) is ("region" in wrong)
+    if not any(isinstance(value, Mapping) for value in table.values()) and not {*table} & {"levle", "nmae", "urll"}:
+        with pytest.raises(ConfigurationError) as caught:
+            PairSettings(**table)
+        assert sorted(str(error.setting) for error in caught.value.errors or (caught.value,)) == wrong
+
+
+def test_setting_of_the_machine_is_not_missing_beside_a_wrong_value() -> None:
+    table = {"url": "https://h", "level": "x"}
+    with pytest.raises(ConfigurationError, match=r"^service 'a': setting 'level' must be") as caught:
+        make_settings("a", provider(PairSettings), arguments={}, table=table, environ={"REGION": "r"})
+    assert not caught.value.errors
+
+
+def test_setting_at_fault_in_the_defaults_is_not_missing_in_each_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trunkline.opening.load_provider", lambda _: provider(PairSettings))
+    monkeypatch.setattr("trunkline._config.sources.load_provider", lambda _: provider(PairSettings))
+    services = {"a": {"provider": "demo"}, "b": {"provider": "demo", "level": "x"}}
+    with pytest.raises(ConfigurationError) as caught:
+        open_services({"defaults": {"region": "r", "url": "https://h", "max_retrys": 1}, "services": services})
+    assert [error.setting for error in caught.value.errors] == ["region", "url", "max_retrys", "level"]
+    assert [error.service for error in caught.value.errors] == [None, None, None, "b"]

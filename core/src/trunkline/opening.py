@@ -264,8 +264,10 @@ def _configured(
             folder=configuration.folder,
             variables=variables,
             not_from_machine=_ineffective(client),
+            reported=configuration.reported,
         )
     except ConfigurationError as error:
-        error.service = error.service or name
+        if error not in configuration.reported.values():
+            error.service = error.service or name
         raise
     return made, plugin

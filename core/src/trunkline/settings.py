@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -249,21 +249,21 @@ class BaseSettings:
         return "", ""
 
     def __attrs_post_init__(self) -> None:
-        errors: list[ConfigurationError] = []
+        errors: dict[str, ConfigurationError] = {}
         for info in setting_infos(type(self)):
             value = getattr(self, info.name)
             if not is_given(info, value):
                 if info.required:
-                    errors.append(self._error(info.name, f"({info.label}) is required"))
+                    errors[info.name] = self._error(info.name, f"({info.label}) is required")
                     continue
                 value = info.default
             try:
                 object.__setattr__(self, info.name, convert(info, value))
             except ValueError as error:
-                errors.append(self._error(info.name, f"must be {error}"))
-        if not errors:
-            errors.extend(self._problem_errors())
-        raise_config_errors(errors)
+                errors[info.name] = self._error(info.name, f"must be {error}")
+        for name in errors:
+            object.__delattr__(self, name)
+        raise_config_errors([*errors.values(), *self._problem_errors(errors)])
 
     def _error(self, setting: str, problem: str) -> ConfigurationError:
         kind, name = self.belongs_to()
@@ -271,21 +271,28 @@ class BaseSettings:
             return setting_error(setting, problem, extension=name)
         return setting_error(setting, problem, provider=name)
 
-    def _problem_errors(self) -> list[ConfigurationError]:
+    def _problem_errors(self, wrong: Container[str] = ()) -> list[ConfigurationError]:
+        """Return the mistakes in combinations. Settings that are `wrong` by themselves have no attribute."""
+        found: list[ConfigurationError] = []
         try:
-            return [self._error(name, message) for name, message in self._all_problems()]
+            for name, message in self._all_problems(wrong):
+                if name not in wrong:
+                    found.append(self._error(name, message))
+            return found
         except TrunklineError:
             raise
         except Exception as error:
+            if any(info.name in wrong for info in setting_infos(type(self))):
+                return found  # `problems` came to a setting that is wrong; what it says after that would follow from it
             text = scrub(exception_text(error), self.secrets())
             failed = _plugin_error(
                 type(self).__module__, f"checking the settings of {self.belongs_to()[1]!r} failed: {text}"
             )
         raise failed
 
-    def _all_problems(self) -> Iterator[tuple[str, str]]:
+    def _all_problems(self, wrong: Container[str]) -> Iterator[tuple[str, str]]:
         infos = setting_infos(type(self))
-        found = {info.name for info in infos if getattr(self, info.name) is not None}
+        found = {info.name for info in infos if info.name in wrong or getattr(self, info.name) is not None}
         for info in infos:
             for name in info.requires if info.name in found else ():
                 if name not in found:
@@ -296,8 +303,9 @@ class BaseSettings:
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield each mistake in the combination of settings, as the name of a setting and the rest of a sentence.
 
-        Override it in a plugin's settings. It is called only if each value is valid by itself. The sentence starts
-        with the setting: `("region", "is required")` becomes "setting 'region' is required".
+        Override it in a plugin's settings. The sentence starts with the setting: `("region", "is required")` becomes
+        "setting 'region' is required". Each value that it reads is valid by itself: reading another one ends it, and
+        the mistakes before that are reported together with the wrong values.
         """
         yield from ()
 
@@ -651,7 +659,8 @@ MAX_ERRORS = 100
 
 def raise_config_errors(errors: Sequence[ConfigurationError]) -> None:
     """Raise one error for the first `MAX_ERRORS` of `errors`; do nothing if there are none."""
-    flat = [single for error in errors for single in (error.errors or (error,))]
+    # Several services may have one mistake in [defaults] in common.
+    flat = list(dict.fromkeys(single for error in errors for single in (error.errors or (error,))))
     if len(flat) == 1:
         raise flat[0]
     if flat:
@@ -663,6 +672,21 @@ def raise_config_errors(errors: Sequence[ConfigurationError]) -> None:
         services = {error.service for error in listed}
         service = services.pop() if len(services) == 1 else None
         raise ConfigurationError(head + lines, service=service, errors=listed)
+
+
+def combination_errors(
+    cls: type[BaseSettings], values: Mapping[str, Any], wrong: Container[str]
+) -> list[ConfigurationError]:
+    """Return the mistakes in combinations of valid, converted `values`, if other settings are `wrong`.
+
+    What follows from a setting that is wrong is left out.
+    """
+    made = object.__new__(cls)
+    for info in setting_infos(cls):
+        if info.name not in wrong and (info.name in values or not info.required):
+            value = values[info.name] if info.name in values else convert(info, info.default)
+            object.__setattr__(made, info.name, value)
+    return made._problem_errors(wrong)
 
 
 _infos: dict[type[BaseSettings], tuple[SettingInfo, ...]] = {}

@@ -186,3 +186,20 @@ def test_a_bad_assignment_is_not_repeated(call: Any, key: str, pair: str) -> Non
     status, _, err = call("chat", "-p", "fake", "--set", pair, "Hi")
     assert status == 2
     assert "canary" not in err
+
+
+def test_mistakes_of_the_file_and_of_all_its_services_are_reported_together(call: Any, write_config: Any) -> None:
+    service = '[services.{}]\nprovider = "{}"\napi_key = "k"\n'
+    write_config(
+        "[prices]\n[defaults]\nmax_retrys = 3\nstrict = 7\n"
+        + service.format("a", "opnai")
+        + service.format("b", "fake")
+        + "total_timeout = -1\n"
+    )
+    status, out, err = call("check")
+    assert (status, out) == (1, "")
+    assert "5 settings are wrong" in err
+    for mistake in ("'prices'", "'max_retrys'", "'strict'", "'opnai'", "'total_timeout'"):
+        assert mistake in err
+    assert "'total_timeout'" not in call("check", "-s", "a")[2]
+    assert "'total_timeout'" in call("chat", "-s", "b", "Hi")[2]

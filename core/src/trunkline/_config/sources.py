@@ -48,6 +48,7 @@ from trunkline.settings import (
     BaseSettings,
     SettingInfo,
     Settings,
+    combination_errors,
     convert,
     is_given,
     raise_config_errors,
@@ -75,6 +76,8 @@ class Configuration:
     defaults: Table = attrs.field(repr=False)
     folder: Path
     """The folder that relative paths in the file are resolved against."""
+    reported: Mapping[str, ConfigurationError] = attrs.field(factory=dict, repr=False)
+    """The settings that `[defaults]` gives in a wrong way. No service gets them, so their lack is no second mistake."""
 
     @property
     def services(self) -> dict[str, Table]:
@@ -157,14 +160,20 @@ def read_configuration(
     _check_names(defaults, f"{origin}: in [defaults]")
     tables = _service_tables(services, origin, found)
     common = {info.name for info in setting_infos(Settings)}
+    reported: dict[str, ConfigurationError] = {}
     if not defaults.keys() <= common:
-        found += _unknown_defaults(defaults, common, tables, origin)
+        for meant, single in _unknown_defaults(defaults, common, tables, origin):
+            found.append(single)
+            reported[meant] = single
     if errors is None or not tables:
         raise_config_errors([*(errors or ()), *found])
     else:
         errors.extend(found)
     return Configuration(
-        tables=tables, defaults={name: value for name, value in defaults.items() if name in common}, folder=folder
+        tables=tables,
+        defaults={name: value for name, value in defaults.items() if name in common},
+        folder=folder,
+        reported=reported,
     )
 
 
@@ -228,8 +237,8 @@ def _unknown_at_top_level(data: Table, origin: str, errors: list[ConfigurationEr
 
 def _unknown_defaults(
     defaults: Table, common: set[str], tables: Mapping[str, Table], origin: str
-) -> Iterator[ConfigurationError]:
-    """Yield an error for each name in `[defaults]` that is not a setting of every service."""
+) -> Iterator[tuple[str, ConfigurationError]]:
+    """Yield each setting that was meant by a name in `[defaults]` that is not one of every service, and the error."""
     owners: dict[str, str] = {}
     for service, table in tables.items():
         with suppress(ConfigurationError):  # reported with the service
@@ -247,10 +256,8 @@ def _unknown_defaults(
             hint = f"; it is a setting of the provider {owners[name]!r}, so set it in [services.NAME]"
         else:
             hint = f"; did you mean {found!r} of the provider {owners[found]!r}? Set it in [services.NAME]"
-        yield ConfigurationError(
-            f"{origin}: [defaults] has {quoted(name)}, which is not a setting of every service{hint}",
-            setting=masked(name),
-        )
+        text = f"{origin}: [defaults] has {quoted(name)}, which is not a setting of every service{hint}"
+        yield found or name, ConfigurationError(text, setting=masked(name))
 
 
 def _check_names(table: Mapping[Any, object], where: str) -> None:
@@ -320,29 +327,37 @@ def make_settings(
     folder: Path | None = None,
     variables: VariableReaders | None = None,
     not_from_machine: Container[str] = (),
+    reported: Mapping[str, ConfigurationError] | None = None,
 ) -> Settings:
     """Make the settings of one service, and those of its extensions, from all sources.
 
     `arguments`, `table` and `defaults` map names of settings to values; the `provider` in `table` is ignored. `environ`
     defaults to the process's environment, and `folder`, which the paths in `table` and `defaults` are relative to, to
     the current one. `variables` notes which variables are read. `not_from_machine` names the settings that do not come
-    from `Settings.machine_values`. Raises one `ConfigurationError` that lists every mistake.
+    from `Settings.machine_values`. `reported` is that of the configuration. Raises one `ConfigurationError` that lists
+    every mistake.
     """
     table = {name: value for name, value in (table or {}).items() if name != "provider"}
     places = _Places(
-        environ=os.environ if environ is None else environ, folder=folder or Path.cwd(), variables=variables
+        environ=os.environ if environ is None else environ,
+        folder=folder or Path.cwd(),
+        variables=variables,
+        reported=reported or {},
     )
     made = _Maker(kind=provider.settings, service=service, places=places)
     values, errors = made.values(arguments, table, defaults or {})
-    if not errors:
-        found, errors = _from_machine(made, values, not_from_machine)
-        values.update(found)
+    # A setting that is wrong is given, so neither the machine nor a default takes its place.
+    found, more = _from_machine(made, {**dict.fromkeys(made.wrong(errors), _WRONG), **values}, not_from_machine)
+    values.update(found)
+    errors += more
     if "extensions" in values:
         extensions, more = _with_settings(service, values["extensions"], places)
         values["extensions"] = extensions
         errors += more
-    raise_config_errors(errors)
-    return made.settings(values)
+    return made.settings(values, errors)
+
+
+_WRONG = object()
 
 
 def _from_machine(
@@ -382,7 +397,10 @@ def check_defaults(
     if of_extensions:
         wrong.add("extensions")
     defaults = {name: value for name, value in configuration.defaults.items() if name not in wrong}
-    return attrs.evolve(configuration, defaults=defaults), [*errors, *of_extensions]
+    reported = {**configuration.reported, **{error.setting or "": error for error in errors}}
+    if of_extensions:
+        reported["extensions"] = of_extensions[0]
+    return attrs.evolve(configuration, defaults=defaults, reported=reported), [*errors, *of_extensions]
 
 
 def with_extension_settings(service: str, extensions: Sequence[object]) -> tuple[object, ...]:
@@ -403,6 +421,7 @@ class _Places:
     environ: Mapping[str, str] = attrs.field(repr=False)
     folder: Path
     variables: VariableReaders | None = None
+    reported: Mapping[str, ConfigurationError] = attrs.field(factory=dict, repr=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -445,6 +464,7 @@ class _Maker(Generic[B]):
         sources: list[Table] = [arguments, table, defaults]
         unknown = [name for source in sources for name in sorted(set(source) - known)]
         errors = [self._unknown(name, infos) for name in unknown[: MAX_ERRORS + 1]]
+        misspelt = self.wrong(errors)
         from_service_variables: Table = {}
         if self.service is not None:
             from_service_variables = _without_none(
@@ -464,7 +484,9 @@ class _Maker(Generic[B]):
                     break
             for info in group:
                 if info.name not in given:
-                    if info.required and self.service is not None:
+                    if info.name in self.places.reported and not self.extension:
+                        errors.append(self.places.reported[info.name])
+                    elif info.required and self.service is not None and info.name not in misspelt:
                         errors.append(self._missing(info, sources))
                     continue
                 if source is from_service_variables:
@@ -511,8 +533,20 @@ class _Maker(Generic[B]):
             variable = variable_name(self._prefix, info.name)
             self.places.variables.add(variable, service=self.service, owner=owner, setting=info.name)
 
-    def settings(self, values: Mapping[str, Any]) -> B:
-        """Return the settings with these values. Raises one `ConfigurationError` that lists every mistake."""
+    def wrong(self, errors: Sequence[ConfigurationError]) -> set[str]:
+        """Return the settings to which errors refer, also those that were meant by a misspelt name."""
+        names = [info.name for info in setting_infos(self.kind)]
+        meant = {nearest(error.setting, names) for error in errors if error.setting}
+        return {name for name in meant if name} | {name for name, e in self.places.reported.items() if e in errors}
+
+    def settings(self, values: Mapping[str, Any], errors: Sequence[ConfigurationError]) -> B:
+        """Return the settings with these values. Raises one `ConfigurationError` that lists every mistake.
+
+        `errors` are those that were found so far.
+        """
+        if errors:
+            more = combination_errors(self.kind, values, self.wrong(errors))
+            raise_config_errors([*errors, *map(self.with_service, more)])
         try:
             return self.kind(**values)
         except PluginError:
@@ -541,6 +575,7 @@ class _Maker(Generic[B]):
     def with_service(self, error: ConfigurationError) -> ConfigurationError:
         kind, name = self.kind.belongs_to()
         message = str(error).removeprefix(f"{kind} {name!r}: ")
+        message = message.replace("TRUNKLINE_<SERVICE>_", variable_name(self._prefix, ""))
         return ConfigurationError(f"{self._owner}: {message}", service=self.service, setting=error.setting)
 
 
@@ -576,8 +611,10 @@ def _configured(service: str | None, extension: object, places: _Places, entry: 
             kind=loaded.settings, service=service, places=places, extension=name, entry=entry
         )
         values, errors = made.values({}, table, {})
-        raise_config_errors(errors)
-        return made.settings(values) if service is not None else extension
+        if service is None:
+            raise_config_errors(errors)
+            return extension
+        return made.settings(values, errors)
     if table:
         setting = masked(next(iter(table)))
         raise setting_error(setting, "does not exist: the extension has no settings", service=service, extension=name)

@@ -130,7 +130,7 @@ def select_service(options: ServiceOptions) -> SelectedService:
                 f"`trunkline init`"
             )
         return _only_usable(options)
-    configuration = _checked(file)
+    configuration = _checked(file, options)
     names = list(configuration.tables)
     if options.service is None and len(names) > 1:
         raise CommandError(f"{file.path} has several services; select one with --service: {listed(names)}")
@@ -150,7 +150,7 @@ def select_services(options: ServiceOptions) -> dict[str, SelectedService | Conf
         raise CommandError(
             "there is no configuration file: use --config FILE or --provider, or create one with `trunkline init`"
         )
-    configuration = _checked(file)
+    configuration = _checked(file, options)
     found: dict[str, SelectedService | ConfigurationError] = {}
     for name in configuration.tables if options.service is None else [options.service]:
         try:
@@ -160,11 +160,23 @@ def select_services(options: ServiceOptions) -> dict[str, SelectedService | Conf
     return found
 
 
-def _checked(file: ConfigurationFile) -> Configuration:
-    """Parse a file. Raises one `ConfigurationError` for all its names and defaults that are wrong."""
+def _checked(file: ConfigurationFile, options: ServiceOptions) -> Configuration:
+    """Parse a file.
+
+    If names or defaults in it are wrong, raises one `ConfigurationError` for them and all mistakes of the services that
+    the options select.
+    """
     errors: list[ConfigurationError] = []
     configuration, wrong_defaults = check_defaults(configuration_of(file, errors))
-    raise_config_errors([*errors, *wrong_defaults])
+    errors += wrong_defaults
+    if errors:
+        for name in configuration.tables:
+            if options.service in (None, name):
+                try:
+                    _from_file(file.path, configuration, name, options)
+                except ConfigurationError as error:
+                    errors.append(error)
+        raise_config_errors(errors)
     return configuration
 
 
@@ -206,6 +218,7 @@ def _configured(
         defaults=configuration.defaults,
         folder=configuration.folder,
         variables=variables,
+        reported=configuration.reported,
     )
 
 
