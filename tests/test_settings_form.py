@@ -224,6 +224,17 @@ def test_each_setting_has_one_field_with_what_the_schema_says(page: Any, site: S
     picture(page, site.provider)
 
 
+def test_each_pattern_is_valid_in_javascript(page: Any, site: Site) -> None:
+    patterns: list[str] = []
+
+    def collect(pairs: list[tuple[str, Any]]) -> None:
+        patterns.extend(value for name, value in pairs if name == "pattern" and isinstance(value, str))
+
+    json.loads(json.dumps(site.schema), object_pairs_hook=collect)
+    assert patterns
+    page.evaluate("patterns => patterns.forEach(each => new RegExp(each, 'u'))", patterns)
+
+
 def test_only_the_settings_of_the_chosen_way_are_shown(page: Any, site: Site) -> None:
     if not ways(site):
         assert page.locator("[name=way]").count() == 0

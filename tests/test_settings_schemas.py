@@ -88,7 +88,9 @@ BAD_URLS = (
     *_split(
         "https://127.1|https://1|https://256.1.1.1|https://1.2.3.4.5|https://h.1|https://h.0x1f/v1|https://01.2.3.4"
     ),
-    *_split("5.0|127.1|h.1:80|127.1:80/v1|1:80|https://0x:80|https://1.2.3."),
+    *_split(
+        "5.0|127.1|h.1:80|127.1:80/v1|1:80|https://0x:80|https://1.2.3.|https://www.https://h|http://http.|http://h.x://|[::1]://"
+    ),
 )
 GOOD_PROXIES = (
     *_split("http://proxy.example:10809|http://127.0.0.1:20171|http://proxy:65535|HTTP://proxy.example:8080|proxy:1"),
@@ -98,7 +100,9 @@ BAD_PROXIES = (
     *_split(
         "5|0|1.0|http://127.1:80|http://proxy:65536|http://proxy:100000|http://proxy:0|http://proxy:00000|h.0x1:80"
     ),
-    *_split("http://https|socks5|https:8080|http://socks5:|http://http://proxy:80|SOCKS5://SOCKS|http://u:p@http/"),
+    *_split(
+        "http://https|socks5|https:8080|http://socks5:|http://http://proxy:80|SOCKS5://SOCKS|http://u:p@http/|socks."
+    ),
 )
 VERSIONS = ("2024-10-21", " 2025-04-01-preview", "preview", "v1", "latest!", "2023-06-01", "2026-10-21")
 TEXTS = (

@@ -43,16 +43,17 @@ def any_case(word: str) -> str:
     return "".join(f"[{letter.upper()}{letter}]" if letter.isalpha() else letter for letter in word)
 
 
+# A quote is `\u0022` in these patterns, since JavaScript refuses the escape of a quote.
 _HTTP = f"{any_case('http')}[Ss]?"
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 # Operating systems read a name such as `127.1` as an address.
 _NAME_END = rf"(?!(?:0[Xx][0-9A-Fa-f]*|[0-9]+)(?![A-Za-z0-9_-])){_LABEL}"
 _BYTE = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _IPV4 = rf"{_BYTE}(?:\.{_BYTE}){{3}}(?![A-Za-z0-9_-])"
-# What was pasted after a scheme, such as `https://https://host`, `https://www.https://host` and `https://htps/host.x`.
+# What was pasted after a scheme, such as `https://https://host` and `https://htps/host.x`.
 _SECOND_SCHEME = (
-    rf"(?:{_HTTP}:?(?:[/?#\s'\">]|$)|(?:[A-Za-z0-9_.-]*\.)?{_HTTP}:?//|{_LABEL}:?//"
-    r"|(?:[HPSThpst]{3,7}|[Ww][Ss]{1,2}):?/(?:localhost|[^/?#\s]*[.:]))"
+    rf"(?:{_HTTP}\.?:?(?:[/?#\s'\u0022>]|$)|{_LABEL}\.?//"
+    r"|(?:[HPSThpst]{3,7}|[Ww][Ss]{1,2})\.?:?/(?:localhost|[^/?#\s]*[.:]))"
 )
 _HOST = rf"(?!{_SECOND_SCHEME})(?:{_IPV4}|(?:{_LABEL}\.)*{_NAME_END})"
 _GROUP = "[0-9A-Fa-f]{1,4}"
@@ -60,12 +61,12 @@ _IPV6 = rf"\[(?:(?:{_GROUP}:){{7}}{_GROUP}|(?:{_GROUP}(?::{_GROUP}){{0,2}})?::(?
 _PORT = "0*(?:6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[0-9]{1,4})"
 _LOGIN = r"(?:[A-Za-z0-9._~!$&'()*+,;=:%-]*@)?"
 # No segment of a path is `.` or `..`, which some libraries remove.
-_REST = r"(?![^?#\s]*/(?:\.|%2[Ee]){1,2}(?:[/?#\s'\">,;)]|$))(?:[/?#][!-~]*)?"
+_REST = r"(?![^?#\s]*/(?:\.|%2[Ee]){1,2}(?:[/?#\s'\u0022>,;)]|$))(?:[/?#][!-~]*)?"
 _WITH_DOT = rf"(?:{_IPV4}|(?:{_LABEL}\.)+{_NAME_END})"
 _BARE = rf"(?:{_WITH_DOT}|localhost|(?!{_HTTP}:)(?:{_HOST}|{_IPV6}):{_PORT})(?!//)"
 URL = (
-    rf"^{BLANK}['\"<]*(?:{_HTTP}://{_LOGIN}(?:{_HOST}\.?|{_IPV6})(?::(?:{_PORT})?)?"
-    rf"|http\+unix://%2[Ff][A-Za-z0-9._~%-]+|{_LOGIN}{_BARE}){_REST}['\">]*{BLANK}$"
+    rf"^{BLANK}['\u0022<]*(?:{_HTTP}://{_LOGIN}(?:{_HOST}\.?|{_IPV6})(?::(?:{_PORT}|(?!//)))?"
+    rf"|http\+unix://%2[Ff][A-Za-z0-9._~%-]+|{_LOGIN}{_BARE}){_REST}['\u0022>]*{BLANK}$"
 )
 """The pattern of a URL, with or without its scheme. `split_url` accepts more: what people paste in other forms."""
 
@@ -88,7 +89,7 @@ URL_TEXT: Schema = {"type": "string", "$ref": "#/$defs/url"}
 
 _PROXY_SCHEME = rf"(?:{_HTTP}|{any_case('socks')}(?:5[Hh]?)?)"
 PROXY = (
-    rf"^(?:{_PROXY_SCHEME}://|(?!{_HTTP}:)){_LOGIN}(?!{_PROXY_SCHEME}/?$)"
+    rf"^(?:{_PROXY_SCHEME}://|(?!{_HTTP}:)){_LOGIN}(?!{_PROXY_SCHEME}\.?/?$)"
     rf"(?:{_HOST}\.?|{_IPV6})(?::(?!0+/?$){_PORT})?/?$"
 )
 """The pattern of a proxy's URL."""
