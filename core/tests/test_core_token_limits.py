@@ -390,21 +390,11 @@ async def test_calls_that_wait_for_a_lookup_share_it_and_outlive_a_cancelled_one
 
 @pytest.mark.anyio
 async def test_lookup_that_takes_too_long_is_given_up(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_limits, "LOOKUP_LIMIT", 0)
+    monkeypatch.setattr(model_limits, "ASK_LIMIT", 0)
     provider = Provider(WINDOW)
     async with provider.service(toy, output_token_limit="auto") as service:
         [warning] = (await service.chat("a")).warnings
     assert "did not answer within" in warning.message
-
-
-@pytest.mark.anyio
-async def test_the_deadline_of_the_call_holds_for_a_lookup(toy: Any) -> None:
-    provider = Provider(WINDOW)
-    provider.answers = anyio.Event()
-    async with provider.service(toy, output_token_limit="auto", total_timeout=0.01) as service:
-        with pytest.raises(TotalTimeout, match="total_timeout"):
-            await service.chat("a")
-        provider.answers.set()
 
 
 @pytest.mark.anyio
@@ -557,12 +547,72 @@ async def test_estimate_stays_with_a_note_where_the_provider_does_not_count(
     provider.can_count = reason != "cannot count"
     provider.status = 500 if reason == "asking failed" else 0
     if reason == "did not answer":
-        monkeypatch.setattr("trunkline._calls.request_limits.COUNT_LIMIT", 0)
+        monkeypatch.setattr(model_limits, "ASK_LIMIT", 0)
     async with provider.service(toy, **COUNTED, max_retries=0) as service:
         note, left_out = (await service.chat(HISTORY)).warnings
     assert (note.subject, note.lossy) == ("input_token_count", False)
     assert reason in note.message
     assert "our estimate" in left_out.message
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("tokens", [0, 20])
+async def test_count_that_is_too_low_for_the_text_is_not_believed(toy: Any, tokens: int) -> None:
+    provider = Provider(counts={3: tokens, 7: tokens})
+    async with provider.service(toy, **COUNTED) as service:
+        note, left_out = (await service.chat(HISTORY)).warnings
+    assert f"{tokens} tokens are too few" in note.message
+    assert "our estimate" in left_out.message
+
+
+@pytest.mark.anyio
+async def test_count_of_zero_is_not_believed_without_text(toy: Any) -> None:
+    provider = Provider(counts={1: 0})
+    async with provider.service(toy, **COUNTED) as service:
+        note, _ = (await service.chat([user(Image(data=PNG), Image(data=PNG))])).warnings
+    assert "0 tokens are too few" in note.message
+
+
+# Questions that the provider does not answer
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("method", ["chat", "stream"])
+@pytest.mark.parametrize("question", ["models", "count"])
+async def test_question_that_hangs_takes_a_part_of_the_deadline_once(toy: Any, question: str, method: str) -> None:
+    provider = Provider(WINDOW, counts={3: 300, 7: 900})
+    provider.answers = anyio.Event()
+    settings: dict[str, Any] = COUNTED if question == "count" else {"input_token_limit": "auto"}
+    async with provider.service(toy, **settings, total_timeout=2) as service:
+        for _ in range(2):
+            if method == "chat":
+                response = await service.chat(HISTORY)
+            else:
+                async with service.stream(HISTORY) as stream:
+                    response = await stream.finish()
+            assert any("the provider did not answer" in warning.message for warning in response.warnings)
+        provider.answers.set()
+    assert len(provider.asked) == 1
+    assert len(provider.chats) == 2
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("question", ["models", "count"])
+async def test_question_whose_calls_are_cancelled_is_given_up(toy: Any, question: str) -> None:
+    provider = Provider(WINDOW, counts={3: 300, 7: 900})
+    provider.answers = anyio.Event()
+    settings: dict[str, Any] = COUNTED if question == "count" else {"input_token_limit": "auto"}
+    async with provider.service(toy, **settings) as service:
+        for number in (1, 2):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(service.chat, HISTORY)
+                while len(provider.asked) < number:
+                    await anyio.lowlevel.checkpoint()
+                tasks.cancel_scope.cancel()
+        response = await service.chat(HISTORY)
+        provider.answers.set()
+    assert "the provider did not answer" in response.warnings[0].message
+    assert len(provider.asked) == 2
 
 
 # Settings

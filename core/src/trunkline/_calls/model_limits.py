@@ -1,9 +1,9 @@
 """What is known about the limits of a model: what the provider tells, else the table of `genai-prices`.
 
 A model is looked up when a call first needs its limits. The other calls of the event loop wait for the result, and the
-other event loops of the service use it later. The lookup is part of the first call: its deadline holds, and if the call
-is cancelled, the next one looks the model up. A failed lookup does not fail the call. It is repeated by the first call
-after `FORGET_AFTER` seconds, not by every call.
+other event loops of the service use it later. The lookup is part of the first call, and takes at most a part of what is
+left of its deadline. If that call is cancelled, the next one looks the model up, until this happened `MOST_CANCELLED`
+times. A failed lookup does not fail the call. It is repeated by the first call after `FORGET_AFTER` seconds.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ from __future__ import annotations
 import importlib.util
 import math
 import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Protocol, TypeVar
 
 import anyio
 import attrs
 from anyio import to_thread
 
+from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.model_pages import ModelPages
 from trunkline._excerpts import single_line
 from trunkline.authoring.json import as_count
@@ -27,15 +30,26 @@ from trunkline.response import ModelInfo
 V = TypeVar("V")
 R = TypeVar("R")
 
-LOOKUP_LIMIT = 15.0
-"""How long a lookup may take, in seconds. Models are listed within one or two."""
+ASK_LIMIT = 15.0
+"""How long the provider may take for a lookup or a count, in seconds. Models are listed within one or two."""
+
+ASK_PART = 0.25
+"""The part of what is left of the call's deadline that a lookup or a count may take."""
+
+MOST_CANCELLED = 2
+"""After how many calls that were cancelled while they waited for the provider it is not asked for a while."""
 
 FORGET_AFTER = 300.0
-"""After how many seconds a lookup that found no limits is repeated."""
+"""After how many seconds a lookup that found no limits is repeated, and a question that was not answered."""
 
 
 class Ask(Protocol):
     """Sends the request of an operation, and returns the result. Raises `PluginError` if that is not a `kind`."""
+
+    @property
+    def deadline(self) -> CallDeadline:
+        """The deadline of the call."""
+        ...
 
     async def __call__(self, operation: Operation[V, R], value: V, kind: type[object]) -> R: ...
 
@@ -50,10 +64,12 @@ class ModelLimits:
 
 
 class KnownLimits:
-    """The limits of the models that a service was asked for, in all its event loops."""
+    """The limits of the models that a service was asked for, in all its event loops, and what was not answered."""
 
     def __init__(self) -> None:
         self._found: dict[str, tuple[ModelLimits, float]] = {}
+        self._cancelled: dict[str, int] = {}
+        self._silent_until: dict[str, float] = {}
 
     def get(self, model: str) -> ModelLimits | None:
         """Return what is known about a model, or `None` if it must be looked up."""
@@ -65,6 +81,31 @@ class KnownLimits:
         is_known = limits.context_window is not None or limits.output_tokens is not None
         self._found[model] = limits, math.inf if is_known else time.monotonic() + FORGET_AFTER
 
+    async def answer(self, question: str, deadline: CallDeadline, ask: Callable[[], Awaitable[R]]) -> R:
+        """Return what `ask` returns. Raises `TimeoutError` if the provider does not answer in time, or did not lately.
+
+        `question` says what is asked; it is remembered if there was no answer.
+        """
+        if time.monotonic() < self._silent_until.get(question, 0):
+            raise TimeoutError("the provider did not answer the last time")
+        seconds = min(ASK_LIMIT, ASK_PART * (deadline.end - anyio.current_time()))
+        try:
+            with anyio.move_on_after(seconds):
+                result = await ask()
+                self._cancelled.pop(question, None)
+                return result
+        except anyio.get_cancelled_exc_class():
+            self._cancelled[question] = self._cancelled.get(question, 0) + 1
+            if self._cancelled[question] >= MOST_CANCELLED:
+                self._give_up(question)
+            raise
+        self._give_up(question)
+        raise TimeoutError(f"the provider did not answer within {max(seconds, 0):.2g} s")
+
+    def _give_up(self, question: str) -> None:
+        self._cancelled.pop(question, None)
+        self._silent_until[question] = time.monotonic() + FORGET_AFTER
+
 
 async def find_limits(
     known: KnownLimits, lookup: anyio.Lock, model: str, provider: str, operations: Operations, ask: Ask
@@ -75,27 +116,25 @@ async def find_limits(
         async with lookup:
             limits = known.get(model)
             if limits is None:
-                limits = await _look_up(model, provider, operations, ask)
+                limits = await _look_up(known, model, provider, operations, ask)
                 known.add(model, limits)
     return limits
 
 
-async def _look_up(model: str, provider: str, operations: Operations, ask: Ask) -> ModelLimits:
+async def _look_up(known: KnownLimits, model: str, provider: str, operations: Operations, ask: Ask) -> ModelLimits:
     limits = ModelLimits()
     try:
-        with anyio.move_on_after(LOOKUP_LIMIT) as scope:
-            info = await _ask_provider(model, operations, ask)
-            if info is not None:
-                limits = ModelLimits(
-                    context_window=as_count(info.context_window) or None,
-                    output_tokens=as_count(info.output_token_limit) or None,
-                )
+        info = await known.answer(f"limits of {model}", ask.deadline, partial(_ask_provider, model, operations, ask))
+        if info is not None:
+            limits = ModelLimits(
+                context_window=as_count(info.context_window) or None,
+                output_tokens=as_count(info.output_token_limit) or None,
+            )
+    except TimeoutError as error:
+        limits = ModelLimits(problem=str(error))
     except Exception as error:  # a plugin may also return a list of something else
         reason = single_line(str(error), 200) if isinstance(error, TrunklineError) else type(error).__name__
         limits = ModelLimits(problem=f"asking failed: {reason}")
-    else:
-        if scope.cancelled_caught:
-            limits = ModelLimits(problem=f"the provider did not answer within {LOOKUP_LIMIT:g} s")
     if limits.context_window is None and importlib.util.find_spec("genai_prices") is not None:
         # The import takes up to half a second.
         window = await to_thread.run_sync(_window_from_table, model, provider, abandon_on_cancel=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import anyio
@@ -19,7 +20,8 @@ from trunkline._calls.token_limits import (
 )
 from trunkline._excerpts import single_line
 from trunkline.authoring.provider import Operation, Operations
-from trunkline.errors import ContextTooLong, TrunklineError
+from trunkline.errors import ContextTooLong, ProtocolViolation, TrunklineError
+from trunkline.messages import Text
 from trunkline.request import ChatRequest
 from trunkline.response import CallWarning
 from trunkline.settings import Settings
@@ -30,8 +32,8 @@ NEAR_LIMIT = 0.75
 MAX_COUNTS = 3
 """How often the provider counts for one call at most."""
 
-COUNT_LIMIT = 15.0
-"""How long a count may take, in seconds."""
+LONGEST_TOKEN = 128
+"""How many characters a token has at most. The longest ones of the known tokenizers are spaces."""
 
 
 @attrs.frozen(kw_only=True)
@@ -89,11 +91,11 @@ class RequestLimits:
                 if count is None:
                     warnings.append(_uncounted("the provider cannot count tokens"))
                 else:
-                    with anyio.fail_after(COUNT_LIMIT):
-                        fitted, tokens = await _fit_by_count(conversation, limit, count, ask)
+                    fit = partial(_fit_by_count, conversation, limit, count, ask)
+                    fitted, tokens = await self.known.answer(f"tokens for {request.model}", ask.deadline, fit)
                     source = "provider"
-            except TimeoutError:
-                warnings.append(_uncounted(f"the provider did not answer within {COUNT_LIMIT:g} s"))
+            except TimeoutError as error:
+                warnings.append(_uncounted(str(error)))
             except TrunklineError as error:
                 warnings.append(_uncounted(f"asking failed: {single_line(str(error), 200)}"))
         if fitted.left_out:
@@ -111,16 +113,22 @@ async def _fit_by_count(
 ) -> tuple[Fitted, int]:
     """Leave out as few turns as possible for a count of at most `limit`. Return the tokens of what is left.
 
-    A count shows how wrong the estimate is. The estimate is corrected by that, and the result counted again.
+    A count shows how wrong the estimate is. The estimate is corrected by that, and the result counted again. Raises
+    `ProtocolViolation` if a count cannot be right.
     """
     fitted = conversation.fit(limit)
     best: tuple[Fitted, int] | None = None
     scale = 1.0
     for _ in range(MAX_COUNTS):
         tokens = await ask(count, fitted.request, int)
+        characters = sum(
+            len(part.text) for message in fitted.request.messages for part in message.parts if isinstance(part, Text)
+        )
+        if tokens < max(characters // LONGEST_TOKEN, 1):
+            raise ProtocolViolation(f"{tokens} tokens are too few for {characters:,} characters of text")
         if tokens <= limit and (best is None or fitted.left_out < best[0].left_out):
             best = fitted, tokens
-        scale = max(tokens, 1) / max(fitted.estimate, 1)
+        scale = tokens / max(fitted.estimate, 1)
         corrected = conversation.fit(limit / scale)
         if corrected.left_out == fitted.left_out:  # also if nothing more can be left out
             return best or (fitted, tokens)
