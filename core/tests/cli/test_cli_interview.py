@@ -182,8 +182,8 @@ def test_form_is_asked_until_the_answers_will_do(terminal: Any, form: None, monk
 def test_way_that_does_not_work_here_is_chosen_again(terminal: Any, form: None) -> None:
     answers = [
         ("Authentication", "2"),
-        (r"API URL \[https://env.example\]", ""),
         ("Authentication", "Machine"),
+        (r"API URL \[https://env.example\]", ""),
         ("Default Model", "x"),
     ]
     import os

@@ -133,7 +133,7 @@ class Interview:
             self._plain(info, choices, required=question.required)
         self.progress.known.add(info.name)
         if not again:
-            # Combinations that cannot work are found as soon as everything that is required is known.
+            # Combinations that cannot work are found as soon as the settings in them are known.
             self._ask_again(self._mistakes(), only_answered=True)
 
     def _forget(self, name: str) -> None:
