@@ -126,10 +126,10 @@ def test_a_distribution_names_itself_and_the_pythons_alike(name: str) -> None:
     assert [line for line in project["classifiers"] if "Python ::" in line] == pythons  # type: ignore[attr-defined]
 
 
-def test_the_core_has_six_dependencies_and_an_extra_for_each_plugin() -> None:
+def test_the_core_has_seven_dependencies_and_an_extra_for_each_plugin() -> None:
     project = metadata("trunkline")
     names = {re.split(r"[^\w-]", line, maxsplit=1)[0] for line in project["dependencies"]}  # type: ignore[attr-defined]
-    assert names == {"anyio", "attrs", "cattrs", "httpcore2", "httpx2", "pluggy"}
+    assert names == {"anyio", "attrs", "cattrs", "httpcore2", "httpx2", "idna", "pluggy"}
     extras: dict[str, list[str]] = project["optional-dependencies"]  # type: ignore[assignment]
     for plugin in PLUGINS:
         assert [re.split(r"[^\w-]", line, maxsplit=1)[0] for line in extras[plugin]] == [f"trunkline-{plugin}"]

@@ -266,7 +266,9 @@ def _settings(provider: Provider, **given: object) -> Settings:
     """Settings that are enough to open a service without I/O."""
     infos = {info.name: info for info in setting_infos(provider.settings)}
     known = {"api_url": "http://127.0.0.1:9", "aws_region": "us-east-1"}
-    wanted = {name for name, info in infos.items() if info.required} | ({"api_key"} & infos.keys())
+    wanted = {name for name, info in infos.items() if info.required or info.form_required} | (
+        {"api_key"} & infos.keys()
+    )
     values = {name: known.get(name, "fuzz") for name in wanted}
     return config.make_settings("fuzz", provider, arguments={**values, **given}, environ={})
 

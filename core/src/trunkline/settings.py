@@ -675,7 +675,7 @@ def raise_config_errors(errors: Sequence[ConfigurationError]) -> None:
 
 
 def combination_errors(
-    cls: type[BaseSettings], values: Mapping[str, Any], wrong: Container[str]
+    cls: type[BaseSettings], values: Mapping[str, object], wrong: Container[str]
 ) -> list[ConfigurationError]:
     """Return the mistakes in combinations of valid, converted `values`, if other settings are `wrong`.
 
