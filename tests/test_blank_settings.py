@@ -233,7 +233,7 @@ def test_zero_does_not_mean_unlimited(provider: str, tmp_path: Path) -> None:
             continue
         for value in (0, -1, "0", " -1\n"):
             with pytest.raises(
-                ConfigurationError, match=rf"'{info.name}' must be .*, or \"none\" to turn it off"
+                ConfigurationError, match=rf"'{info.name}' must be .*, or none to turn it off"
             ) as caught:
                 make(provider, "table", {info.name: value}, others, {}, tmp_path)
             assert caught.value.setting == info.name
