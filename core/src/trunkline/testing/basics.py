@@ -149,7 +149,7 @@ class BasicTests(ProviderCase):
         # Other settings may be required, or may decide which ones are.
         known = {name: schema[name] for name in ("properties", "additionalProperties", "$defs")}
         jsonschema.validate(plain, known)
-        required = {info.name for info in setting_infos(self.plugin().settings) if info.required} | {"default_model"}
+        required = {*schema["required"], "default_model"}
         jsonschema.validate(dict.fromkeys(schema["properties"].keys() - required, ""), known)
 
     def test_reprs_show_no_secret(self) -> None:
