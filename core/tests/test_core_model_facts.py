@@ -47,7 +47,7 @@ def test_first_matching_row_has_the_facts_about_a_model(model: str, expected: Fa
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("value", "expected"),
     [
         (["a", "c", 5, None, {}], {"vision"}),
         ({"a": True, "b": "yes", "c": True}, {"vision"}),
@@ -55,8 +55,8 @@ def test_first_matching_row_has_the_facts_about_a_model(model: str, expected: Fa
         (None, set()),
     ],
 )
-def test_capabilities_are_read_by_the_names_that_are_known(told: object, expected: set[str]) -> None:
-    assert capabilities_from(told, {"a": "vision", "b": "tools"}) == expected
+def test_capabilities_are_read_by_the_names_that_are_known(value: object, expected: set[str]) -> None:
+    assert capabilities_from(value, {"a": "vision", "b": "tools"}) == expected
 
 
 def test_configuration_overrides_single_facts_of_the_models_that_its_patterns_match() -> None:

@@ -66,15 +66,15 @@ def facts_about(
     return facts
 
 
-def capabilities_from(told: object, known: Mapping[str, Capability]) -> frozenset[Capability]:
+def capabilities_from(value: object, known: Mapping[str, Capability]) -> frozenset[Capability]:
     """Return the `ModelInfo.capabilities` for a provider's own names, which `known` maps to ours.
 
-    `told` is what the provider sent: a list of names, or an object that has `true` for each name that applies. Names
+    `value` is what the provider sent: a list of names, or an object that has `true` for each name that applies. Names
     that are not `known` are left out, and so is anything of another form.
     """
-    if isinstance(told, Mapping):
-        told = [name for name, applies in told.items() if applies is True]
-    names = told if isinstance(told, list) else []
+    if isinstance(value, Mapping):
+        value = [name for name, applies in value.items() if applies is True]
+    names = value if isinstance(value, list) else []
     return frozenset(known[name] for name in names if isinstance(name, str) and name in known)
 
 

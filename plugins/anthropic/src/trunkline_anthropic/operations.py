@@ -98,7 +98,7 @@ def _model_info(model: dict[str, Any]) -> ModelInfo:
         context_window=as_count(model.get("max_input_tokens")) or None,
         output_token_limit=as_count(model.get("max_tokens")) or None,
         capabilities=capabilities_from(
-            {name: as_object(told).get("supported") for name, told in capabilities.items()}, _CAPABILITIES
+            {name: as_object(capability).get("supported") for name, capability in capabilities.items()}, _CAPABILITIES
         ),
         raw=model,
     )

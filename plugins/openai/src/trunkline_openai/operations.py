@@ -109,7 +109,7 @@ def _model_info(model: dict[str, Any]) -> ModelInfo:
         meta.get("n_ctx_train"),  # older llama.cpp
     )
     output = as_count(top.get("max_completion_tokens"), model.get("max_completion_tokens"))  # OpenRouter, Groq
-    told = (
+    sources = (
         (architecture.get("input_modalities"), _INPUTS),
         (architecture.get("output_modalities"), _OUTPUTS),
         (model.get("input_modalities"), _INPUTS),
@@ -124,7 +124,7 @@ def _model_info(model: dict[str, Any]) -> ModelInfo:
         created=as_count(model.get("created", model.get("created_at"))),
         context_window=window or None,
         output_token_limit=output or None,
-        capabilities=frozenset().union(*(capabilities_from(names, known) for names, known in told)),
+        capabilities=frozenset().union(*(capabilities_from(names, known) for names, known in sources)),
         raw=model,
     )
 
