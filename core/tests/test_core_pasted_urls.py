@@ -265,7 +265,7 @@ MISTAKES = st.sampled_from(
         lambda url: url.replace(".", "。"),
         lambda url: url.replace("tt", "t", 1),
         lambda url: url.replace("tt", "ttt", 1),
-        lambda url: url[1:],
+        lambda url: url.replace("http", "ttp", 1),
         lambda url: url.upper(),
         lambda url: url.partition("://")[2],
         lambda url: "//" + url.partition("://")[2],

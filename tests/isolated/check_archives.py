@@ -19,7 +19,7 @@ FOLDERS = {
     **{f"trunkline-{path.parent.name}": path.parent for path in ROOT.glob("plugins/*/pyproject.toml")},
 }
 ALLOWED = (".py", "/py.typed", ".json", ".toml", ".txt", ".md", ".tmpl")
-CORE_DEPENDENCIES = {"anyio", "attrs", "cattrs", "httpcore2", "httpx2", "pluggy"}
+CORE_DEPENDENCIES = {"anyio", "attrs", "cattrs", "httpcore2", "httpx2", "idna", "pluggy"}
 
 
 def base_requirements(metadata: Message) -> set[str]:
