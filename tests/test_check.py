@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,7 +28,7 @@ from trunkline.authoring.advice import Advice
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
 from trunkline.cli import main
-from trunkline.errors import ConnectionFailed
+from trunkline.errors import BadRequest, ConnectionFailed
 from trunkline.secrets import Headers
 
 KEY = "sk-canary-0123456789abcdef"
@@ -218,6 +219,8 @@ class Play(ThreadingHTTPServer):
     models: Reply
     chat: Reply
     asked: list[str]
+    breaks: str = ""
+    """What happens to a GET: it `hangs`, or the server `closes` or `resets` the connection."""
 
     def __init__(self, certificate: Path | None = None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -237,6 +240,14 @@ class Play(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
+        breaks = self.server.breaks  # type: ignore[attr-defined]
+        if breaks:
+            if breaks == "hangs":
+                self.connection.recv(1)  # until the client has hung up
+            elif breaks == "resets":
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.close_connection = True
+            return
         self._answer(self.server.models)  # type: ignore[attr-defined]
 
     def do_POST(self) -> None:
@@ -377,6 +388,9 @@ def test_list_that_fails_fails_a_check_without_a_request(name: str, server: Play
     status, result = checked(name, server.url, "--no-request")
     assert (status, result["problem"]) == (1, "url"), result
     assert any("without --no-request" in note for note in result["notes"])
+    server.models = reply({"message": "no"}, 501)
+    status, result = checked(name, server.url, "--no-request")
+    assert (status, result["problem"], "try again" in result["advice"]) == (1, "url", False), result
 
 
 @pytest.mark.parametrize("name", APIS)
@@ -385,7 +399,61 @@ def test_missing_default_model_names_some_models(name: str, server: Play, checke
     status, result = checked(name, server.url, model=None)
     assert (status, result["problem"]) == (1, "model")
     assert "gpt-right" in result["advice"]
+    assert result["url"].startswith(f"GET {server.url}/")
+    assert not any(asked.startswith("POST") for asked in server.asked)
     assert checked(name, server.url, "--model", "x", model=None)[1]["model"] == "x"
+
+
+@pytest.mark.parametrize("name", APIS)
+@pytest.mark.parametrize("how", ["hangs", "closes", "resets"])
+def test_list_that_gets_no_answer_does_not_fail_a_model_that_answers(
+    name: str, how: str, server: Play, checked: Checked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trunkline.cli.check.LIST_LIMIT", 0.05)
+    server.models, server.chat = APIS[name].models, APIS[name].chat
+    server.breaks = how
+    status, result = checked(name, server.url)
+    assert status == 0, result
+    assert any("the models cannot be listed" in note for note in result["notes"])
+    assert result["url"].startswith(f"POST {server.url}/")
+    status, result = checked(name, server.url, "--timeout", "0.2" if how == "hangs" else "60", "--no-request")
+    assert (status, result["problem"]) == (1, "timeout" if how == "hangs" else "connection")
+    assert result["url"].startswith(f"GET {server.url}/")
+
+
+def test_list_that_fails_is_reported_first_if_no_request_can_follow(
+    server: Play, checked: Checked, nobody: str
+) -> None:
+    server.models = page(200)
+    _, result = checked("openai", server.url, model=None)
+    assert (result["problem"], result["notes"]) == ("not-the-api", ["default_model is not set"])
+    _, result = checked("openai", server.url, model=None, proxy=f"http://{nobody}")
+    assert (result["problem"], "NO_PROXY" in result["advice"]) == ("proxy", False)
+    assert "setting 'proxy'" in result["advice"]
+    server.models = page(501)
+    _, result = checked("openai", server.url, model=None)
+    assert (result["problem"], result["notes"]) == ("model", ["the models cannot be listed (status 501)"])
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("HTTPS_PROXY", "no such://proxy"), ("SSL_CERT_FILE", "/no/such/file.pem")]
+)
+@pytest.mark.parametrize("options", [(), ("--no-request",)])
+def test_what_was_not_asked_is_not_named(
+    variable: str, value: str, options: tuple[str, ...], checked: Checked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    _, result = checked("openai", "https://api.example.com", *options)
+    assert (result["url"], "trunkline settings" in result["advice"]) == (None, False)
+    assert variable in result["message"]
+
+
+def test_advice_on_settings_names_the_provider_or_the_variable(checked: Checked) -> None:
+    _, result = checked("openai", "https://api.example.com", max_retries="-1")
+    assert result["provider"] == "openai"
+    assert "`trunkline settings openai`" in result["advice"]
+    _, result = checked("openai", "https://api.example.com", api_key='{"env": "NO_SUCH_VARIABLE"}')
+    assert "set this environment variable" in result["advice"]
 
 
 def test_model_that_needs_more_tokens_than_the_test_allows_works(server: Play, checked: Checked) -> None:
@@ -400,7 +468,7 @@ def test_provider_without_a_list_says_what_remains_untested(checked: Checked) ->
     assert status == 0
     assert [step["status"] for step in result["steps"]] == ["ok", "ok", "unavailable"]
     assert result["notes"] == ["this provider lists no models, so the key, the URL and the model were not tested"]
-    assert result["url"] == f"POST {endpoint}/model/gpt-wrong/converse"
+    assert result["url"] is None
 
 
 @pytest.fixture(scope="module")
@@ -499,6 +567,14 @@ def test_proxy_of_the_environment_and_no_proxy_are_named(
     assert result["proxy"] == "without a proxy, because NO_PROXY excludes the host"
 
 
+def test_advice_on_a_proxy_of_the_environment_names_no_proxy(
+    checked: Checked, nobody: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://{nobody}")
+    _, result = checked("openai", "http://api.example.com")
+    assert (result["problem"], "NO_PROXY" in result["advice"]) == ("proxy", True)
+
+
 def test_server_that_says_nothing_is_reported(checked: Checked) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -562,6 +638,13 @@ ADVICE = [
     ("ollama", reply({"error": "model requires more system memory (9 GiB)"}, 500), {}, "model", "smaller"),
     ("azure-openai", APIS["azure-openai"].model, {}, "deployment", "name of a deployment"),
     ("azure-openai", reply({"error": {"code": "404", "message": "Resource not found"}}, 404), {}, "url", "api_url"),
+    (
+        "azure-openai",
+        reply({"error": {"code": "BadRequest", "message": "API version not supported"}}, 400),
+        {},
+        "settings",
+        "api_version",
+    ),
     ("azure-openai", APIS["azure-openai"].key, {}, "key", "KEY 1"),
     ("azure-openai", APIS["azure-openai"].permission, {}, "permission", "network"),
     (
@@ -614,7 +697,28 @@ ADVICE = [
         aws_error(403, "AccessDeniedException", "You don't have access to the model with the specified model ID."),
         {},
         "permission",
-        "Model access",
+        "playground of the Bedrock console in us-east-1",
+    ),
+    (
+        "bedrock",
+        aws_error(
+            403,
+            "AccessDeniedException",
+            "Model access is denied due to IAM user or service role is not authorized to perform the required AWS "
+            "Marketplace actions (aws-marketplace:ViewSubscriptions, aws-marketplace:Subscribe) to enable access.",
+        ),
+        {},
+        "permission",
+        "aws-marketplace:Subscribe",
+    ),
+    (
+        "bedrock",
+        aws_error(
+            403, "AccessDeniedException", "Model access is denied due to INVALID_PAYMENT_INSTRUMENT: AWS Marketplace"
+        ),
+        {},
+        "quota",
+        "payment method",
     ),
     (
         "bedrock",
@@ -684,6 +788,15 @@ def test_provider_does_not_advise_on_the_errors_of_another_server(name: str, url
 @pytest.mark.parametrize("name", HOSTS)
 def test_provider_advises_on_its_own_errors_however_its_url_is_written(name: str) -> None:
     assert advice_about_the_key(name, HOSTS[name].upper()) is not None
+
+
+def test_gemini_advises_on_its_location_behind_another_server() -> None:
+    provider = load_provider("gemini")
+    made = make_settings("g", provider, arguments={"api_key": KEY, "api_url": "https://gateway.example"})
+    context = ServiceContext(name="g", provider="gemini", settings=made)
+    error = BadRequest("User location is not supported for the API use.", status=400)
+    found = provider.advice(context, error)
+    assert (found and found.problem) == "region"
 
 
 def test_bedrock_that_cannot_be_found_advises_on_the_region() -> None:

@@ -26,7 +26,6 @@ from trunkline._masking import without_keys
 from trunkline._plugins.plugin_errors import plugin_error
 from trunkline._plugins.registry import Steps, open_steps, provider_label
 from trunkline._suggestions import check_keywords
-from trunkline._urls import redact_url
 from trunkline.authoring.embeddings import check_vectors
 from trunkline.authoring.provider import Operation, Provider, ServiceContext, Translation, Transport
 from trunkline.authoring.warnings import merged
@@ -454,16 +453,14 @@ class Service:
             part.call_ended(scope)
 
 
-async def chat_endpoint(service: Service, request: ChatRequest) -> str | None:
-    """Return the method and URL that a request would be sent with, or `None` if the provider has its own transport.
+def last_endpoint(service: Service) -> str | None:
+    """Return the method and URL of the last request that a service sent in this event loop, or `None`.
 
-    For a service that is used in this event loop. Raises what `Service.chat` raises before it sends the request.
+    A provider's own transport does not tell.
     """
-    pipeline = await service._open(service._part())
-    if not isinstance(pipeline.transport, SharedTransport):
-        return None
-    wire_request = (await pipeline.translate(request, CallDeadline(None), stream=False)).wire_request
-    return f"{wire_request.method} {redact_url(wire_request.url)}"
+    pipeline = service._part().pipeline
+    transport = pipeline and pipeline.context.transport
+    return transport.last_endpoint if isinstance(transport, SharedTransport) else None
 
 
 async def _close_stream(stream: Stream) -> None:

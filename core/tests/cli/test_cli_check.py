@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +73,7 @@ def test_each_failure_is_reported_with_its_step_and_no_secret(call: Any) -> None
     assert "ok" in results["good"].split()
     assert list(results) == ["good", "denied", "lost", "cut", "setless", "gone"]  # as in the file
     assert "request: key | denied (fake): the key *** is wrong (status 401) | to do: check that" in results["denied"]
-    assert "models: connection | lost (fake): cannot reach fake" in results["lost"]
+    assert "request: connection | lost (fake): cannot reach fake" in results["lost"]
     assert "request: not-the-api" in results["cut"]
     assert "setting 'level'" in results["setless"]
     assert "setting 'colour'" in results["setless"]
@@ -146,7 +149,7 @@ def test_json_has_an_object_for_each_service_in_the_order_of_the_file(call: Any)
     assert (denied["ok"], denied["problem"]) == (False, "key")
     assert [step["status"] for step in denied["steps"]] == ["ok", "ok", "unavailable", "failed"]
     assert denied["message"] == "denied (fake): the key *** is wrong (status 401)"
-    assert (unset["ok"], unset["problem"], unset["provider"]) == (False, "settings", None)
+    assert (unset["ok"], unset["problem"], unset["provider"]) == (False, "settings", "fake")
     assert "canary" not in out + err
 
 
@@ -240,7 +243,7 @@ PAGE = "an HTML page, 'Welcome'"
         (StreamInterrupted("cut"), "connection", "try again"),
         (ContextTooLong("too long", status=400), "model", "larger context"),
         (ContentFiltered("no", status=400), "request", "safety system"),
-        (ConfigurationError("wrong"), "settings", "trunkline settings"),
+        (ConfigurationError("wrong"), "settings", "what the message names"),
         (ConfigurationError("is missing", setting="api_key"), "key", "correct the setting"),
         (ConfigurationError("no file", setting="ca_bundle"), "certificate", "correct the setting"),
         (ConfigurationError("one", errors=(ConfigurationError("wrong", setting="proxy"),)), "proxy", "correct"),
@@ -261,6 +264,51 @@ def test_refused_request_is_about_the_model_if_the_list_does_not_have_it() -> No
     for error in (BadRequest("no", status=400), NotFound("no", status=404)):
         found = diagnose(error, settings, MODELS)
         assert (found.problem, found.advice.endswith("similar name: llama9:latest")) == ("model", True)
+
+
+@pytest.mark.parametrize("timeout", ["0", "-1", "nan", "inf"])
+def test_time_that_is_no_limit_is_a_mistake_on_the_command_line(call: Any, timeout: str) -> None:
+    write(service("a"))
+    status, _, err = call("check", f"--timeout={timeout}")
+    assert (status, "--timeout takes" in err) == (2, True)
+
+
+def test_check_without_a_limit(call: Any) -> None:
+    write(service("a"))
+    assert call("check", "--timeout", "none")[0] == 0
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+@pytest.mark.parametrize("both", [False, True])
+def test_check_ends_quietly_if_nobody_reads(site: Any, options: tuple[str, ...], both: bool) -> None:
+    write(service("a", model="logs"), service("b", model="silent"))
+    reads, writes = os.pipe()
+    os.close(reads)
+    with subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from trunkline.cli import main; sys.exit(main())",
+            "check",
+            "--timeout",
+            "0.5",
+            *options,
+        ],
+        stdout=writes,
+        stderr=writes if both else subprocess.PIPE,
+        text=True,
+    ) as process:
+        os.close(writes)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 141
+    assert both or "trunkline:" not in err
+
+
+def test_log_line_stands_above_the_lines_that_change(terminal: Any) -> None:
+    write(service("first", model="logs"), service("second", model="silent"))
+    status, shown = terminal("check", "--timeout", "1", kind="xterm-256color").end()
+    assert status == 1
+    assert re.search(r"(\n|\r|\x1b\[2K)a line of the log with \\x1b\r?\n", shown), shown
 
 
 def test_terminal_shows_a_line_for_each_service_while_it_is_checked(terminal: Any) -> None:

@@ -21,7 +21,7 @@ from trunkline._http.own_client import library_of
 from trunkline._http.proxies import environment_proxies
 from trunkline._http.tls import check_key_log
 from trunkline._masking import is_words
-from trunkline._urls import url_secrets
+from trunkline._urls import redact_url, url_secrets
 from trunkline.authoring.provider import ByteStream, SendOptions, Transport
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import CallError
@@ -185,10 +185,16 @@ class SharedTransport:
         self._settings = settings
         self._shared: _OpenTransport | None = None
         self._hosts: set[str] = set()
+        self._last: WireRequest | None = None
 
     def secrets(self) -> tuple[str, ...]:
         """Return the secrets that the application's own client sent to the servers of this service."""
         return self._transports.secrets(self._hosts)
+
+    @property
+    def last_endpoint(self) -> str | None:
+        """The method and the URL of the last request, without its query."""
+        return None if self._last is None else f"{self._last.method} {redact_url(self._last.url)}"
 
     async def __aenter__(self) -> SharedTransport:
         shared = await self._transports.acquire(self._settings)
@@ -205,6 +211,7 @@ class SharedTransport:
 
     def send(self, wire_request: WireRequest, options: SendOptions) -> AbstractAsyncContextManager[ByteStream]:
         self._hosts.add(_host(wire_request.url))
+        self._last = wire_request
         if self._shared is None:
             return self._open_and_send(wire_request, options)
         return self._shared.transport.send(wire_request, options)

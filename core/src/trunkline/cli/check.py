@@ -1,16 +1,17 @@
 """`trunkline check`: tests each service of a configuration file, from its settings to one tiny answer.
 
-If the model answers, the service works, even if its models cannot be listed. Without a request, a list that fails is a
+If the model answers, the service works, even if its models cannot be listed, for whatever reason. Without a request, a list that fails is a
 failure. The module `diagnosis` says what is wrong and what to do about it.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from http import HTTPStatus
-from typing import Literal
+from typing import Literal, TypeVar
 from urllib.parse import urlsplit
 
 import anyio
@@ -18,18 +19,17 @@ import attrs
 
 from trunkline._exception_text import exception_text
 from trunkline._http.proxies import Proxies
-from trunkline._urls import same_origin
 from trunkline._visible_text import one_line
 from trunkline.cli.diagnosis import Diagnosis, diagnose, near_models, not_listed
-from trunkline.cli.selection import SelectedService, ServiceOptions, select_services
+from trunkline.cli.failures import CommandError
+from trunkline.cli.selection import SelectedService, ServiceOptions, WrongService, select_services
 from trunkline.cli.terminal import live_lines, print_json, print_result
 from trunkline.errors import (
     BadRequest,
     ConfigurationError,
-    ConnectionFailed,
+    PluginError,
     ProtocolViolation,
     RemoteError,
-    RequestTimeout,
     TrunklineError,
     UnsupportedOperation,
 )
@@ -37,14 +37,18 @@ from trunkline.messages import user
 from trunkline.request import ChatRequest
 from trunkline.response import ModelInfo
 from trunkline.secrets import scrub
-from trunkline.service import Service, chat_endpoint
+from trunkline.service import Service, last_endpoint
 from trunkline.settings import Settings
 
 OUTPUT_TOKENS = 16
 """The smallest limit that every provider accepts (OpenAI's Responses API refuses fewer)."""
 
+LIST_LIMIT = 10.0
+"""The longest time for the list of models if a request follows, in seconds. It gets at most half of the whole time."""
+
 _NO_OPTIONS = ServiceOptions()
 
+R = TypeVar("R")
 StepName = Literal["settings", "credentials", "models", "request"]
 
 
@@ -53,7 +57,7 @@ def check(
     target: ServiceOptions = _NO_OPTIONS,
     model: str | None = None,
     request: bool = True,
-    timeout: float = 60.0,
+    timeout: float | None = 60.0,
     json: bool = False,
 ) -> int:
     """Test the services of a configuration file, all at the same time. The exit status is 0 if all work, else 1.
@@ -65,10 +69,12 @@ def check(
     request
         Ask each service for a tiny answer (at most 16 tokens), which may cost a fraction of a cent.
     timeout
-        The longest time for one step of a service, in seconds. The service's own timeouts still apply.
+        The longest time for one step of a service, in seconds, or none. The service's own timeouts still apply.
     json
         Write a JSON array with an object for each service, in the order of the file.
     """
+    if timeout is not None and not (timeout > 0 and math.isfinite(timeout)):
+        raise CommandError("--timeout takes a number of seconds above 0, or none")
     options = _Options(model=model, request=request, timeout=timeout)
     return anyio.run(_check_all, select_services(target), options, json)
 
@@ -77,7 +83,7 @@ def check(
 class _Options:
     model: str | None
     request: bool
-    timeout: float
+    timeout: float | None
 
 
 @attrs.frozen(kw_only=True)
@@ -154,9 +160,7 @@ class Report:
         return f"{self.url} {self.proxy}" if self.proxy else str(self.url)
 
 
-async def _check_all(
-    services: dict[str, SelectedService | ConfigurationError], options: _Options, as_json: bool
-) -> int:
+async def _check_all(services: dict[str, SelectedService | WrongService], options: _Options, as_json: bool) -> int:
     reports = [Report(name=name) for name in services]
     width = max(len(one_line(name)) for name in services)
     printed = 0
@@ -192,7 +196,7 @@ class _Check:
 
     def __init__(
         self,
-        selected: SelectedService | ConfigurationError,
+        selected: SelectedService | WrongService,
         report: Report,
         options: _Options,
         show: Callable[[], None],
@@ -206,21 +210,24 @@ class _Check:
 
     async def run(self) -> None:
         """Run the steps until one fails."""
-        if isinstance(self._selected, ConfigurationError):
-            self._fail("settings", self._selected, None, 0.0)
+        selected = self._selected
+        if isinstance(selected, WrongService):
+            self._report.provider = selected.provider
+            self._fail("settings", selected.error, None, 0.0)
         else:
-            await self._run(self._selected)
+            await self._run(selected)
         self._report.running = None
         self._show()
 
     async def _run(self, selected: SelectedService) -> None:
         given = selected.settings
         report = self._report
-        total = self._options.timeout
-        total = total if given.total_timeout is None else min(total, given.total_timeout)
+        limits = [limit for limit in (self._options.timeout, given.total_timeout) if limit is not None]
         model = self._options.model or given.default_model
         # No retries: a check reports every failure.
-        settings = attrs.evolve(given, max_retries=0, total_timeout=total, default_model=model)  # type: ignore[misc]  # see settings.py
+        settings = attrs.evolve(  # type: ignore[misc]  # see settings.py
+            given, max_retries=0, total_timeout=min(limits, default=None), default_model=model
+        )
         report.provider, report.model = settings.provider, model
         report.steps.append(Step(name="settings", status="ok", seconds=0.0, detail="settings"))
         steps: list[tuple[StepName, Callable[[Service], Awaitable[str | None]]]]
@@ -243,65 +250,70 @@ class _Check:
                         report.steps.append(Step(name=name, status="ok", seconds=seconds, detail=detail))
         except TrunklineError as error:
             self._fail(name, error, settings, time.monotonic() - started)
+        except BrokenPipeError:  # nobody reads what is shown
+            raise
         except Exception as error:  # a mistake in one plugin must not end the check of the other services
             text = scrub(f"unexpected {exception_text(error)}", settings.secrets())
             self._fail(name, TrunklineError(text), settings, time.monotonic() - started)
 
     def _fail(self, name: StepName, error: TrunklineError, settings: Settings | None, seconds: float) -> None:
         report = self._report
-        report.diagnosis = diagnose(error, settings, self._models)
-        if isinstance(error, RemoteError) and report.url is not None and settings is not None:
-            self._note_endpoint(error.endpoint, settings)
+        report.diagnosis = diagnose(error, settings, self._models, provider=report.provider)
         text = report.diagnosis.message
         report.steps.append(Step(name=name, status="failed", seconds=seconds, detail=text))
 
     # The steps. Each returns what it found, or `None` if it could not be tested.
 
+    async def _noting_endpoint(self, service: Service, call: Awaitable[R]) -> R:
+        """Make a call of a service, and note what it asked last."""
+        was_sent = True
+        try:
+            return await call
+        except ConfigurationError as error:
+            # Settings that are wrong are found before anything is sent, except by a proxy.
+            was_sent = isinstance(error, PluginError) or error.problem == "proxy"
+            raise
+        finally:
+            endpoint = last_endpoint(service) if was_sent else None
+            if endpoint is not None:
+                self._report.url = endpoint
+                self._report.proxy = _proxy_for(endpoint.rpartition(" ")[2], service.settings)
+
     async def _credentials(self, service: Service) -> str:
-        await service.authenticate()
-        # What is wrong with the request itself is reported when it is sent.
-        with suppress(TrunklineError), anyio.move_on_after(self._options.timeout):
-            asked = attrs.evolve(self._request, model=service.settings.default_model or "MODEL")
-            self._note_endpoint(await chat_endpoint(service, asked), service.settings)
+        await self._noting_endpoint(service, service.authenticate())
         return "credentials"
 
-    def _note_endpoint(self, endpoint: str | None, settings: Settings) -> None:
-        if endpoint is not None:
-            self._report.url = endpoint
-            self._report.proxy = _proxy_for(_url(endpoint), settings)
-
     async def _list(self, service: Service) -> str | None:
+        settings, report = service.settings, self._report
+        follows = self._options.request and not _lacks_model(settings)
+        limit = min(LIST_LIMIT, (settings.total_timeout or math.inf) / 2) if follows else math.inf
         started = time.monotonic()
         try:
-            self._models = await service.list_models()
+            with anyio.fail_after(limit):
+                self._models = await self._noting_endpoint(service, service.list_models())
+        except TimeoutError:
+            reason = f"the models cannot be listed (no answer within {limit:g} s)"
         except UnsupportedOperation:
             reason = "this provider lists no models"
             if not self._options.request:
-                self._report.notes.append(f"{reason}, so the key, the URL and the model were not tested")
-        except RemoteError as error:
-            if not self._options.request and error.status in _NO_LIST:
-                self._report.notes.append("if this server does not list its models, check it without --no-request")
-            if not self._options.request or not self._may_answer(error):
+                report.notes.append(f"{reason}, so the key, the URL and the model were not tested")
+        except TrunklineError as error:
+            status = error.status if isinstance(error, RemoteError) else None
+            if not self._options.request and status in _NO_LIST:
+                report.notes.append("if this server does not list its models, check it without --no-request")
+            if not follows and not (self._options.request and status in _NO_LIST):
+                if settings.default_model is None:
+                    report.notes.append("default_model is not set")
                 raise
-            what = f"status {error.status}" if error.status is not None else error.message
-            reason = f"the models cannot be listed ({what})"
+            what = error.message if isinstance(error, RemoteError) else str(error)
+            reason = f"the models cannot be listed ({f'status {status}' if status is not None else what})"
         else:
-            self._compare(service.settings.default_model)
+            self._compare(settings.default_model)
             count = len(self._models)
             return f"{count} model{'' if count == 1 else 's'}"
         seconds = time.monotonic() - started
-        self._report.steps.append(Step(name="models", status="unavailable", seconds=seconds, detail=reason))
+        report.steps.append(Step(name="models", status="unavailable", seconds=seconds, detail=reason))
         return None
-
-    def _may_answer(self, error: RemoteError) -> bool:
-        """Whether a request may succeed although the list of models failed with `error`.
-
-        A server that cannot be reached is not asked again, unless the list is on another one.
-        """
-        if not isinstance(error, (ConnectionFailed, RequestTimeout)):
-            return True
-        listed, asked = error.endpoint, self._report.url
-        return listed is not None and asked is not None and not same_origin(_url(listed), _url(asked))
 
     def _compare(self, model: str | None) -> None:
         """Note that the model is not in the list, if no request tests it. Deployments and aliases are in no list."""
@@ -318,7 +330,8 @@ class _Check:
 
     async def _ask(self, service: Service) -> str:
         settings = service.settings
-        if settings.default_model is None and settings.needs_model:
+        if _lacks_model(settings):
+            self._note_list()
             raise ConfigurationError(
                 "default_model is not set, and no request can be tested without a model",
                 setting="default_model",
@@ -326,7 +339,7 @@ class _Check:
                 advice=f"set default_model, or name one for this check with --model{self._examples()}",
             )
         try:
-            response = await service.chat(self._request)
+            response = await self._noting_endpoint(service, service.chat(self._request))
         except BadRequest as error:
             # A model that thinks may need more tokens than the test allows. Some servers refuse that as a mistake.
             if "output limit was reached" not in error.message:
@@ -334,9 +347,11 @@ class _Check:
             return f"answer from {one_line(settings.default_model or 'the model')}"
         if not response.parts and response.finish_reason is None:
             raise ProtocolViolation("the answer has neither content nor a finish reason")
-        if self._models is None:
-            self._report.notes += [step.detail for step in self._report.steps if step.status == "unavailable"]
+        self._note_list()
         return f"answer from {one_line(response.model or settings.default_model or 'the model')}"
+
+    def _note_list(self) -> None:
+        self._report.notes += [step.detail for step in self._report.steps if step.status == "unavailable"]
 
     def _examples(self) -> str:
         names = [model.id for model in (self._models or ())[:3]]
@@ -347,8 +362,8 @@ _NO_LIST = (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_AL
 """The statuses of servers that do not list their models."""
 
 
-def _url(endpoint: str) -> str:
-    return endpoint.rpartition(" ")[2]
+def _lacks_model(settings: Settings) -> bool:
+    return settings.default_model is None and settings.needs_model
 
 
 def _proxy_for(url: str, settings: Settings) -> str | None:

@@ -74,7 +74,7 @@ _BY_CLASS: Mapping[type[TrunklineError], tuple[Problem, str]] = {
         "settings",
         "correct the name of the provider, or install it; `trunkline providers` lists the installed ones",
     ),
-    ConfigurationError: ("settings", "correct the setting; `trunkline settings PROVIDER` describes each"),
+    ConfigurationError: ("settings", "correct what the message names"),
     TrunklineError: ("unexpected", "report the error to the authors of the plugin that it names"),
 }
 """The problem of each class of error and what to do about it. The first class that matches wins."""
@@ -98,6 +98,8 @@ _BY_PROBLEM: Mapping[Problem, str] = {
     "refused": "check the port, and start the server: is it running?",
 }
 
+_UNSET_VARIABLE = "refers to the environment variable"
+
 _OTHER_MODEL = "set default_model to a model that this service offers; `trunkline models` lists them"
 
 
@@ -110,19 +112,25 @@ class Diagnosis:
     advice: str
 
 
-def diagnose(error: TrunklineError, settings: Settings | None, models: Sequence[ModelInfo] | None) -> Diagnosis:
+def diagnose(
+    error: TrunklineError,
+    settings: Settings | None,
+    models: Sequence[ModelInfo] | None,
+    *,
+    provider: str | None = None,
+) -> Diagnosis:
     """Return what is wrong and what to do about it.
 
-    `models` are those that the service lists, or `None` if that is not known. Without `settings`, they were wrong.
+    `models` are those that the service lists, or `None` if that is not known. Without `settings`, they were
+    wrong; `provider` is then the name of their provider, if that is known.
     """
     model = settings.default_model if settings is not None else None
     problem: Problem
     problem, advice = next(value for kind, value in _BY_CLASS.items() if isinstance(error, kind))
     if isinstance(error, ConfigurationError):
         problem = _BY_SETTING.get(_setting(error), problem)
-        if settings is not None:
-            advice = advice.replace("PROVIDER", settings.provider)
-    elif getattr(error, "status", None) == HTTPStatus.METHOD_NOT_ALLOWED:
+        advice = _setting_advice(error, settings.provider if settings is not None else provider) or advice
+    elif getattr(error, "status", None) in (HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED):
         problem, advice = _BY_CLASS[NotFound]
     elif is_web_page(error) and isinstance(error, _REFUSALS):
         problem, advice = _BY_CLASS[ProtocolViolation]
@@ -132,6 +140,8 @@ def diagnose(error: TrunklineError, settings: Settings | None, models: Sequence[
         advice = "set 'api_key': this service has no key"
     if error.problem is not None:
         problem, advice = error.problem, _BY_PROBLEM.get(error.problem, advice)
+        if problem == "proxy" and settings is not None and settings.proxy is not None:
+            advice = "check the setting 'proxy': its address, and whether that proxy may connect to this host"
     advice = error.advice or advice
     near = near_models(model, models) if problem in ("model", "deployment", "permission") else []
     if near:
@@ -146,6 +156,17 @@ def _setting(error: ConfigurationError) -> str:
     """Return the setting that is wrong, or an empty string if there are several or none."""
     errors = error.errors or (error,)
     return errors[0].setting or "" if len(errors) == 1 else ""
+
+
+def _setting_advice(error: ConfigurationError, provider: str | None) -> str | None:
+    """Return what to do about settings that are wrong, or `None` if it is something else that is wrong."""
+    errors = [single for single in error.errors or (error,) if single.setting is not None]
+    if not errors or isinstance(error, (PluginError, ProviderNotFound)):
+        return None
+    if all(_UNSET_VARIABLE in str(single) for single in errors):
+        return "set this environment variable where the command runs, or correct its name in the reference"
+    described = f"; `trunkline settings {provider}` describes each" if provider else ""
+    return f"correct the {'setting' if len(errors) == 1 else 'settings'}{described}"
 
 
 def _has_no_key(settings: Settings) -> bool:

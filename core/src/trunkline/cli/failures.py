@@ -55,6 +55,10 @@ def reported_errors(arguments: Sequence[str], *, debug: bool) -> Iterator[Outcom
     except SystemExit as end:
         outcome.status = end.code if isinstance(end.code, int) else int(end.code is not None)
     except (Exception, BaseExceptionGroup) as error:
+        if isinstance(error, BaseExceptionGroup) and error.split(BrokenPipeError)[1] is None:
+            outcome.status = PIPE_CLOSED
+            _discard_output()
+            return
         if isinstance(error, CycloptsError):
             command = " ".join(("trunkline", *(error.command_chain or ())))
             text = f"trunkline: {error}\nSee: {command} --help"

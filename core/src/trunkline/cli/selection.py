@@ -58,6 +58,14 @@ class SelectedService:
     origin: str
 
 
+@attrs.frozen(kw_only=True)
+class WrongService:
+    """A service whose settings are wrong. `provider` is the name of its provider, if it has one that is a text."""
+
+    error: ConfigurationError
+    provider: str | None
+
+
 def assignments(pairs: Iterable[str], option: str = "--set") -> dict[str, str]:
     """Parse `name=value` texts. `option` is the name of the option in errors. Raises `CommandError`."""
     values: dict[str, str] = {}
@@ -137,26 +145,27 @@ def select_service(options: ServiceOptions) -> SelectedService:
     return _from_file(file.path, configuration, options.service or names[0], options)
 
 
-def select_services(options: ServiceOptions) -> dict[str, SelectedService | ConfigurationError]:
-    """Return all services that the options select, by name. A service with wrong settings is given as its error."""
+def select_services(options: ServiceOptions) -> dict[str, SelectedService | WrongService]:
+    """Return all services that the options select, by name."""
     _check(options)
     if options.provider is not None:
         try:
             return {options.provider: _from_provider(options.provider, options)}
         except ConfigurationError as error:
-            return {options.provider: error}
+            return {options.provider: WrongService(error=error, provider=options.provider)}
     file = _configuration_file(options)
     if file is None:
         raise CommandError(
             "there is no configuration file: use --config FILE or --provider, or create one with `trunkline init`"
         )
     configuration = _checked(file, options)
-    found: dict[str, SelectedService | ConfigurationError] = {}
+    found: dict[str, SelectedService | WrongService] = {}
     for name in configuration.tables if options.service is None else [options.service]:
         try:
             found[name] = _from_file(file.path, configuration, name, options)
         except ConfigurationError as error:
-            found[name] = error
+            provider = configuration.tables[name].get("provider")
+            found[name] = WrongService(error=error, provider=provider if isinstance(provider, str) else None)
     return found
 
 

@@ -114,14 +114,14 @@ def write_visible(text: str, stream: TextIO | None, *, style: str | None = None)
     if stream is None:  # the shell closed it: `trunkline … 2>&-`
         return
     inner = _inner(stream)
-    inner.write(f"{style}{text}{PLAIN}" if style and text and _has_styles(stream) else text)
+    line = text.removesuffix("\n")
+    inner.write(f"{style}{line}{PLAIN}{text[len(line) :]}" if style and line and _has_styles(stream) else text)
     inner.flush()
 
 
 def print_note(text: str, *, style: str | None = None) -> None:
     """Print a line to stderr in a visible form. stdout is for the command's result."""
-    write(text, sys.stderr, style=style)
-    write("\n", sys.stderr)
+    write(f"{text}\n", sys.stderr, style=style)
 
 
 def print_result(text: str) -> None:
@@ -150,7 +150,8 @@ def stdout() -> TextIO:
 
 class _LogNotes(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        print_note(record.getMessage(), style=DIM)
+        with contextlib.suppress(OSError):  # nobody reads it; the program goes on, as with the handlers of `logging`
+            print_note(record.getMessage(), style=DIM)
 
 
 @contextlib.contextmanager
@@ -168,6 +169,8 @@ def log_on_stderr() -> Iterator[None]:
 def live_lines() -> Iterator[Callable[[str], None] | None]:
     """Show lines on the terminal that change in place during the block, and that are gone after it.
 
+    What is written to stderr meanwhile stands above them if that is a terminal too.
+
     The block gets a function that shows other lines instead, or `None` if stdout is not a terminal that can do it. A
     line that is longer than the terminal is cut.
     """
@@ -175,6 +178,7 @@ def live_lines() -> Iterator[Callable[[str], None] | None]:
         yield None
         return
     from rich.console import Console
+    from rich.file_proxy import FileProxy
     from rich.live import Live
     from rich.text import Text
 
@@ -187,7 +191,15 @@ def live_lines() -> Iterator[Callable[[str], None] | None]:
         def draw(lines: str) -> None:
             live.update(Text(visible(without_hidden(lines)), no_wrap=True, overflow="ellipsis"), refresh=True)
 
-        yield draw
+        saved = sys.stderr
+        if is_terminal(saved):
+            # Rich's own redirection would show what is not escaped.
+            proxy = cast(TextIO, FileProxy(console, _inner(saved)))
+            sys.stderr = cast(TextIO, SafeStream(proxy, colours=False, hides_keys=True))
+        try:
+            yield draw
+        finally:
+            sys.stderr = saved
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -178,6 +179,8 @@ class Transport:
         elif loads(wire_request.body)["model"] == "busy":
             yield ByteStream(429, [b"too many requests"], {"retry-after": "30"})
         else:
+            if loads(wire_request.body)["model"] == "logs":
+                logging.getLogger("trunkline").warning("a line of the log with \x1b")
             try:
                 yield ByteStream(200, answer(loads(wire_request.body)))
             finally:

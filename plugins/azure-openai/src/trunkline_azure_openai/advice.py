@@ -22,6 +22,11 @@ _KEY = Advice(
 )
 _TABLE = (
     Advice(
+        "set api_version to one that Azure supports, such as 2024-10-21, or remove it",
+        problem="settings",
+        message="api.version.* (not supported|unsupported|invalid|not valid|missing)|(unsupported|invalid) api.version",
+    ),
+    Advice(
         "set default_model to the name of a deployment of this resource, not of a model; a new deployment works after "
         "some minutes",
         problem="deployment",

@@ -106,7 +106,15 @@ def _table(region: str) -> tuple[Advice, ...]:
             message="on-demand throughput isn.t supported",
         ),
         Advice(
-            f"enable access to the model in the Bedrock console (Model access) of the region {region}",
+            "let an administrator call the model once in the playground of the Bedrock console, or allow "
+            "aws-marketplace:Subscribe, aws-marketplace:Unsubscribe and aws-marketplace:ViewSubscriptions in an IAM "
+            "policy of this user or role; then wait some minutes",
+            problem="permission",
+            message="aws.marketplace",
+        ),
+        Advice(
+            f"let an administrator call the model once in the playground of the Bedrock console in {region}, which "
+            "subscribes the account to it, and check the policies of the organization (SCP); then wait some minutes",
             problem="permission",
             message="don.t have access to the model|access to the model .*denied|model access is denied",
         ),

@@ -9,6 +9,11 @@ from trunkline.errors import AuthenticationError, NotFound, PermissionDenied, Qu
 
 from trunkline_gemini.settings import GeminiSettings
 
+_LOCATION = Advice(
+    "use it from a supported country: https://ai.google.dev/gemini-api/docs/available-regions",
+    problem="region",
+    message="location is not supported",
+)
 _TABLE = (
     Advice(
         "make a new key at https://aistudio.google.com/apikey: this one was found in public and is blocked",
@@ -34,11 +39,7 @@ _TABLE = (
         kind=PermissionDenied,
         message="has not been used in project|is disabled",
     ),
-    Advice(
-        "use it from a supported country: https://ai.google.dev/gemini-api/docs/available-regions",
-        problem="region",
-        message="location is not supported",
-    ),
+    _LOCATION,
     Advice(
         "enable billing for the project at https://aistudio.google.com/apikey: the free tier has a daily limit",
         problem="quota",
@@ -56,6 +57,6 @@ _TABLE = (
 def advice(context: ServiceContext[GeminiSettings], error: TrunklineError) -> Advice | None:
     """Return what to do about an error, or `None`.
 
-    Nothing is known about another server, such as a gateway, which has its own keys and limits.
+    Another server, such as a gateway, has its own keys and limits, and passes on what Google says about its location.
     """
-    return find_advice(error, _TABLE) if has_host(context.settings.api_url, "googleapis.com") else None
+    return find_advice(error, _TABLE if has_host(context.settings.api_url, "googleapis.com") else (_LOCATION,))
