@@ -1,7 +1,7 @@
 """`trunkline check`: tests each service of a configuration file, from its settings to one tiny answer.
 
-If the model answers, the service works, even if its models cannot be listed, for whatever reason. Without a request, a list that fails is a
-failure. The module `diagnosis` says what is wrong and what to do about it.
+If the model answers, the service works, even if its models cannot be listed, for whatever reason. Without a request, a
+list that fails is a failure. The module `diagnosis` says what is wrong and what to do about it.
 """
 
 from __future__ import annotations
