@@ -308,7 +308,7 @@ def test_log_line_stands_above_the_lines_that_change(terminal: Any) -> None:
     write(service("first", model="logs"), service("second", model="silent"))
     status, shown = terminal("check", "--timeout", "1", kind="xterm-256color").end()
     assert status == 1
-    assert re.search(r"(\n|\r|\x1b\[2K)a line of the log with \\x1b\r?\n", shown), shown
+    assert re.search(r"\x1b\[2K(\x1b\[2m)?a line of the log with \\x1b(\x1b\[0m)?\r?\n", shown), shown
 
 
 def test_terminal_shows_a_line_for_each_service_while_it_is_checked(terminal: Any) -> None:
