@@ -46,6 +46,27 @@ def test_other_slashes_after_a_scheme_are_read_as_browsers_do(start: str) -> Non
     assert "two slashes" in notes[0]
 
 
+@pytest.mark.parametrize("host", ["gpu-server", "gpu-server:8000", "gpu.example", "localhost", "127.0.0.1:9"])
+def test_hosts_with_and_without_a_dot_or_a_port_are_mended_alike(host: str) -> None:
+    for start in ("https:", "https:/"):
+        url, notes = split_url(f"{start}{host}/v1")
+        assert url.geturl() == f"https://{host}/v1"
+        assert "two slashes" in notes[0]
+    for pasted in (f"https//{host}/v1", f"htps://{host}/v1", f"https/{host}/v1"):
+        with pytest.raises(ValueError, match=f"did you mean https://{host}/v1"):
+            split_url(pasted)
+    with pytest.raises(ValueError, match=f"did you mean http://{host}"):
+        proxy_url(f"http:/{host}")
+
+
+@pytest.mark.parametrize("start", ["https:/", "https//", "htps://", "https:"])
+def test_key_in_the_place_of_a_host_is_not_shown(start: str) -> None:
+    for parse in (split_url, proxy_url):
+        with pytest.raises(ValueError, match="URL") as caught:
+            parse(f"{start}sk-proj-hiddenword12345678")
+        assert "hidden" not in str(caught.value)
+
+
 def test_note_about_slashes_shows_no_login() -> None:
     url, notes = split_url("https:/user:hidden-word@api.example.com")
     assert url.password == "hidden-word"

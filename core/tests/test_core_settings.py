@@ -704,3 +704,24 @@ def test_setting_at_fault_in_the_defaults_is_not_missing_in_each_service(monkeyp
         open_services({"defaults": {"region": "r", "url": "https://h", "max_retrys": 1}, "services": services})
     assert [error.setting for error in caught.value.errors] == ["region", "url", "max_retrys", "level"]
     assert [error.service for error in caught.value.errors] == [None, None, None, "b"]
+
+
+@pytest.mark.parametrize(
+    ("content", "hint"),
+    [
+        ("[services.gpt-5.4]\nprovider='x'", r'a dot needs quotes: \[services."gpt-5.4"\]'),
+        ("[services.a.b.c]\nprovider='x'", r'a dot needs quotes: \[services."a.b.c"\]'),
+        ("[[services]]\nprovider='x'", r"services is a list; write \[services.NAME\]"),
+        (
+            "[prices]\ncurrency='EUR'\n[services.a]\nprovider='x'",
+            r"at the top level; only .*ignore_tables = \[\"prices\"\]",
+        ),
+        ("[defaults]\nignore_tables=['x']\n[services.a]\nprovider='x'", "belongs at the start of the file"),
+        ("# é\n[services.a]", r"is not UTF-8 \(in line 1\); save it as UTF-8"),
+    ],
+)
+def test_usual_slip_in_a_file_is_named(content: str, hint: str, tmp_path: Path) -> None:
+    path = tmp_path / "trunkline.toml"
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(ConfigurationError, match=hint):
+        open_services(path)

@@ -179,8 +179,8 @@ def _split_clean(text: str, scheme: str | None = None) -> tuple[SplitResult, lis
     slashes = _SLASHES.match(text)
     if slashes is not None and slashes[2] != "//":
         rest = text[slashes.end() :]
-        if "///" in slashes[2] or not _begins_with_host(rest):  # in `http:///v1`, the host is missing
-            raise ValueError("a URL with a host, such as https://host")
+        if "///" in slashes[2] or not (_begins_with_host(rest) or _may_begin_with_host(rest)):
+            raise ValueError("a URL with a host, such as https://host")  # in `http:///v1`, the host is missing
         text = f"{slashes[1]}://{rest}"
         notes.append(f"it was read as {redact_url(text)}, with two slashes after its scheme")
     elif not _SCHEME.match(text):
@@ -208,6 +208,12 @@ def _begins_with_host(text: str) -> bool:
     """Whether a text without a scheme begins with a host: with a dot or a port, or `localhost`."""
     host = _authority(text)
     return not host.isdigit() and ("." in host or ":" in host or is_loopback(host))
+
+
+def _may_begin_with_host(text: str) -> bool:
+    """Whether a text without a scheme may begin with a host that is one word: not a version, a port or a key."""
+    host = _authority(text)
+    return bool(_HOST.match(host)) and not re.fullmatch("v?[0-9].*", host) and not may_be_secret(host)
 
 
 def _authority(text: str) -> str:
@@ -295,10 +301,10 @@ def _probable(text: str, schemes: tuple[str, ...]) -> str | None:
         scheme, text = slashes[1], text[slashes.end() :]
     if others and scheme is None:
         return None
-    if not _begins_with_host(text):
-        return None
     if scheme is None and may_be_secret(_authority(text)):
-        return None  # perhaps a key with a line break in it
+        return None  # perhaps a key with a line break
+    if not _begins_with_host(text) and (scheme is None or not _may_begin_with_host(text)):
+        return None
     try:
         candidate = text if scheme is None else f"{scheme}://{text}"
         found_url = _proxy(candidate) if schemes is PROXY_SCHEMES else _split_clean(candidate)[0].geturl()

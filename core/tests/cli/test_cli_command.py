@@ -176,3 +176,18 @@ def test_models_are_listed(call: Any, key: str) -> None:
     assert [
         (model["id"], model["context_window"], model["output_token_limit"], model["capabilities"]) for model in models
     ] == [("echo", 200_000, None, ["chat", "tools"]), ("stall", None, None, [])]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (("settings",), 'Command "settings" parameter'),
+        (("check", "extra"), "extra"),
+        (("check", "-p", "fake", "--timeout", "none"), '"none"'),
+    ],
+)
+def test_command_names_and_plain_words_are_shown(call: Any, arguments: tuple[str, ...], shown: str) -> None:
+    status, _, err = call(*arguments)
+    assert status == 2
+    assert shown in err
+    assert "***" not in err

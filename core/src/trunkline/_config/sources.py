@@ -38,7 +38,7 @@ from trunkline._files import UnreadableFile, decoded, read_file
 from trunkline._masking import masked, quoted
 from trunkline._plugins.registry import PROVIDERS, installed, load_extension, load_provider
 from trunkline._setting_types import REFERENCE_KINDS, ExtensionTable, is_blank, is_reference, trimmed, without_none
-from trunkline._suggestions import did_you_mean, nearest
+from trunkline._suggestions import nearest
 from trunkline.authoring.extension import Extension, ExtensionSettings
 from trunkline.authoring.provider import Provider
 from trunkline.errors import ConfigurationError, PluginError
@@ -147,13 +147,18 @@ def read_configuration(
     found: list[ConfigurationError] = []
     unknown = _unknown_at_top_level(data, origin, found)
     # The services of a table with a misspelt name are checked as well, so that all mistakes are reported at once.
-    named = {nearest(name, _TOP_LEVEL): name for name in unknown}
+    named = {_meant(name, data[name]): name for name in unknown}
     services = data.get("services", data.get(named.get("services", ""), {}))
     defaults = data.get("defaults", data.get(named.get("defaults", ""), {}))
     if not isinstance(defaults, Mapping):
         found.append(ConfigurationError(f"{origin}: [defaults] must be a table"))
         defaults = {}
-    if not isinstance(services, Mapping) or not services:
+    if isinstance(services, list) and services:
+        found.append(
+            ConfigurationError(f"{origin}: services is a list; write [services.NAME] in place of [[services]]")
+        )
+        services = {}
+    elif not isinstance(services, Mapping) or not services:
         found.append(ConfigurationError(f"{origin} has no services; add a table [services.NAME] for each service"))
         services = {}
     _check_names(services, f"{origin}: in services")
@@ -183,6 +188,9 @@ def _read_toml(path: Path, content: bytes | None, origin: str) -> Table:
         return _parsed_toml(read_file(path, MAX_FILE_SIZE) if content is None else content)
     except UnreadableFile as error:
         raise ConfigurationError(f"{origin} {error}") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigurationError(f"{origin} is not UTF-8 (in line {line}); save it as UTF-8") from None
     except ValueError as error:  # also a number of more than 4,300 digits
         raise ConfigurationError(f"{origin} is not TOML: {error}") from None
     except RecursionError:
@@ -221,7 +229,8 @@ def _unknown_at_top_level(data: Table, origin: str, errors: list[ConfigurationEr
     providers = {item.name for item in installed(PROVIDERS)} if unknown else set()
     for name in unknown[: MAX_ERRORS + 1]:
         table = data[name]
-        hint = did_you_mean(name, _TOP_LEVEL)
+        meant = _meant(name, table)
+        hint = f"; did you mean {meant!r}?" if meant else ";"
         if isinstance(table, Mapping) and ("provider" in table or name in providers):
             hint = f"; did you mean [services.{masked(name)}]?"
         elif not isinstance(table, Mapping) and hint == ";":
@@ -229,10 +238,20 @@ def _unknown_at_top_level(data: Table, origin: str, errors: list[ConfigurationEr
         errors.append(
             ConfigurationError(
                 f"{origin} has {quoted(name)} at the top level{hint} only the tables services and defaults may be "
-                "there, and those of other programs: [tool.…] and those that the list ignore_tables names"
+                "there, and those of other programs: [tool.…] and those that the list ignore_tables names, "
+                f"as in ignore_tables = [{json.dumps(masked(name))}] at the start of the file"
             )
         )
     return unknown
+
+
+def _meant(name: str, value: object) -> str | None:
+    """Return the name at the top level that an unknown name is near to. The table of services has providers in it."""
+    found = nearest(name, _TOP_LEVEL)
+    if found == "services" and isinstance(value, Mapping):
+        tables = [table for table in value.values() if isinstance(table, Mapping)]
+        return found if not value or any(nearest(key, ["provider"]) for table in tables for key in table) else None
+    return found
 
 
 def _unknown_defaults(
@@ -248,7 +267,9 @@ def _unknown_defaults(
         if name in common:
             continue
         found = nearest(name, (*common, *owners))
-        if found is None:
+        if name == "ignore_tables":
+            hint = "; it belongs at the start of the file, before the first table"
+        elif found is None:
             hint = f"; the settings of every service are {', '.join(sorted(common))}"
         elif found in common:
             hint = f"; did you mean {found!r}?"
@@ -281,13 +302,25 @@ def provider_of(service: str, table: Table) -> str:
     provider = table.get("provider")
     if not isinstance(provider, str) or is_blank(provider):
         similar = next((name for name in table if name != "provider" and nearest(name, ["provider"])), None)
-        hint = f"; did you mean it by {masked(similar)!r}?" if similar is not None else ""
+        hint = f"; did you mean it by {masked(similar)!r}?" if similar is not None else _quotes_hint(service, table)
         raise ConfigurationError(
             f"service {service!r}: setting 'provider' is required: the name of an installed provider{hint}",
             service=service,
             setting="provider",
         )
     return trimmed(provider)
+
+
+def _quotes_hint(service: str, table: Table) -> str:
+    """Return what to say if the name of a service with a dot has no quotes: `[services.gpt-5.4]`."""
+    for name, inner in table.items():
+        if isinstance(inner, Mapping) and isinstance(name, str):
+            full = f"{service}.{masked(name)}"
+            if isinstance(inner.get("provider"), str):
+                return f"; the name of a service with a dot needs quotes: [services.{json.dumps(full)}]"
+            if hint := _quotes_hint(full, inner):
+                return hint
+    return ""
 
 
 @attrs.define
@@ -463,7 +496,7 @@ class _Maker(Generic[B]):
         # Highest precedence first.
         sources: list[Table] = [arguments, table, defaults]
         unknown = [name for source in sources for name in sorted(set(source) - known)]
-        errors = [self._unknown(name, infos) for name in unknown[: MAX_ERRORS + 1]]
+        errors = [self._unknown(name, infos, table.get(name)) for name in unknown[: MAX_ERRORS + 1]]
         misspelt = self.wrong(errors)
         from_service_variables: Table = {}
         if self.service is not None:
@@ -556,10 +589,14 @@ class _Maker(Generic[B]):
             raise_config_errors([self.with_service(single) for single in error.errors or (error,)])
             raise
 
-    def _unknown(self, name: str, infos: tuple[SettingInfo, ...]) -> ConfigurationError:
+    def _unknown(self, name: str, infos: tuple[SettingInfo, ...], value: object) -> ConfigurationError:
         names = [info.name for info in infos]
         found = nearest(name, names)
         hint = f"; did you mean {found!r}?" if found else f"; the settings are {', '.join(names) or 'none'}"
+        if name == "ignore_tables":
+            hint = "; it belongs at the start of the file, before the first table"
+        elif isinstance(value, Mapping) and not self.extension:
+            hint = _quotes_hint(str(self.service), {name: value}) or hint
         return self.error(masked(name), f"does not exist{hint}")
 
     def _missing(self, info: SettingInfo, sources: Sequence[Table]) -> ConfigurationError:

@@ -12,7 +12,7 @@ import attrs
 from trunkline._config.sources import make_settings, variable_name, with_extension_settings
 from trunkline._masking import is_key_id, looks_like_key, masked, quoted, without_dates
 from trunkline._setting_types import extensions, is_blank, is_reference, without_none
-from trunkline._urls import url_secrets
+from trunkline._urls import split_url, url_secrets
 from trunkline.authoring.extension import ExtensionSettings
 from trunkline.authoring.provider import Provider
 from trunkline.cli.failures import CommandError
@@ -243,6 +243,8 @@ def _typed(info: SettingInfo, value: object) -> object:
         converted = convert(info, value)
     except ValueError:
         return value  # reported together with the other mistakes
+    if info.base_url is not None and isinstance(converted, str) and "://" not in converted:
+        return split_url(converted)[0].geturl()  # `https:/host`, as it is read
     if isinstance(converted, tuple) and all(isinstance(item, str) for item in converted):
         return list(converted)
     return converted if isinstance(converted, (bool, int, float, str)) else value

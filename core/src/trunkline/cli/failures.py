@@ -111,16 +111,11 @@ def _without_keys(text: str, arguments: Sequence[str], error: BaseException) -> 
 
     In the text of another error, only what looks like a key is hidden: see `trunkline.cli.hidden`.
     """
-    from cyclopts import CycloptsError, UnknownCommandError
+    from cyclopts import CycloptsError
 
     if not isinstance(error, CycloptsError):
         return text
-    values = list(_typed_values(arguments))
-    if not isinstance(error, UnknownCommandError):
-        for value in values:
-            for quoted in (f'"{value}"', repr(value)):
-                text = text.replace(quoted, '"***"')
-    return scrub(text, [value for value in values if not _WORD.fullmatch(value)])
+    return scrub(text, [value for value in _typed_values(arguments) if not _WORD.fullmatch(value)])
 
 
 def _typed_values(arguments: Sequence[str]) -> Iterator[str]:
@@ -132,5 +127,3 @@ def _typed_values(arguments: Sequence[str]) -> Iterator[str]:
             yield from (argument, option, option.replace("-", "_"), option.lstrip("-"))
             if option.startswith("-"):
                 yield option[2:]  # `-sVALUE` is `-s VALUE`
-        elif not argument.startswith("-"):
-            yield argument
