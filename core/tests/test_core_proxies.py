@@ -461,6 +461,29 @@ async def test_localhost_is_reached_without_the_environments_proxy(monkeypatch: 
         assert "proxy.invalid" in str(error)  # the setting is for all addresses
 
 
+@pytest.mark.anyio
+async def test_aiohttp_is_refused_only_where_a_proxy_would_be_used(
+    monkeypatch: pytest.MonkeyPatch, anyio_backend_name: str
+) -> None:
+    if anyio_backend_name == "trio":
+        pytest.skip("aiohttp needs asyncio")
+    settings = Settings(http_library="aiohttp")
+    monkeypatch.setenv("HTTP_PROXY", "http://user:hidden-word@proxy.invalid:3128")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    async with proxy([ANSWERED]) as address, HTTPTransports(None).shared(settings) as transport:
+        request, options = WireRequest(url=f"http://{address}/"), SendOptions(connect=LONG, headers=LONG)
+        async with transport.send(request, options) as response:
+            assert response.status == 200
+    error = await failure(PLAIN, settings)
+    assert isinstance(error, ConfigurationError)
+    assert error.setting == "http_library"
+    assert "the proxy http://proxy.invalid:3128 (environment variable HTTP_PROXY)" in str(error)
+    monkeypatch.delenv("HTTP_PROXY")
+    with pytest.raises(ConfigurationError, match=r"setting 'http_library' is 'aiohttp', but .* 'proxy'"):
+        async with HTTPTransports(None).shared(Settings(http_library="aiohttp", proxy="http://proxy.invalid:3128")):
+            pass
+
+
 GO = "golang.org/x/net, http/httpproxy/proxy_test.go, UseProxyTests"
 CURL = "curl, tests/unit/unit1614.c"
 OURS = "ours: spaces and line breaks separate, as in older versions of curl"

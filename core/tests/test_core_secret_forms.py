@@ -21,7 +21,7 @@ from random_secrets import random_secrets
 from trunkline._config.sources import make_settings, read_configuration
 from trunkline._excerpts import EXCERPT_LIMIT, bounded
 from trunkline._masking import is_words
-from trunkline._plugins.registry import EXTENSIONS, find_plugin
+from trunkline._plugins.registry import EXTENSIONS, PROVIDERS, find_plugin
 from trunkline.authoring.http_errors import error_body, status_error
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ConfigurationError, RemoteError, TrunklineError
@@ -387,6 +387,8 @@ def test_a_key_in_the_wrong_place_is_not_quoted(toy: Any, place: str, source: st
         ({"http_library": "httpx"}, "setting 'http_library' must be 'auto' or 'aiohttp' or 'httpx2', not 'httpx'"),
         ({"max_retry": 1}, "setting 'max_retry' does not exist; did you mean 'max_retries'?"),
         ({"api_key": {"env": "MY_API_KEY_2"}}, "refers to the environment variable MY_API_KEY_2, which is not set"),
+        ({"api_key": {"env": "PROXY2"}}, "refers to the environment variable PROXY2, which is not set"),
+        ({"api_key": {"env": "AWS_REGION2"}}, "refers to the environment variable AWS_REGION2, which is not set"),
         ({"api_key": {"file": "/run/secrets/key-7f3a9b2c41"}}, "refers to the file '/run/secrets/key-7f3a9b2c41'"),
         ({"api_key": {"keyring": "trunkline"}}, "refers to the keyring entry 'trunkline'"),
     ],
@@ -411,6 +413,30 @@ def test_a_key_in_place_of_a_table_or_a_default_is_not_quoted(table: Any, key: s
         read_configuration(table(key))
     shown = str(caught.value) + repr(vars(caught.value))
     assert scrub(shown, (key,)) == shown
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("OpenAI", "openai"),
+        ("OpenAI Compatible", "openai"),
+        ("AWS Bedrock", "bedrock"),
+        ("Azure OpenAI", "azure-openai"),
+        ("llama.cpp", "llamacpp"),
+        ("openai2", "openai"),
+    ],
+)
+def test_name_of_a_provider_as_users_write_it_suggests_the_provider(name: str, meant: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        find_plugin(PROVIDERS, name, kind="provider")
+    assert f"no provider {name!r} is installed; did you mean '{meant}" in str(caught.value)
+
+
+@pytest.mark.parametrize("key", [*KEYS, "AKIAIOSFODNN7EXAMPLE", "12345678901234567890", "hunter2-x9y8-Zz"])
+def test_a_key_in_place_of_a_provider_is_not_quoted(key: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"no provider '\*\*\*' \(\d+ characters") as caught:
+        find_plugin(PROVIDERS, key, kind="provider")
+    assert key not in str(caught.value)
 
 
 def test_a_key_in_place_of_an_extension_is_not_quoted() -> None:

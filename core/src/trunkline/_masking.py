@@ -12,6 +12,7 @@ _LONGEST_WORD = 20
 _LONGEST_PHRASE = 60
 _DATE = re.compile(r"(?:19|20)[0-9]{6}(?:[0-9]{6})?(?![0-9])")
 _NUMBER = re.compile(r"[+-]?[0-9.,:_-]{1,12}[A-Za-z]{0,2}")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,59}")
 _PATH = re.compile(r"[/~]|\.{1,2}/|[A-Za-z]:[\\/]")
 
 
@@ -115,6 +116,11 @@ def _is_random(part: str) -> bool:
     return len(part) >= 16 or (len(part) >= 12 and part != part.lower() and part != part.upper())
 
 
+def is_name(text: str) -> bool:
+    """Whether a text is an ordinary name, such as that of a variable, and does not look like a key."""
+    return _NAME.fullmatch(text) is not None and not looks_like_key(text)
+
+
 def masked(name: str) -> str:
     """Return a name in one line, or `***` if it may be a secret. Only random parts of a path are hidden."""
     return MASK if may_be_secret(name) and not _PATH.match(name) else listed([name])
@@ -131,3 +137,9 @@ def quoted(name: str) -> str:
     if may_be_secret(name) and not _PATH.match(name):
         return f"{MASK!r} ({len(name)} characters that look like a secret)"
     return repr(without_keys(name))
+
+
+def quoted_name(name: str) -> str:
+    """Return the name of a plugin in quotes. Unlike `quoted`, it shows ordinary names, such as "OpenAI Compatible"."""
+    is_shown = len(name) <= _LONGEST_PHRASE and all(map(is_name, name.split(" ")))
+    return repr(name) if is_shown else quoted(name)

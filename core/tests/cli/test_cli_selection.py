@@ -52,6 +52,14 @@ def test_another_service_may_be_broken(call: Any, configured: Path, write_config
     assert "no provider 'missing' is installed" in err
 
 
+@pytest.mark.parametrize("path", ["/", "//", "/usr/..", "../" * 30, "."])
+def test_folder_in_place_of_a_file_is_an_ordinary_error(path: str, call: Any) -> None:
+    code, _, err = call("models", "--config", path)
+    assert code == 1
+    assert "the configuration file" in err
+    assert "unexpected" not in err
+
+
 def test_blank_variable_names_no_file(call: Any, write_config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     write_config(ONE)
     monkeypatch.setenv("TRUNKLINE_CONFIG", " \n")

@@ -35,7 +35,7 @@ from typing import Any, Generic, TypeAlias, TypeVar, get_origin
 import attrs
 
 from trunkline._files import UnreadableFile, decoded, read_file
-from trunkline._masking import masked, quoted
+from trunkline._masking import is_name, masked, quoted
 from trunkline._plugins.registry import PROVIDERS, installed, load_extension, load_provider
 from trunkline._setting_types import REFERENCE_KINDS, ExtensionTable, is_blank, is_reference, trimmed, without_none
 from trunkline._suggestions import nearest
@@ -758,7 +758,8 @@ def resolve_reference(reference: Table, *, environ: Mapping[str, str], folder: P
 
 def _from_environment(name: str, environ: Mapping[str, str], folder: Path) -> str:
     if environ.get(name) is None:
-        raise ConfigurationError(f"refers to the environment variable {masked(name)}, which is not set")
+        shown = name if is_name(name) else masked(name)
+        raise ConfigurationError(f"refers to the environment variable {shown}, which is not set")
     return environ[name]
 
 

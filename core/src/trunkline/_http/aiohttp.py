@@ -85,6 +85,7 @@ from trunkline._http.failures import (
     not_decodable,
 )
 from trunkline._http.framing_headers import with_one_length
+from trunkline._http.proxies import Proxies
 from trunkline._http.tls import has_own_files, tls_context
 from trunkline._http.unix_sockets import connect, unix_target
 from trunkline._http.unsolicited import is_readable
@@ -98,6 +99,7 @@ from trunkline.errors import (
     TrunklineError,
 )
 from trunkline.secrets import Headers
+from trunkline.settings import setting_error
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter, ResolveResult
@@ -116,10 +118,11 @@ HEADER_LIMIT = 64 * 1024
 
 
 class AiohttpTransport:
-    """A `Transport` over HTTP/1.1, on asyncio, with one pool of connections. It uses no proxy."""
+    """A `Transport` over HTTP/1.1, on asyncio, with one pool of connections. It refuses addresses that need a proxy."""
 
     def __init__(self, options: ConnectionOptions | None = None) -> None:
         self._options = options or ConnectionOptions()
+        self._proxies = Proxies(self._options.proxy)
         self._tls: ssl.SSLContext | None = None
         self._sessions: dict[tuple[str | None, bool], aiohttp.ClientSession] = {}
 
@@ -140,6 +143,12 @@ class AiohttpTransport:
     def send(self, wire_request: WireRequest, options: SendOptions) -> AbstractAsyncContextManager[ByteStream]:
         """Send a request. Leaving the context manager closes the response; see `_Exchange`."""
         return _Exchange(self, wire_request, options)
+
+    def refuse_proxy(self, url: yarl.URL) -> None:
+        """Raise `ConfigurationError` if requests to a URL go through a proxy, which is so only with httpx2."""
+        proxy = self._proxies.find(url.scheme, url.raw_host or "", url.port or 0)
+        if proxy is not None:
+            raise setting_error("http_library", f"is 'aiohttp', which does not use {proxy}: set it to 'auto'")
 
     def tls(self, url: str) -> ssl.SSLContext | None:
         """Return the TLS context for requests to a URL. Raises `ConfigurationError` for a file that cannot be used."""
@@ -567,6 +576,8 @@ class _Exchange:
         unix = unix_target(self._request.url)
         path, url = (None, self._request.url) if unix is None else unix
         target = _url(url)
+        if path is None:
+            self._transport.refuse_proxy(target)
         session, tls = self._transport.session(path), self._transport.tls(url)
         try:
             response = await self._send(session, target, tls)

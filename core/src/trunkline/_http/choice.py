@@ -261,9 +261,10 @@ def _aiohttp_version() -> tuple[int, ...]:
 def _aiohttp_obstacle(settings: Settings) -> str | None:
     if asyncio_task() is None:
         return "it needs asyncio"
-    if settings.proxy is not None or environment_proxies():
-        # aiohttp treats NO_PROXY differently and has no SOCKS. A proxy must work the same whatever is installed.
-        return "a proxy is set (in the settings or in the environment), which Trunkline uses only with httpx2"
+    # aiohttp treats NO_PROXY differently and has no SOCKS. A proxy must work the same whatever is installed. Proxies of
+    # the environment may be for other addresses: a service that asks for aiohttp fails only if a request needs one.
+    if settings.proxy is not None or (settings.http_library == "auto" and environment_proxies()):
+        return "the setting 'proxy' is used only with httpx2"
     if _aiohttp_version() < MIN_AIOHTTP:
         return f"it needs aiohttp {MIN_AIOHTTP[0]}.{MIN_AIOHTTP[1]} or later: pip install 'trunkline[fast]'"
     return None

@@ -33,7 +33,7 @@ import pluggy
 
 from trunkline import hookspecs
 from trunkline._exception_text import exception_text
-from trunkline._masking import quoted
+from trunkline._masking import quoted_name
 from trunkline._plugins.hook_results import HookCalls, HookResults, OwnedMiddleware
 from trunkline._plugins.plugin_errors import distribution_of, plugin_error, shown, with_article
 from trunkline._suggestions import did_you_mean, nearest
@@ -120,7 +120,7 @@ def find_plugin(group: str, name: str, *, kind: str) -> InstalledPlugin:
         names = sorted({item.name for item in candidates})
         error = ProviderNotFound if group == PROVIDERS else ConfigurationError
         hint = _provider_hint(name, names) if group == PROVIDERS else did_you_mean(name, names)
-        raise error(f"no {kind} {quoted(name)} is installed{hint} installed: {', '.join(names) or 'none'}")
+        raise error(f"no {kind} {quoted_name(name)} is installed{hint} installed: {', '.join(names) or 'none'}")
     if len(matches) > 1:
         distributions = ", ".join(sorted(item.distribution for item in matches))
         raise PluginError(

@@ -142,6 +142,8 @@ def _check_path(path: Path) -> None:
     folder, names = Path(path.anchor), [*reversed(path.parts[1:])]
     _check_folder(path, folder)
     for _ in range(10_000):  # `open` has followed the links, so they have an end, unless somebody changes them now
+        if not names:
+            return
         name = names.pop()
         if name == "..":
             folder = folder.parent  # the real one, since `folder` contains no link
@@ -166,8 +168,6 @@ def _check_path(path: Path) -> None:
         elif names:
             folder = entry
             _check_folder(path, folder)
-        if not names:
-            return
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from trunkline._config.sources import variable_name
-from trunkline._masking import quoted
+from trunkline._masking import quoted_name
 from trunkline._plugins.registry import EXTENSIONS, PROVIDERS, installed, load_extension, load_provider
 from trunkline._suggestions import nearest
 from trunkline.authoring.extension import Extension
@@ -63,7 +63,7 @@ def _settings_class(name: str, extension: bool) -> tuple[type[BaseSettings] | No
     meant = name if name in providers else nearest(name, (*providers, *extensions))
     if not extension and meant is None and extensions:
         known = f"providers: {', '.join(sorted(providers)) or 'none'}; extensions: {', '.join(sorted(extensions))}"
-        raise ConfigurationError(f"no provider or extension {quoted(name)} is installed; {known}")
+        raise ConfigurationError(f"no provider or extension {quoted_name(name)} is installed; {known}")
     if not extension and (meant in providers or meant not in extensions):
         return load_provider(name).settings, name
     loaded = load_extension(name)
