@@ -122,6 +122,27 @@ def test_missing_or_invalid_configuration_is_reported(call: Any, text: str | Non
     assert message in err
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("= 1", "not TOML"),
+        ("x = 1", "'x' at the top level"),
+        ("[defaults]\nmax_retrys = 3\n" + service("a"), "max_retries"),
+        ("[service.a]\nprovider = 'fake'\n", "services"),
+    ],
+)
+def test_json_has_one_object_without_a_name_for_a_mistake_in_the_file_itself(
+    call: Any, text: str, message: str
+) -> None:
+    write(text)
+    status, out, err = call("check", "--json")
+    [report] = json.loads(out)
+    assert (status, err) == (1, "")
+    assert (report["name"], report["provider"], report["ok"], report["problem"]) == (None, None, False, "settings")
+    assert message in report["message"]
+    assert [(step["name"], step["status"]) for step in report["steps"]] == [("settings", "failed")]
+
+
 def test_json_has_an_object_for_each_service_in_the_order_of_the_file(call: Any) -> None:
     write(service("good"), service("denied", key="wrong-canary-12345"), service("set", more="level = 0\n"))
     status, out, err = call("check", "--json")

@@ -183,7 +183,7 @@ def test_models_are_listed(call: Any, key: str) -> None:
     [
         (("settings",), 'Command "settings" parameter'),
         (("check", "extra"), "extra"),
-        (("check", "-p", "fake", "--timeout", "none"), '"none"'),
+        (("check", "-p", "fake", "--timeout", "never"), '"never"'),
     ],
 )
 def test_command_names_and_plain_words_are_shown(call: Any, arguments: tuple[str, ...], shown: str) -> None:

@@ -71,12 +71,22 @@ def check(
     timeout
         The longest time for one step of a service, in seconds, or none. The service's own timeouts still apply.
     json
-        Write a JSON array with an object for each service, in the order of the file.
+        Write a JSON array with an object for each service, in the order of the file, or with one object, whose name
+        is null, if the file itself is wrong.
     """
     if timeout is not None and not (timeout > 0 and math.isfinite(timeout)):
         raise CommandError("--timeout takes a number of seconds above 0, or none")
     options = _Options(model=model, request=request, timeout=timeout)
-    return anyio.run(_check_all, select_services(target), options, json)
+    try:
+        services = select_services(target)
+    except ConfigurationError as error:
+        if not json:
+            raise
+        report = Report(name=None)
+        report.fail("settings", diagnose(error, None, None), seconds=0.0)
+        print_json([report.as_json()], indent=2)
+        return 1
+    return anyio.run(_check_all, services, options, json)
 
 
 @attrs.frozen(kw_only=True)
@@ -100,7 +110,8 @@ class Step:
 class Report:
     """What is known of one service. It grows while the service is checked."""
 
-    name: str
+    name: str | None
+    """The name of the service, or `None` for a mistake in the file that belongs to no service."""
     provider: str | None = None
     model: str | None = None
     url: str | None = None
@@ -121,6 +132,11 @@ class Report:
         """The time that all steps took."""
         return sum(step.seconds for step in self.steps)
 
+    def fail(self, name: StepName, diagnosis: Diagnosis, seconds: float) -> None:
+        """Note that a step failed, and why."""
+        self.diagnosis = diagnosis
+        self.steps.append(Step(name=name, status="failed", seconds=seconds, detail=diagnosis.message))
+
     def as_json(self) -> dict[str, object]:
         """Return the object of `--json`."""
         problem = self.diagnosis
@@ -140,7 +156,7 @@ class Report:
 
     def as_text(self, width: int) -> str:
         """Return the lines for a person. `width` is that of the longest name of a service."""
-        label = one_line(self.name).ljust(width)
+        label = one_line(self.name or "").ljust(width)
         if self.running is not None:
             return f"{label}  checking: {self.running}"
         done = ", ".join(one_line(step.detail) for step in self.steps if step.status == "ok")
@@ -258,9 +274,7 @@ class _Check:
 
     def _fail(self, name: StepName, error: TrunklineError, settings: Settings | None, seconds: float) -> None:
         report = self._report
-        report.diagnosis = diagnose(error, settings, self._models, provider=report.provider)
-        text = report.diagnosis.message
-        report.steps.append(Step(name=name, status="failed", seconds=seconds, detail=text))
+        report.fail(name, diagnose(error, settings, self._models, provider=report.provider), seconds)
 
     # The steps. Each returns what it found, or `None` if it could not be tested.
 
