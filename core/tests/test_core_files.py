@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from trunkline import _files, open_services
-from trunkline._config.sources import MAX_FILE_SIZE, MAX_SECRET_SIZE, read_configuration, resolve_reference
+from trunkline._config.configuration import MAX_FILE_SIZE, read_configuration
+from trunkline._config.references import MAX_SECRET_SIZE, resolve_reference
 from trunkline._files import UnreadableFile, read_file
 from trunkline._http.common import ConnectionOptions
 from trunkline._http.tls import tls_context

@@ -18,7 +18,8 @@ from urllib.parse import quote, quote_plus
 import pytest
 from hypothesis import assume, given, settings, strategies as st
 from random_secrets import random_secrets
-from trunkline._config.sources import make_settings, read_configuration
+from trunkline._config.configuration import read_configuration
+from trunkline._config.sources import make_settings
 from trunkline._excerpts import EXCERPT_LIMIT, bounded
 from trunkline._masking import is_words
 from trunkline._plugins.registry import EXTENSIONS, PROVIDERS, find_plugin

@@ -11,7 +11,9 @@ from typing import Any, Literal
 import jsonschema
 import pytest
 from trunkline import ConfigurationError, Secret, Settings, open_services, opening
-from trunkline._config.sources import make_settings, read_configuration, resolve_reference
+from trunkline._config.configuration import read_configuration
+from trunkline._config.references import resolve_reference
+from trunkline._config.sources import make_settings
 from trunkline.authoring.provider import Provider
 from trunkline.settings import Converted, json_schema, setting, setting_infos, settings, url_setting
 
@@ -698,7 +700,7 @@ def test_setting_of_the_machine_is_not_missing_beside_a_wrong_value() -> None:
 
 def test_setting_at_fault_in_the_defaults_is_not_missing_in_each_service(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trunkline.opening.load_provider", lambda _: provider(PairSettings))
-    monkeypatch.setattr("trunkline._config.sources.load_provider", lambda _: provider(PairSettings))
+    monkeypatch.setattr("trunkline._config.configuration.load_provider", lambda _: provider(PairSettings))
     services = {"a": {"provider": "demo"}, "b": {"provider": "demo", "level": "x"}}
     with pytest.raises(ConfigurationError) as caught:
         open_services({"defaults": {"region": "r", "url": "https://h", "max_retrys": 1}, "services": services})

@@ -18,7 +18,8 @@ from zlib import crc32
 
 import attrs
 from trunkline import storage
-from trunkline._config import sources as config
+from trunkline._config import sources
+from trunkline._config.configuration import read_configuration
 from trunkline._plugins.registry import installed, load_provider, open_steps
 from trunkline.authoring import http_errors, urls
 from trunkline.authoring.decoder import StreamDecoder
@@ -210,7 +211,7 @@ def check_configuration(data: bytes) -> None:
         path = Path(folder) / "trunkline.toml"
         path.write_bytes(data)
         try:
-            found = config.read_configuration(path)
+            found = read_configuration(path)
         except ConfigurationError as error:
             check_error(error)
             return
@@ -218,7 +219,7 @@ def check_configuration(data: bytes) -> None:
             for provider in _providers():
                 settings = {key: value for key, value in table.items() if key != "provider"}
                 try:
-                    config.make_settings(name, provider, arguments={}, table=settings, environ={}, folder=found.folder)
+                    sources.make_settings(name, provider, arguments={}, table=settings, environ={}, folder=found.folder)
                 except ConfigurationError as error:
                     check_error(error)
 
@@ -270,7 +271,7 @@ def _settings(provider: Provider, **given: object) -> Settings:
         {"api_key"} & infos.keys()
     )
     values = {name: known.get(name, "fuzz") for name in wanted}
-    return config.make_settings("fuzz", provider, arguments={**values, **given}, environ={})
+    return sources.make_settings("fuzz", provider, arguments={**values, **given}, environ={})
 
 
 def _variants(provider: Provider) -> Iterator[dict[str, object]]:

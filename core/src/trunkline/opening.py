@@ -8,15 +8,8 @@ from collections.abc import Iterator, Mapping
 import anyio
 import attrs
 
-from trunkline._config.sources import (
-    Configuration,
-    VariableReaders,
-    check_defaults,
-    make_settings,
-    provider_of,
-    read_configuration,
-    with_extension_settings,
-)
+from trunkline._config.configuration import Configuration, provider_of, read_configuration
+from trunkline._config.sources import VariableReaders, check_defaults, make_settings, with_extension_settings
 from trunkline._http.choice import HTTPTransports
 from trunkline._http.common import ConnectionOptions, HTTPClient
 from trunkline._masking import listed, quoted

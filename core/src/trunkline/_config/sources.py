@@ -25,24 +25,22 @@ from __future__ import annotations
 import json
 import os
 import re
-import tomllib
-from collections.abc import Container, Iterator, Mapping, Sequence
-from contextlib import suppress
-from fnmatch import fnmatchcase
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeAlias, TypeVar, get_origin
+from typing import Any, Generic, TypeVar, get_origin
 
 import attrs
 
-from trunkline._files import UnreadableFile, decoded, read_file
-from trunkline._masking import is_name, masked, quoted
-from trunkline._plugins.registry import PROVIDERS, installed, load_extension, load_provider
-from trunkline._setting_types import REFERENCE_KINDS, ExtensionTable, is_blank, is_reference, trimmed, without_none
+from trunkline._config.configuration import Configuration, Table, quotes_hint
+from trunkline._config.references import BLANK, REFERENCE_NOUNS, dereferenced
+from trunkline._masking import masked, quoted
+from trunkline._plugins.registry import load_extension
+from trunkline._setting_types import ExtensionTable, is_blank, is_reference, trimmed, without_none
 from trunkline._suggestions import nearest
 from trunkline.authoring.extension import Extension, ExtensionSettings
 from trunkline.authoring.provider import Provider
 from trunkline.errors import ConfigurationError, PluginError
-from trunkline.secrets import Headers, Secret
+from trunkline.secrets import Secret
 from trunkline.settings import (
     MAX_ERRORS,
     BaseSettings,
@@ -56,271 +54,12 @@ from trunkline.settings import (
     setting_infos,
 )
 
-Table: TypeAlias = Mapping[str, object]
 B = TypeVar("B", bound=BaseSettings)
-
-_TOP_LEVEL = ("services", "defaults", "ignore_tables")
-
-MAX_FILE_SIZE = 1024 * 1024
-"""The largest configuration file, in bytes."""
-
-MAX_SECRET_SIZE = 1024 * 1024
-"""The largest file to which a reference may lead, in bytes."""
-
-
-@attrs.frozen(kw_only=True)
-class Configuration:
-    """The content of a configuration file: a table of unchecked settings for each service, and those for all."""
-
-    tables: Mapping[str, Table] = attrs.field(repr=False)
-    defaults: Table = attrs.field(repr=False)
-    folder: Path
-    """The folder that relative paths in the file are resolved against."""
-    reported: Mapping[str, ConfigurationError] = attrs.field(factory=dict, repr=False)
-    """The settings that `[defaults]` gives in a wrong way. No service gets them, so their lack is no second mistake."""
-
-    @property
-    def services(self) -> dict[str, Table]:
-        """The table of each service with the defaults that apply to it. References are not followed."""
-        infos = {info.name: info for info in setting_infos(Settings)}
-        return {
-            service: {
-                **self.defaults,
-                **{
-                    name: value
-                    for name, value in table.items()
-                    if name not in self.defaults or is_given(infos[name], value)
-                },
-            }
-            for service, table in self.tables.items()
-        }
-
-
-_MAX_PARTS = 100
-"""How many parts a dotted key may have. The time that `tomllib` takes grows with the square of their number."""
-
-_STRING_OR_COMMENT = re.compile(
-    r'"""(?:[^"\\]|\\.|"(?!""))*+(?:"{3,5})?|"(?:[^"\\\n]|\\.)*+"?'
-    r"|\'\'\'(?:[^\']|\'(?!\'\'))*+(?:\'{3,5})?|\'[^\'\n]*+\'?|#[^\n]*+",
-    re.DOTALL,
-)
-"""A string or a comment in TOML. A string without an end reaches as far as it can, so that the search takes linear
-time."""
-
-_KEY = re.compile(r"[\w-]++(?:[ \t]*+\.[ \t]*+[\w-]++)*+")
-
-
-def _parsed_toml(content: bytes) -> dict[str, Any]:
-    """Parse TOML in a time that is proportional to its size. Raises `ValueError` and `RecursionError`."""
-    text = decoded(content)
-    if text.count(".") >= _MAX_PARTS:
-        # A string may be a part of a key, and the dots in it separate no parts.
-        keys = _KEY.finditer(_STRING_OR_COMMENT.sub("s", text))
-        if any(found[0].count(".") >= _MAX_PARTS for found in keys):
-            raise ValueError(f"a key has more than {_MAX_PARTS} parts")
-    return tomllib.loads(text)
-
-
-def read_configuration(
-    source: str | os.PathLike[str] | Table,
-    *,
-    content: bytes | None = None,
-    errors: list[ConfigurationError] | None = None,
-) -> Configuration:
-    """Read a TOML file, or a mapping of the same form.
-
-    Each table `[services.NAME]` has a `provider` and its settings; `[defaults]` holds settings for all services. The
-    tables of other programs, `[tool.…]` and those that match a pattern in the list `ignore_tables`, are left out.
-    Raises `ConfigurationError` for a file that cannot be read or has another form. If a list of `errors` is given, the
-    errors of single names are added to it instead, for a caller that raises them together with those of the services.
-    `content` is what was read from the file, if the caller has checked it.
-    """
-    if isinstance(source, Mapping):
-        data, folder, origin = source, Path.cwd(), "the configuration"
-    elif not isinstance(source, (str, os.PathLike)) or not isinstance(os.fspath(source), str):
-        raise ConfigurationError(f"the configuration must be the path of a file or a mapping; it is {_kind(source)}")
-    else:
-        path = Path(source)
-        folder, origin = path.absolute().parent, f"the configuration file {str(source)!r}"
-        data = _read_toml(path, content, origin)
-    _check_names(data, f"{origin}: at the top level")
-    found: list[ConfigurationError] = []
-    unknown = _unknown_at_top_level(data, origin, found)
-    # The services of a table with a misspelt name are checked as well, so that all mistakes are reported at once.
-    named = {_meant(name, data[name]): name for name in unknown}
-    services = data.get("services", data.get(named.get("services", ""), {}))
-    defaults = data.get("defaults", data.get(named.get("defaults", ""), {}))
-    if not isinstance(defaults, Mapping):
-        found.append(ConfigurationError(f"{origin}: [defaults] must be a table"))
-        defaults = {}
-    if isinstance(services, list) and services:
-        found.append(
-            ConfigurationError(f"{origin}: services is a list; write [services.NAME] in place of [[services]]")
-        )
-        services = {}
-    elif not isinstance(services, Mapping) or not services:
-        found.append(ConfigurationError(f"{origin} has no services; add a table [services.NAME] for each service"))
-        services = {}
-    _check_names(services, f"{origin}: in services")
-    _check_names(defaults, f"{origin}: in [defaults]")
-    tables = _service_tables(services, origin, found)
-    common = {info.name for info in setting_infos(Settings)}
-    reported: dict[str, ConfigurationError] = {}
-    if not defaults.keys() <= common:
-        for meant, single in _unknown_defaults(defaults, common, tables, origin):
-            found.append(single)
-            reported[meant] = single
-    if errors is None or not tables:
-        raise_config_errors([*(errors or ()), *found])
-    else:
-        errors.extend(found)
-    return Configuration(
-        tables=tables,
-        defaults={name: value for name, value in defaults.items() if name in common},
-        folder=folder,
-        reported=reported,
-    )
-
-
-def _read_toml(path: Path, content: bytes | None, origin: str) -> Table:
-    """Return the content of a TOML file, which is read unless `content` is given. Raises `ConfigurationError`."""
-    try:
-        return _parsed_toml(read_file(path, MAX_FILE_SIZE) if content is None else content)
-    except UnreadableFile as error:
-        raise ConfigurationError(f"{origin} {error}") from None
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise ConfigurationError(f"{origin} is not UTF-8 (in line {line}); save it as UTF-8") from None
-    except ValueError as error:  # also a number of more than 4,300 digits
-        raise ConfigurationError(f"{origin} is not TOML: {error}") from None
-    except RecursionError:
-        raise ConfigurationError(f"{origin} is nested too deeply") from None
-
-
-def _service_tables(services: Table, origin: str, errors: list[ConfigurationError]) -> dict[str, Table]:
-    """Return the tables of the services, and add an error for each service that is no table."""
-    tables: dict[str, Table] = {}
-    for name, table in services.items():
-        if isinstance(table, Mapping):
-            _check_names(table, f"{origin}: in the service {quoted(name)}")
-            provider = table.get("provider")
-            tables[name] = {**table, "provider": trimmed(provider)} if isinstance(provider, str) else table
-        else:
-            errors.append(
-                ConfigurationError(
-                    f"{origin}: in services, {quoted(name)} is no table; each service must be one: [services.NAME]"
-                )
-            )
-    return tables
-
-
-def _unknown_at_top_level(data: Table, origin: str, errors: list[ConfigurationError]) -> list[str]:
-    """Return the names at the top level that are neither known nor to be ignored, and add an error for each."""
-    patterns = data.get("ignore_tables", ())
-    if not isinstance(patterns, (list, tuple)) or not all(isinstance(pattern, str) for pattern in patterns):
-        errors.append(
-            ConfigurationError(
-                f"{origin}: ignore_tables must be a list of names at the top level, or patterns such as 'acme-*'"
-            )
-        )
-        patterns = ()
-    known = ("tool", *_TOP_LEVEL, *map(trimmed, patterns))
-    unknown = [name for name in data if not any(fnmatchcase(name, pattern) for pattern in known)]
-    providers = {item.name for item in installed(PROVIDERS)} if unknown else set()
-    for name in unknown[: MAX_ERRORS + 1]:
-        table = data[name]
-        meant = _meant(name, table)
-        hint = f"; did you mean {meant!r}?" if meant else ";"
-        if isinstance(table, Mapping) and ("provider" in table or name in providers):
-            hint = f"; did you mean [services.{masked(name)}]?"
-        elif not isinstance(table, Mapping) and hint == ";":
-            hint = "; settings belong in a table [services.NAME] or in [defaults];"
-        errors.append(
-            ConfigurationError(
-                f"{origin} has {quoted(name)} at the top level{hint} only the tables services and defaults may be "
-                "there, and those of other programs: [tool.…] and those that the list ignore_tables names, "
-                f"as in ignore_tables = [{json.dumps(masked(name))}] at the start of the file"
-            )
-        )
-    return unknown
-
-
-def _meant(name: str, value: object) -> str | None:
-    """Return the name at the top level that an unknown name is near to. The table of services has providers in it."""
-    found = nearest(name, _TOP_LEVEL)
-    if found == "services" and isinstance(value, Mapping):
-        tables = [table for table in value.values() if isinstance(table, Mapping)]
-        return found if not value or any(nearest(key, ["provider"]) for table in tables for key in table) else None
-    return found
-
-
-def _unknown_defaults(
-    defaults: Table, common: set[str], tables: Mapping[str, Table], origin: str
-) -> Iterator[tuple[str, ConfigurationError]]:
-    """Yield each setting that was meant by a name in `[defaults]` that is not one of every service, and the error."""
-    owners: dict[str, str] = {}
-    for service, table in tables.items():
-        with suppress(ConfigurationError):  # reported with the service
-            provider = load_provider(provider_of(service, table))
-            owners.update((info.name, provider.name) for info in setting_infos(provider.settings))
-    for name in defaults:
-        if name in common:
-            continue
-        found = nearest(name, (*common, *owners))
-        if name == "ignore_tables":
-            hint = "; it belongs at the start of the file, before the first table"
-        elif found is None:
-            hint = f"; the settings of every service are {', '.join(sorted(common))}"
-        elif found in common:
-            hint = f"; did you mean {found!r}?"
-        elif found == name:
-            hint = f"; it is a setting of the provider {owners[name]!r}, so set it in [services.NAME]"
-        else:
-            hint = f"; did you mean {found!r} of the provider {owners[found]!r}? Set it in [services.NAME]"
-        text = f"{origin}: [defaults] has {quoted(name)}, which is not a setting of every service{hint}"
-        yield found or name, ConfigurationError(text, setting=masked(name))
-
-
-def _check_names(table: Mapping[Any, object], where: str) -> None:
-    """Raise `ConfigurationError` if a name is not a string, which only a mapping of the application can contain."""
-    for name in table:
-        if not isinstance(name, str):
-            raise ConfigurationError(f"{where}, all names must be strings, but one is {_kind(name)}")
-
-
-def _kind(value: object) -> str:
-    return "None" if value is None else f"of the type {type(value).__name__}"
 
 
 def variable_name(service: str, setting: str) -> str:
     """Return the name of the environment variable for a setting of a service: `TRUNKLINE_<SERVICE>_<SETTING>`."""
     return re.sub(r"[^A-Z0-9]", "_", f"TRUNKLINE_{service}_{setting}".upper())
-
-
-def provider_of(service: str, table: Table) -> str:
-    """Return the name of the provider in a service's table. Raises `ConfigurationError` if there is none."""
-    provider = table.get("provider")
-    if not isinstance(provider, str) or is_blank(provider):
-        similar = next((name for name in table if name != "provider" and nearest(name, ["provider"])), None)
-        hint = f"; did you mean it by {masked(similar)!r}?" if similar is not None else _quotes_hint(service, table)
-        raise ConfigurationError(
-            f"service {service!r}: setting 'provider' is required: the name of an installed provider{hint}",
-            service=service,
-            setting="provider",
-        )
-    return trimmed(provider)
-
-
-def _quotes_hint(service: str, table: Table) -> str:
-    """Return what to say if the name of a service with a dot has no quotes: `[services.gpt-5.4]`."""
-    for name, inner in table.items():
-        if isinstance(inner, Mapping) and isinstance(name, str):
-            full = f"{service}.{masked(name)}"
-            if isinstance(inner.get("provider"), str):
-                return f"; the name of a service with a dot needs quotes: [services.{json.dumps(full)}]"
-            if hint := _quotes_hint(full, inner):
-                return hint
-    return ""
 
 
 @attrs.define
@@ -552,11 +291,11 @@ class _Maker(Generic[B]):
             if info.name not in source or not is_given(info, source[info.name]):
                 continue
             try:
-                value = _dereferenced(source[info.name], info, self.places.environ, self.places.folder)
+                value = dereferenced(source[info.name], info, self.places.environ, self.places.folder)
             except ConfigurationError as error:
                 given[info.name] = error
             else:
-                if value is not _BLANK:
+                if value is not BLANK:
                     given[info.name] = value
         return given
 
@@ -596,7 +335,7 @@ class _Maker(Generic[B]):
         if name == "ignore_tables":
             hint = "; it belongs at the start of the file, before the first table"
         elif isinstance(value, Mapping) and not self.extension:
-            hint = _quotes_hint(str(self.service), {name: value}) or hint
+            hint = quotes_hint(str(self.service), {name: value}) or hint
         return self.error(masked(name), f"does not exist{hint}")
 
     def _missing(self, info: SettingInfo, sources: Sequence[Table]) -> ConfigurationError:
@@ -606,7 +345,7 @@ class _Maker(Generic[B]):
         note = "" if blank is None else "; the value that is given is blank"
         if isinstance(blank, Mapping) and is_reference(blank):
             [(kind, name)] = blank.items()
-            note = f"; the {_REFERENCE_NOUNS[kind]} {quoted(str(name))}, to which it refers, is blank"
+            note = f"; the {REFERENCE_NOUNS[kind]} {quoted(str(name))}, to which it refers, is blank"
         return self.error(info.name, f"({info.label}) is required: set it {where}, or in {variables}{note}")
 
     def with_service(self, error: ConfigurationError) -> ConfigurationError:
@@ -706,99 +445,3 @@ def json_or_text(info: SettingInfo, text: str) -> object:
             raise ValueError(str(error)) from None
         return text
     return value if takes_table or is_reference(value) else text
-
-
-_BLANK = object()
-"""What a reference to a blank text, which sets nothing, is resolved to."""
-
-_REFERENCE_NOUNS = {"env": "environment variable", "file": "file", "keyring": "keyring entry"}
-
-
-def _dereferenced(value: object, info: SettingInfo, environ: Mapping[str, str], folder: Path) -> object:
-    kind = without_none(info.type)
-    if kind in (str, Secret) and isinstance(value, Mapping):
-
-        def read() -> str:  # again, after the provider refused the key
-            try:
-                return resolve_reference(value, environ=environ, folder=folder).reveal()
-            except ConfigurationError as error:
-                raise setting_error(info.name, str(error)) from None
-
-        secret = resolve_reference(value, environ=environ, folder=folder)
-        return _BLANK if is_blank(secret) else Secret(secret.reveal(), read=read)
-    if kind is Headers and isinstance(value, Mapping):
-        headers = dict(value)
-        errors: list[ConfigurationError] = []
-        for name, text in value.items():
-            if isinstance(text, Mapping):
-                try:
-                    headers[name] = resolve_reference(text, environ=environ, folder=folder).reveal()
-                except ConfigurationError as error:
-                    errors.append(error)
-        raise_config_errors(errors)
-        return headers
-    return value
-
-
-def resolve_reference(reference: Table, *, environ: Mapping[str, str], folder: Path) -> Secret:
-    """Return the secret that a reference names, without a byte-order mark before it and line breaks after it.
-
-    `folder` is what a relative path of a file reference is resolved against. Raises `ConfigurationError`, which names
-    the variable, file or keyring entry but never the value.
-    """
-    if len(reference) != 1 or next(iter(reference)) not in REFERENCE_KINDS:
-        raise ConfigurationError('must be a string, or a reference { env = "…" }, { file = "…" } or { keyring = "…" }')
-    [(kind, name)] = reference.items()
-    if not isinstance(name, str) or is_blank(name):
-        raise ConfigurationError(f"needs a name after {kind!r}")
-    text = _READERS[kind](trimmed(name), environ, folder)
-    # Editors write a byte-order mark at the start of a file, and `echo` a line break at its end.
-    return Secret(text.removeprefix("\ufeff").rstrip("\r\n"))
-
-
-def _from_environment(name: str, environ: Mapping[str, str], folder: Path) -> str:
-    if environ.get(name) is None:
-        shown = name if is_name(name) else masked(name)
-        raise ConfigurationError(f"refers to the environment variable {shown}, which is not set")
-    return environ[name]
-
-
-def _from_file(name: str, environ: Mapping[str, str], folder: Path) -> str:
-    try:
-        path = folder / Path(name).expanduser()
-    except RuntimeError as error:  # `~user` for a user that does not exist
-        raise ConfigurationError(f"refers to the file {quoted(name)}: {error}") from None
-    shown = quoted(str(path)) if quoted(name) == repr(name) else quoted(name)
-    try:
-        text = decoded(read_file(path, MAX_SECRET_SIZE))
-    except UnreadableFile as error:
-        raise ConfigurationError(f"refers to the file {shown}, which {error}") from None
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"refers to the file {shown}, which is not text") from None
-    except ValueError as error:
-        raise ConfigurationError(f"refers to the file {shown}; {error}") from None
-    if "\0" in text:  # such as /proc/self/environ
-        raise ConfigurationError(f"refers to the file {shown}, which is not text")
-    return text
-
-
-def _from_keyring(name: str, environ: Mapping[str, str], folder: Path) -> str:
-    entry = f"refers to the keyring entry {quoted(name)}"
-    service, slash, user = name.rpartition("/")
-    if not slash:
-        raise ConfigurationError(f"{entry}, which must have the form 'service/user'")
-    try:
-        import keyring
-        from keyring.errors import KeyringError
-    except ImportError:
-        raise ConfigurationError("refers to the keyring, which needs: pip install 'trunkline[keyring]'") from None
-    try:
-        value = keyring.get_password(service, user)
-    except KeyringError as error:
-        raise ConfigurationError(f"{entry}, which cannot be read: {error}") from None
-    if value is None:
-        raise ConfigurationError(f"{entry}, which does not exist")
-    return value
-
-
-_READERS = {"env": _from_environment, "file": _from_file, "keyring": _from_keyring}

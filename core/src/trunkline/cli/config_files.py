@@ -23,7 +23,7 @@ from pathlib import Path
 
 import attrs
 
-from trunkline._config.sources import MAX_FILE_SIZE, Configuration, read_configuration
+from trunkline._config.configuration import MAX_FILE_SIZE, Configuration, read_configuration
 from trunkline._files import UnreadableFile, open_file, read_descriptor
 from trunkline._masking import without_keys
 from trunkline._setting_types import is_reference, trimmed

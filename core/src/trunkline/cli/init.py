@@ -14,7 +14,7 @@ from typing import Annotated
 import attrs
 from cyclopts import Parameter
 
-from trunkline._config.sources import read_configuration
+from trunkline._config.configuration import read_configuration
 from trunkline._files import decoded
 from trunkline._masking import looks_like_key, quoted
 from trunkline._plugins.registry import load_provider

@@ -14,7 +14,8 @@ from typing import Literal, get_args, get_origin
 import anyio
 import attrs
 
-from trunkline._config.sources import json_or_text, resolve_reference, variable_name
+from trunkline._config.references import resolve_reference
+from trunkline._config.sources import json_or_text, variable_name
 from trunkline._exception_text import exception_text
 from trunkline._excerpts import cut
 from trunkline._masking import names_credential

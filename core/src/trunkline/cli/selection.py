@@ -10,15 +10,8 @@ from typing import Annotated
 import attrs
 from cyclopts import Parameter
 
-from trunkline._config.sources import (
-    Configuration,
-    VariableReaders,
-    check_defaults,
-    json_or_text,
-    make_settings,
-    provider_of,
-    variable_name,
-)
+from trunkline._config.configuration import Configuration, provider_of
+from trunkline._config.sources import VariableReaders, check_defaults, json_or_text, make_settings, variable_name
 from trunkline._masking import listed
 from trunkline._plugins.registry import PROVIDERS, installed, load_provider
 from trunkline._setting_types import trimmed

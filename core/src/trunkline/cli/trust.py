@@ -13,7 +13,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from trunkline._config.sources import Table, variable_name
+from trunkline._config.configuration import Table
+from trunkline._config.sources import variable_name
 from trunkline._masking import MASK, looks_like_key, without_keys
 from trunkline._plugins.registry import load_extension, load_provider
 from trunkline._setting_types import ExtensionTable, extensions, is_blank, is_reference, safe_repr, without_none
