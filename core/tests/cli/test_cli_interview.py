@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from trunkline import open_services
 from trunkline._plugins.registry import PROVIDERS, installed, load_provider
-from trunkline.cli.interview import _choose_model
+from trunkline.cli.prompts import choose_model
 from trunkline.cli.questions import AskAdvanced, AskSetting, ChooseWay, Progress, next_question, way_of
 from trunkline.settings import Alternative, Settings, setting, settings
 
@@ -278,7 +278,7 @@ def test_long_list_of_models_is_shortened_by_a_part_of_a_name(
 ) -> None:
     models = [f"model-{number}" for number in range(100)]
     monkeypatch.setattr("sys.stdin", io.StringIO("\nMODEL-7\n3\n"))
-    chosen = _choose_model("Model", models, default="", problem=lambda text: None if text else "an answer")
+    chosen = choose_model("Model", models, default="", problem=lambda text: None if text else "an answer")
     shown = capsys.readouterr().err
     assert chosen == "model-71"  # the third of those that contain it
     assert "and 80 more" in shown
@@ -290,7 +290,7 @@ def test_number_that_no_model_has_is_a_name_only_if_repeated(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: str, expected: str
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(typed))
-    assert _choose_model("Model", ["a", "b"], default="", problem=lambda text: None) == expected
+    assert choose_model("Model", ["a", "b"], default="", problem=lambda text: None) == expected
     assert f"no model number {typed[0]}" in capsys.readouterr().err
 
 

@@ -7,7 +7,6 @@ import functools
 import logging
 import os
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal, get_args, get_origin
 
@@ -20,24 +19,21 @@ from trunkline._exception_text import exception_text
 from trunkline._excerpts import cut
 from trunkline._masking import names_credential
 from trunkline._plugins.registry import PROVIDERS, installed
-from trunkline._setting_types import is_mapping, trimmed, without_none
-from trunkline._suggestions import nearest
+from trunkline._setting_types import is_mapping, without_none
 from trunkline._visible_text import one_line
 from trunkline.cli.draft import Draft, holds_secret, may_be_reference, placeholder, secret_problem
 from trunkline.cli.failures import CommandError
 from trunkline.cli.hidden import hide
+from trunkline.cli.prompts import ask, choose, choose_model, confirm
 from trunkline.cli.questions import AskAdvanced, ChooseWay, Progress, Question, next_question, way_of
 from trunkline.cli.references import Reference, parse_reference, reference_problem
-from trunkline.cli.terminal import BOLD, DIM, print_note, write
+from trunkline.cli.terminal import BOLD, DIM, print_note
 from trunkline.errors import ConfigurationError, TrunklineError
 from trunkline.secrets import Headers, scrub
 from trunkline.settings import SettingInfo, Settings, convert, raise_config_errors
 
 LISTING_LIMIT = 10.0
 """The longest time to wait for the list of a service's models, in seconds."""
-
-MODELS_SHOWN = 20
-"""How many models are listed at once."""
 
 _LONGEST_REASON = 400
 
@@ -55,12 +51,12 @@ def ask_provider() -> str:
     if not names:
         raise CommandError("no provider is installed; to install one: pip install trunkline-PROVIDER")
     print_note("Installed providers:")
-    return _choose("Provider", dict.fromkeys(names, ""), default=names[0] if len(names) == 1 else "")
+    return choose("Provider", dict.fromkeys(names, ""), default=names[0] if len(names) == 1 else "")
 
 
 def ask_service(default: str, problem: Callable[[str], str | None]) -> str:
     """Ask for the name of the service. `problem` returns what is expected instead of a name, or `None`."""
-    return _ask("Name of the service", default=default, problem=problem)
+    return ask("Name of the service", default=default, problem=problem)
 
 
 @attrs.define
@@ -110,14 +106,14 @@ class Interview:
 
     def _answer(self, question: Question) -> None:
         if isinstance(question, AskAdvanced):
-            self.progress.advanced = _confirm(f"Go through the {question.count} advanced settings too?", default=False)
+            self.progress.advanced = confirm(f"Go through the {question.count} advanced settings too?", default=False)
             return
         self._show_heading(question.group if isinstance(question, ChooseWay) else question.info.group)
         if isinstance(question, ChooseWay):
             ways = {way.title: way for way in question.ways}
             default = next((title for title, way in ways.items() if not way.required), "")
             texts = {title: way.description for title, way in ways.items()}
-            self.progress.way = ways[_choose(question.group or "Which one", texts, default=default)]
+            self.progress.way = ways[choose(question.group or "Which one", texts, default=default)]
             return
         info = question.info
         again = info.name in self.progress.again
@@ -191,9 +187,9 @@ class Interview:
         problem = functools.partial(self._problem, info, required=required)
         shown = "" if required else _shown(info.default)
         if choices:
-            text = _choose(question, choices, shown=shown, default=default, problem=problem)
+            text = choose(question, choices, shown=shown, default=default, problem=problem)
         else:
-            text = _ask(question, default=default, shown=shown, problem=problem)
+            text = ask(question, default=default, shown=shown, problem=problem)
         self._store(info, text)
 
     def _store(self, info: SettingInfo, text: str) -> None:
@@ -247,7 +243,7 @@ class Interview:
         self._describe(info)
         places = _PLACES if required else {**_PLACES, "none": "leave it out"}
         need = "a secret" if required else "a secret, optional"
-        place = _choose(
+        place = choose(
             f"{info.label} ({need}). Where is it kept", places, default="env" if required else "none", short=True
         )
         if place == "none":
@@ -265,7 +261,7 @@ class Interview:
         def problem(text: str) -> str | None:
             return self._reference_problem(info, {place: text}) if text else "an answer"
 
-        answer = _ask(_NAMES[place], default=known if place == "env" else "", problem=problem)
+        answer = ask(_NAMES[place], default=known if place == "env" else "", problem=problem)
         self.draft.references[info.name] = {place: answer}
         self._note_missing({place: answer})
 
@@ -306,9 +302,9 @@ class Interview:
         question = f"{info.label}{_requirement(info, required)}"
         problem = functools.partial(self._problem, info, required=required)
         if models:
-            text = _choose_model(question, models, default=default, problem=problem)
+            text = choose_model(question, models, default=default, problem=problem)
         else:
-            text = _ask(question, default=default, shown=_shown(info.default), problem=problem)
+            text = ask(question, default=default, shown=_shown(info.default), problem=problem)
         self._store(info, text)
 
     def _models(self) -> Sequence[str]:
@@ -318,7 +314,7 @@ class Interview:
         except ConfigurationError:
             return ()
         hide(settings.secrets())
-        if not _confirm(f"Ask the service which models it has (at most {LISTING_LIMIT:g} s)?", default=True):
+        if not confirm(f"Ask the service which models it has (at most {LISTING_LIMIT:g} s)?", default=True):
             return ()
         try:
             with _quiet_libraries():
@@ -390,106 +386,3 @@ def _choices(info: SettingInfo) -> Mapping[str, str]:
         for branch in (branches if isinstance(branches, list) else ())
         if isinstance(branch, Mapping) and "const" in branch
     }
-
-
-def _confirm(question: str, *, default: bool) -> bool:
-    words = {"y": True, "yes": True, "n": False, "no": False, "": default}
-    hint = "Y/n" if default else "y/N"
-    answer = _ask(question, shown=hint, problem=lambda text: None if text.lower() in words else "y or n")
-    return words[answer.lower()]
-
-
-def _choose(
-    question: str,
-    choices: Mapping[str, str],
-    *,
-    default: str = "",
-    shown: str = "",
-    short: bool = False,
-    problem: Callable[[str], str | None] | None = None,
-) -> str:
-    """Show the choices with numbers, and return the one that is chosen by its number or its name.
-
-    With `short`, the start of a name is enough. `problem` says what is accepted; by default the choices alone are.
-    """
-    for number, (name, meaning) in enumerate(choices.items(), 1):
-        print_note(one_line(f"  {number}. {name}{f': {meaning}' if meaning else ''}"))
-
-    def chosen(text: str) -> str:
-        lowered = {name.lower(): name for name in choices}
-        if text.lower() in lowered:
-            return lowered[text.lower()]
-        if text.isdecimal() and 1 <= int(text) <= len(choices):
-            return list(choices)[int(text) - 1]
-        starts = [name for name in choices if text and name.startswith(text.lower())] if short else []
-        return starts[0] if len(starts) == 1 else text
-
-    def wrong(text: str) -> str | None:
-        name = chosen(text)
-        listed = f"a number from 1 to {len(choices)}, or one of {', '.join(choices)}"
-        expected = problem(name) if problem is not None else None if name in choices else listed
-        found = nearest(name, choices) if name and expected else None
-        return f"{expected} (did you mean {found}?)" if found else expected
-
-    return chosen(_ask(question, default=default, shown=shown, problem=wrong))
-
-
-def _choose_model(question: str, models: Sequence[str], *, default: str, problem: Callable[[str], str | None]) -> str:
-    """Show the models with numbers, and return the one that is chosen by its number or its name.
-
-    Another text shows the models whose name contains it. If there is none, or the text is entered again, it is the
-    name of a model that the service does not list. A number must be entered again to be a name.
-    """
-    found, part = list(models), ""
-    while True:
-        for number, name in enumerate(found[:MODELS_SHOWN], 1):
-            print_note(one_line(f"  {number}. {name}"))
-        if len(found) > MODELS_SHOWN:
-            print_note(f"  and {len(found) - MODELS_SHOWN} more: enter a part of a name to see those that contain it")
-        only = found[0] if part and len(found) == 1 else default
-        text = _ask(question, default=only, problem=problem)
-        if text.isdecimal() and text not in models and 1 <= int(text) <= min(len(found), MODELS_SHOWN):
-            return found[int(text) - 1]
-        matching = [name for name in models if text.lower() in name.lower()]
-        if not text or text in (part, *models) or not (matching or text.isdecimal()):
-            return text
-        if not matching:
-            print_note(f"There is no model number {text}. To use a model called just that, enter it again.")
-            part = text
-            continue
-        print_note(one_line(f"Models with {text!r} in their name. To use a model called just that, enter it again."))
-        found, part = matching, text
-
-
-def _ask(
-    question: str,
-    *,
-    default: str = "",
-    shown: str = "",
-    problem: Callable[[str], str | None] = lambda text: None,
-) -> str:
-    """Ask until the answer is valid, and return it. `problem` returns what is expected instead, or `None`.
-
-    An empty answer means `default`. `shown` stands for it where an empty answer is returned as it is. Raises
-    `CommandError` at the end of the input.
-    """
-    hint = default or shown
-    while True:
-        write(f"{question}{f' [{hint}]' if hint else ''}: ", sys.stderr)
-        try:
-            line = sys.stdin.readline()
-        except UnicodeDecodeError:
-            print_note(f"Please enter text in {sys.stdin.encoding}.")
-            continue
-        if not line:
-            print_note("")
-            raise CommandError("the input ended before all questions were answered; nothing was written")
-        hide(line)
-        answer = trimmed(line) or default
-        if unquoted := re.fullmatch(r"""(["'])([^"']+)\1""", answer):
-            print_note("The quotes were removed.")
-            answer = trimmed(unquoted[2])
-        wrong = problem(answer)
-        if wrong is None:
-            return answer
-        print_note(one_line(f"Please enter {wrong}."))
