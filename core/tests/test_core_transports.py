@@ -129,10 +129,10 @@ async def test_aiohttp_is_chosen_on_asyncio_and_httpx2_on_trio(anyio_backend: st
 
 async def test_httpx2_is_chosen_where_there_is_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     assert chosen_library(Settings(proxy="http://127.0.0.1:9")) == "httpx2"
+    with pytest.raises(ConfigurationError, match="'http_library'"):
+        chosen_library(Settings(http_library="aiohttp", proxy="http://127.0.0.1:9"))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     assert chosen_library(Settings()) == "httpx2"
-    with pytest.raises(ConfigurationError, match="'http_library'"):
-        chosen_library(Settings(http_library="aiohttp"))
 
 
 @pytest.mark.parametrize("version", [None, (3, 13)])
