@@ -36,6 +36,7 @@ from trunkline import (
     user,
 )
 from trunkline._calls import model_limits
+from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.model_limits import KnownLimits
 from trunkline._calls.request_limits import RequestLimits
 from trunkline._calls.token_limits import TOKENS_FOR_TOOLS, estimate_fixed_tokens, estimate_tokens
@@ -597,8 +598,46 @@ async def test_question_that_hangs_takes_a_part_of_the_deadline_once(toy: Any, q
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize(("waited", "silence"), [(0.0, 0), (0.5, 10), (15.0, 300), (40.0, 300)])
+async def test_provider_is_left_alone_in_proportion_to_the_time_that_it_had(
+    monkeypatch: pytest.MonkeyPatch, waited: float, silence: float
+) -> None:
+    clock = types.SimpleNamespace(now=100.0)
+    monkeypatch.setattr(model_limits, "time", types.SimpleNamespace(monotonic=lambda: clock.now))
+    known = KnownLimits()
+
+    async def hang() -> None:
+        clock.now += waited
+        await anyio.sleep_forever()
+
+    deadline = CallDeadline(0.0)
+    with deadline, pytest.raises(TimeoutError, match="did not answer within"):
+        await known.answer("q", deadline, hang)
+    assert known.silent_until("q") == clock.now + silence
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("fails", [0, 404])
+async def test_limits_of_the_table_do_not_end_the_lookups_of_others(
+    toy: Any, table: list[tuple[str, str | None]], monkeypatch: pytest.MonkeyPatch, fails: int
+) -> None:
+    monkeypatch.setattr(model_limits, "FORGET_AFTER", 0)
+    monkeypatch.setattr(model_limits, "ASK_LIMIT", 15 if fails else 0)
+    provider = Provider(WINDOW, fails=fails)
+    async with provider.service(toy, output_token_limit="auto") as service:
+        await service.chat("a")
+        provider.status = 0
+        monkeypatch.setattr(model_limits, "ASK_LIMIT", 15)
+        await service.chat("a")
+    assert [chat["max"] for chat in provider.chats] == [None, 300]
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize("question", ["models", "count"])
-async def test_question_whose_calls_are_cancelled_is_given_up(toy: Any, question: str) -> None:
+async def test_question_whose_calls_are_cancelled_is_given_up(
+    toy: Any, monkeypatch: pytest.MonkeyPatch, question: str
+) -> None:
+    monkeypatch.setattr(model_limits, "SILENCE", 1e6)  # the calls wait for some milliseconds
     provider = Provider(WINDOW, counts={3: 300, 7: 900})
     provider.answers = anyio.Event()
     settings: dict[str, Any] = COUNTED if question == "count" else {"input_token_limit": "auto"}

@@ -3,7 +3,8 @@
 A model is looked up when a call first needs its limits. The other calls of the event loop wait for the result, and the
 other event loops of the service use it later. The lookup is part of the first call, and takes at most a part of what is
 left of its deadline. If that call is cancelled, the next one looks the model up, until this happened `MOST_CANCELLED`
-times. A failed lookup does not fail the call. It is repeated by the first call after `FORGET_AFTER` seconds.
+times. A failed lookup does not fail the call. It is repeated by the first call after `FORGET_AFTER` seconds, or sooner
+if there was no answer at all: after `SILENCE` times as long as it was waited for.
 """
 
 from __future__ import annotations
@@ -40,7 +41,13 @@ MOST_CANCELLED = 2
 """After how many calls that were cancelled while they waited for the provider it is not asked for a while."""
 
 FORGET_AFTER = 300.0
-"""After how many seconds a lookup that found no limits is repeated, and a question that was not answered."""
+"""After how many seconds a lookup that failed or found no limits is repeated, and at most a question without answer."""
+
+SILENCE = 20.0
+"""For how many times the time that it was waited for a question without answer is not repeated.
+
+With `ASK_LIMIT`, this is `FORGET_AFTER`. A call that had no time left says nothing about the provider.
+"""
 
 
 class Ask(Protocol):
@@ -56,37 +63,45 @@ class Ask(Protocol):
 
 @attrs.frozen(kw_only=True)
 class ModelLimits:
-    """The limits of a model. `problem` says why they are not known, if a request failed."""
+    """The limits of a model. `problem` says why they are not known, if a request failed.
+
+    `until` is when the model is looked up again, in seconds by the monotonic clock.
+    """
 
     context_window: int | None = None
     output_tokens: int | None = None
     problem: str = ""
+    until: float = math.inf
 
 
 class KnownLimits:
     """The limits of the models that a service was asked for, in all its event loops, and what was not answered."""
 
     def __init__(self) -> None:
-        self._found: dict[str, tuple[ModelLimits, float]] = {}
-        self._cancelled: dict[str, int] = {}
+        self._found: dict[str, ModelLimits] = {}
+        self._cancelled: dict[str, tuple[int, float]] = {}
         self._silent_until: dict[str, float] = {}
 
     def get(self, model: str) -> ModelLimits | None:
         """Return what is known about a model, or `None` if it must be looked up."""
-        limits, until = self._found.get(model, (None, math.inf))
-        return limits if time.monotonic() < until else None
+        limits = self._found.get(model)
+        return limits if limits is not None and time.monotonic() < limits.until else None
 
     def add(self, model: str, limits: ModelLimits) -> None:
         """Remember the result of a lookup."""
-        is_known = limits.context_window is not None or limits.output_tokens is not None
-        self._found[model] = limits, math.inf if is_known else time.monotonic() + FORGET_AFTER
+        self._found[model] = limits
+
+    def silent_until(self, question: str) -> float:
+        """Return when the provider may be asked `question` again, by the monotonic clock."""
+        return self._silent_until.get(question, 0.0)
 
     async def answer(self, question: str, deadline: CallDeadline, ask: Callable[[], Awaitable[R]]) -> R:
         """Return what `ask` returns. Raises `TimeoutError` if the provider does not answer in time, or did not lately.
 
         `question` says what is asked; it is remembered if there was no answer.
         """
-        if time.monotonic() < self._silent_until.get(question, 0):
+        started = time.monotonic()
+        if started < self.silent_until(question):
             raise TimeoutError("the provider did not answer the last time")
         seconds = min(ASK_LIMIT, ASK_PART * (deadline.end - anyio.current_time()))
         try:
@@ -95,16 +110,18 @@ class KnownLimits:
                 self._cancelled.pop(question, None)
                 return result
         except anyio.get_cancelled_exc_class():
-            self._cancelled[question] = self._cancelled.get(question, 0) + 1
-            if self._cancelled[question] >= MOST_CANCELLED:
-                self._give_up(question)
+            count, waited = self._cancelled.get(question, (0, 0.0))
+            count, waited = count + 1, waited + time.monotonic() - started
+            self._cancelled[question] = count, waited
+            if count >= MOST_CANCELLED:
+                self._give_up(question, waited)
             raise
-        self._give_up(question)
+        self._give_up(question, time.monotonic() - started)
         raise TimeoutError(f"the provider did not answer within {max(seconds, 0):.2g} s")
 
-    def _give_up(self, question: str) -> None:
+    def _give_up(self, question: str, waited: float) -> None:
         self._cancelled.pop(question, None)
-        self._silent_until[question] = time.monotonic() + FORGET_AFTER
+        self._silent_until[question] = time.monotonic() + min(FORGET_AFTER, SILENCE * waited)
 
 
 async def find_limits(
@@ -122,23 +139,25 @@ async def find_limits(
 
 
 async def _look_up(known: KnownLimits, model: str, provider: str, operations: Operations, ask: Ask) -> ModelLimits:
-    limits = ModelLimits()
+    limits, question = ModelLimits(), f"limits of {model}"
     try:
-        info = await known.answer(f"limits of {model}", ask.deadline, partial(_ask_provider, model, operations, ask))
+        info = await known.answer(question, ask.deadline, partial(_ask_provider, model, operations, ask))
         if info is not None:
             limits = ModelLimits(
                 context_window=as_count(info.context_window) or None,
                 output_tokens=as_count(info.output_token_limit) or None,
             )
     except TimeoutError as error:
-        limits = ModelLimits(problem=str(error))
+        limits = ModelLimits(problem=str(error), until=known.silent_until(question))
     except Exception as error:  # a plugin may also return a list of something else
         reason = single_line(str(error), 200) if isinstance(error, TrunklineError) else type(error).__name__
-        limits = ModelLimits(problem=f"asking failed: {reason}")
+        limits = ModelLimits(problem=f"asking failed: {reason}", until=time.monotonic() + FORGET_AFTER)
     if limits.context_window is None and importlib.util.find_spec("genai_prices") is not None:
         # The import takes up to half a second.
         window = await to_thread.run_sync(_window_from_table, model, provider, abandon_on_cancel=True)
         limits = attrs.evolve(limits, context_window=window)
+    if limits == ModelLimits():
+        limits = attrs.evolve(limits, until=time.monotonic() + FORGET_AFTER)
     return limits
 
 
