@@ -116,6 +116,14 @@ def test_ca_bundle_of_the_environment_is_no_mistake_with_an_own_client(environme
     assert shared.settings.ca_bundle == "/variable.pem"
 
 
+def test_proxy_that_does_not_serve_the_chain_is_noted() -> None:
+    note = "is not used to fetch AWS credentials, such as those of a role, since it is no HTTP proxy"
+    socks, http = "socks5://127.0.0.1:1080", "http://127.0.0.1:1080"
+    assert ("proxy", note) in list(BedrockSettings(aws_region="us-east-1", proxy=socks).notes())
+    assert not list(BedrockSettings(aws_region="us-east-1", proxy=http).notes())
+    assert not list(BedrockSettings(aws_region="us-east-1", proxy=socks, api_key="k").notes())
+
+
 def test_fips_that_a_custom_url_outdoes_is_noted() -> None:
     settings = BedrockSettings(aws_region="us-east-1", api_url="https://x.example", use_fips_endpoint=True)
     assert ("use_fips_endpoint", "has no effect, because api_url names the endpoint") in list(settings.notes())

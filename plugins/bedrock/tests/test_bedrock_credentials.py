@@ -178,6 +178,11 @@ def profiles(tmp_path: Path, environment: pytest.MonkeyPatch) -> Path:
         "[profile mfa]\nrole_arn = arn:aws:iam::1:role/r\nsource_profile = keys\nmfa_serial = arn:aws:iam::1:mfa/u\n"
         "[sso-session corp]\nsso_start_url = https://d-1.awsapps.com/start\nsso_region = us-east-1\n"
         "[profile sso]\nsso_session = corp\nsso_account_id = 000000000000\nsso_role_name = Dev\n"
+        "[profile from-sso]\nrole_arn = arn:aws:iam::1:role/r\nsource_profile = sso\n"
+        "[profile bare]\nrole_arn = arn:aws:iam::1:role/r\n"
+        "[profile prints-text]\ncredential_process = echo hello\n"
+        "[profile prints-list]\ncredential_process = echo []\n"
+        "[profile without-process]\ncredential_process =\n"
     )
     environment.setenv("AWS_CONFIG_FILE", str(config))
     return config
@@ -190,6 +195,21 @@ OWN_PAIR = {"aws_access_key_id": "OWN", "aws_secret_access_key": "s"}
 CONTAINER = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "@/creds"}
 INSTANCE = {"AWS_EC2_METADATA_DISABLED": "false", "AWS_EC2_METADATA_SERVICE_ENDPOINT": "@"}
 WEB = {"AWS_WEB_IDENTITY_TOKEN_FILE": "#/jwt", "AWS_ROLE_ARN": "arn:aws:iam::000000000000:role/r"}
+BLANK_NAMES = (
+    *TEMPORARY,
+    *BEARER,
+    *WEB,
+    "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_METADATA_SERVICE_TIMEOUT",
+    "AWS_STS_REGIONAL_ENDPOINTS",
+    "AWS_CREDENTIAL_EXPIRATION",
+    "AWS_CA_BUNDLE",
+)
+BLANK = {**dict.fromkeys(BLANK_NAMES, " "), "HOME": "#"}
 EVERYTHING = {**TEMPORARY, **BEARER, "AWS_PROFILE": "keys", **CONTAINER, **INSTANCE, **WEB}
 GIVEN = "ASIA1 canary-token-1"
 
@@ -228,6 +248,16 @@ async def check_sent(
         ({**PAIR, **BEARER}, {}, "ENV"),
         ({**BEARER, "AWS_PROFILE": "keys", **CONTAINER, **INSTANCE, **WEB}, {}, "Bearer env-bearer"),
         ({"AWS_PROFILE": "keys", **CONTAINER}, {}, "PROFILE"),
+        # A blank variable is not set, and blanks around a value do not belong to it.
+        ({**BLANK, **PAIR}, {}, "ENV"),
+        ({**BLANK, **BEARER}, {}, "Bearer env-bearer"),
+        ({**BLANK, "AWS_PROFILE": "keys"}, {}, "PROFILE"),
+        ({**BLANK, "AWS_PROFILE": " role\n"}, {}, GIVEN),
+        ({**BLANK, **CONTAINER}, {}, GIVEN),
+        ({**BLANK, **WEB}, {}, GIVEN),
+        ({"AWS_CONTAINER_CREDENTIALS_FULL_URI": "@/creds\n"}, {}, GIVEN),
+        # A profile that does not exist matters only if the credentials should come from it.
+        ({"AWS_PROFILE": "nobody", **PAIR}, {}, "ENV"),
         # The profile of the settings beats the environment's.
         ({"AWS_PROFILE": "nobody", **PAIR}, {"aws_profile": "keys"}, "PROFILE"),
         (BEARER, {"aws_profile": "keys"}, "PROFILE"),
@@ -277,6 +307,11 @@ async def test_credentials_of_each_source_reach_bedrock(
         ({"AWS_PROFILE": "mfa"}, {}, ConfigurationError, "profile 'mfa'.*aws sts assume-role"),
         ({"HOME": "#"}, {"aws_profile": "sso"}, AuthenticationError, "run `aws sso login --profile sso`"),
         ({"HOME": "#", "AWS_PROFILE": "sso"}, {}, AuthenticationError, "run `aws sso login --profile sso`"),
+        ({"HOME": "#"}, {"aws_profile": "from-sso"}, AuthenticationError, "run `aws sso login --profile sso`"),
+        ({}, {"aws_profile": "bare"}, ConfigurationError, "'bare'.* role_arn, but no source_profile or cred"),
+        ({}, {"aws_profile": "prints-text"}, AuthenticationError, "'prints-text' returned something else .*JSON"),
+        ({}, {"aws_profile": "prints-list"}, AuthenticationError, "'prints-list' returned something else"),
+        ({}, {"aws_profile": "without-process"}, AuthenticationError, "'without-process' returned something else"),
         (
             {"AWS_WEB_IDENTITY_TOKEN_FILE": "/nowhere", "AWS_ROLE_ARN": "arn:aws:iam::000000000000:role/r"},
             {},

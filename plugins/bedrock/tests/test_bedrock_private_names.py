@@ -138,6 +138,21 @@ async def test_role_with_an_mfa_device_calls_the_prompter(tmp_path: Path, monkey
     assert prompts == ["Enter MFA code for arn:aws:iam::1:mfa/u: "]
 
 
+def test_session_reads_the_variables_that_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config").write_text("[profile dev]\noutput = text\n", encoding="utf-8")
+    monkeypatch.setenv("AWS_PROFILE", "")
+    monkeypatch.setenv("AWS_METADATA_SERVICE_TIMEOUT", "")
+    session = AioSession()
+    session.set_default_client_config(AioConfig(http_session_cls=_aiobotocore.LimitedSession))
+    environ = {"AWS_CONFIG_FILE": str(tmp_path / "config"), "AWS_PROFILE": "dev", "AWS_ROLE_ARN": "r"}
+    _botocore.read_environment(session, environ)
+    assert session.get_scoped_config() == {"output": "text"}
+    providers = {provider.METHOD: provider for provider in session.get_component("credential_provider").providers}
+    assert providers["env"].environ is providers["container-role"]._environ is environ
+    web = providers["assume-role-with-web-identity"]
+    assert [web._get_config(key) for key in ("role_arn", "web_identity_token_file")] == ["r", None]
+
+
 def test_error_about_a_file_holds_its_path_and_the_line(tmp_path: Path) -> None:
     (tmp_path / "config").write_text("[default]\nno key\n", encoding="utf-8")
     with pytest.raises(botocore.exceptions.ConfigParseError) as caught:

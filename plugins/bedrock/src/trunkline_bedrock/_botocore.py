@@ -7,11 +7,12 @@ blocks for up to a second: import it in a worker thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from botocore.auth import SIGV4_TIMESTAMP, SigV4Auth  # type: ignore[import-untyped]
+from botocore.configprovider import EnvironmentProvider  # type: ignore[import-untyped]
 
 DEBUG_LOGGERS = (
     "botocore.auth",
@@ -56,6 +57,24 @@ def refresh_only_when_missing(credentials: Any) -> None:
     if hasattr(credentials, "_advisory_refresh_timeout"):
         credentials._advisory_refresh_timeout = credentials._mandatory_refresh_timeout = 0
         credentials._time_fetcher = _long_ago
+
+
+def read_environment(session: Any, environ: Mapping[str, str]) -> None:
+    """Make a session and its credential chain read `environ` instead of the variables of this process.
+
+    For botocore, a blank variable is set: a blank `AWS_PROFILE` names a profile without a name, which does not exist.
+    """
+    for chain in session.get_component("config_store")._mapping.values():
+        for provider in getattr(chain, "_providers", ()):
+            if isinstance(provider, EnvironmentProvider):
+                provider._env = environ
+    for provider in session.get_component("credential_provider").providers:  # which is made now, with these variables
+        for attribute in ("environ", "_environ"):
+            if hasattr(provider, attribute):
+                setattr(provider, attribute, environ)
+        names = getattr(provider, "_CONFIG_TO_ENV_VAR", None)  # of the web identity
+        if names is not None and not provider._disable_env_vars:
+            provider._get_env_config = {key: environ.get(name) for key, name in names.items()}.get
 
 
 def never_prompt(resolver: Any, prompter: Callable[[str], str]) -> None:

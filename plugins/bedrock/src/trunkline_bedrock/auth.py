@@ -244,6 +244,7 @@ class ChainAuth(StaticAuth):
             token = self._token_from_environment()
             if token is not None:
                 return BearerToken(token=token), None
+        session = None
         try:
             with quiet_log():
                 make = partial(make_session, self._settings, self._profile)
@@ -257,18 +258,16 @@ class ChainAuth(StaticAuth):
             raise
         except Exception as error:
             self._sent_tokens = await anyio.to_thread.run_sync(sent_tokens, dict(os.environ), abandon_on_cancel=True)
+            profile = profile_name({"aws_profile": self._profile}, os.environ)[0]
             raise chain_error(
-                error, provider=self._provider, service=self._service, profile=self._profile_in_use()
+                error, provider=self._provider, service=self._service, profile=profile, session=session
             ) from None
         await _import_signer(keys)
         return keys, expires
 
-    def _profile_in_use(self) -> str:
-        return profile_name({"aws_profile": self._profile}, os.environ)[0]
-
     def _token_from_environment(self) -> Secret | None:
         token = os.environ.get(BEARER_VARIABLE, "").strip()
-        if not token or os.environ.get("AWS_ACCESS_KEY_ID"):
+        if not token or os.environ.get("AWS_ACCESS_KEY_ID", "").strip():
             return None
         if not token.isascii() or not token.isprintable() or " " in token:
             raise ConfigurationError(

@@ -25,6 +25,7 @@ MISSING_REGION = (
     "(AWS Region) is required: set it as an argument, in the configuration file, or in "
     f"TRUNKLINE_<SERVICE>_AWS_REGION or {' or '.join(REGION_VARIABLES)}, or set 'region' in an AWS profile"
 )
+KEY_PAIR = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _PROFILE_VARIABLES = ("AWS_DEFAULT_PROFILE", "AWS_PROFILE")  # in botocore's order
 _RUNTIME, _CONTROL = "bedrock_runtime", "bedrock"
 """The names of the two services in a `[services …]` section, and in capitals in the names of variables."""
@@ -61,7 +62,7 @@ def read_aws_files(environ: Mapping[str, str]) -> AWSFiles:
     """
     home = "~" if environ is os.environ else environ.get("HOME") or environ.get("USERPROFILE", "")
     paths = [
-        environ.get(variable) or (f"{home}/.aws/{name}" if home else "")
+        environ.get(variable, "").strip() or (f"{home}/.aws/{name}" if home else "")
         for variable, name in ((CONFIG_FILE, "config"), (CREDENTIALS_FILE, "credentials"))
     ]
     if not any(_is_file(path) for path in paths):
@@ -153,6 +154,18 @@ class _Source:
 
 def _text(value: object) -> str:
     return value.strip() if isinstance(value, str) else ""
+
+
+def chain_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that AWS's default chain reads: those that are not blank, without blanks around the values.
+
+    If they contain a key pair, the profile does not matter, and need not exist.
+    """
+    found = {name: text for name, value in environ.items() if (text := value.strip())}
+    if all(name in found for name in KEY_PAIR):
+        for name in _PROFILE_VARIABLES:
+            found.pop(name, None)
+    return found
 
 
 def profile_name(given: Mapping[str, object], environ: Mapping[str, str]) -> tuple[str, bool]:

@@ -6,6 +6,7 @@ called in a worker thread.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -25,7 +26,7 @@ from trunkline.errors import (
 )
 from trunkline.secrets import Secret, scrub
 
-from trunkline_bedrock.aws_config import parse_error
+from trunkline_bedrock.aws_config import KEY_PAIR, chain_environment, parse_error
 from trunkline_bedrock.credentials import Keys
 from trunkline_bedrock.errors import make_error
 
@@ -81,6 +82,7 @@ def make_session(settings: BedrockSettings, profile: str | None) -> Any:
     if settings.ca_bundle is not None:
         session.set_config_variable("ca_bundle", settings.ca_bundle)
     session.set_default_client_config(AioConfig(**options))
+    _botocore.read_environment(session, chain_environment(os.environ))
     resolver = session.get_component("credential_provider")
     _aiobotocore.limit_metadata_sessions(resolver)
     _botocore.never_prompt(resolver, _refuse_prompt)
@@ -123,10 +125,9 @@ def keys_of(credentials: Any, frozen: Any) -> tuple[Keys, float | None]:
 
 def check_environment(environ: Mapping[str, str], service: str) -> None:
     """Raise `ConfigurationError` if the environment contains half of an IAM key pair."""
-    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-    missing = [name for name in names if not environ.get(name)]
+    missing = [name for name in KEY_PAIR if not environ.get(name, "").strip()]
     if len(missing) == 1:
-        present = next(name for name in names if name not in missing)
+        present = next(name for name in KEY_PAIR if name not in missing)
         raise ConfigurationError(
             f"service {service!r}: the variable {missing[0]} is missing: {present} is set, and the two belong together",
             service=service,
@@ -138,10 +139,11 @@ def sent_tokens(environ: Mapping[str, str]) -> tuple[str, ...]:
 
     They are secret, and neither the settings nor the resulting credentials contain them.
     """
-    tokens = [environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN", "")]
+    tokens = [environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN", "").strip()]
     for name in ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE"):
-        with suppress(OSError, UnicodeError):
-            tokens.append(Path(environ[name]).read_text(encoding="utf-8").strip() if name in environ else "")
+        path = environ.get(name, "").strip()
+        with suppress(OSError, UnicodeError, ValueError):
+            tokens.append(Path(path).read_text(encoding="utf-8").strip() if path else "")
     return tuple(token for token in tokens if token)
 
 
@@ -155,8 +157,23 @@ def no_credentials(service: str) -> ConfigurationError:
     )
 
 
-def chain_error(error: Exception, *, provider: str, service: str, profile: str) -> TrunklineError:
-    """Return the core's error for an exception that the chain raised. `profile` is the one in use."""
+def _sso_profile(session: Any, profile: str) -> str:
+    """Return the profile that has the settings of SSO: `profile`, or one that it takes its credentials from."""
+    profiles = as_object(as_object(session.full_config).get("profiles"))
+    name: str | None = profile
+    for _ in profiles:  # botocore refuses profiles that name each other in a circle
+        section = as_object(profiles.get(name or ""))
+        if "sso_session" in section or "sso_start_url" in section:
+            return name or profile
+        name = as_string(section.get("source_profile"))
+    return profile
+
+
+def chain_error(error: Exception, *, provider: str, service: str, profile: str, session: Any) -> TrunklineError:
+    """Return the core's error for an exception that the chain raised.
+
+    `profile` is the one in use. `session` is what `make_session` returned, or `None` if it raised the exception.
+    """
     from botocore import exceptions as aws  # type: ignore[import-untyped]
 
     if isinstance(error, _MFARequired):
@@ -177,6 +194,12 @@ def chain_error(error: Exception, *, provider: str, service: str, profile: str) 
         return _token_service_error(error, provider)
     if isinstance(error, (aws.ConnectionError, aws.HTTPClientError)):
         return ConnectionFailed(f"fetching AWS credentials failed: {message}", provider=provider)
+    if isinstance(error, aws.PartialCredentialsError) and error.kwargs.get("provider") == "assume-role":
+        return ConfigurationError(
+            f"service {service!r}: the AWS profile {profile!r}, or its source_profile, has a role_arn, but no "
+            f"{error.kwargs.get('cred_var')}",
+            service=service,
+        )
     if isinstance(error, aws.PartialCredentialsError):
         return ConfigurationError(
             f"service {service!r}: half of an IAM key pair is missing: {message}", service=service
@@ -199,12 +222,15 @@ def chain_error(error: Exception, *, provider: str, service: str, profile: str) 
         return AuthenticationError(
             f"the AWS SSO session has expired, or does not exist ({message})",
             provider=provider,
-            advice=f"run `aws sso login --profile {profile}`",
+            advice=f"run `aws sso login --profile {_sso_profile(session, profile)}`",
         )
     if "still expired" in message or "expired" in type(error).__name__.lower():
         return AuthenticationError(
             f"the AWS credentials have expired, and a refresh returned no new ones: {message}", provider=provider
         )
+    if isinstance(error, (json.JSONDecodeError, LookupError, AttributeError, TypeError, UnicodeError)):
+        # botocore does not check what a `credential_process` prints, and what the files of its caches contain.
+        message = f"a source of the profile {profile!r} returned something else ({type(error).__name__}: {message})"
     return AuthenticationError(f"AWS credentials are not available: {message}", provider=provider)
 
 

@@ -207,7 +207,10 @@ class BedrockSettings(Settings):
         yield from Settings.notes(self)
         if self.api_url is not None and self.uses_fips:
             yield "use_fips_endpoint", "has no effect, because api_url names the endpoint"
-        if self.api_url is not None and isinstance(configured_credentials(self), Chain):
+        uses_chain = isinstance(configured_credentials(self), Chain)
+        if uses_chain and self.proxy is not None and not self.proxy.startswith("http"):
+            yield "proxy", "is not used to fetch AWS credentials, such as those of a role, since it is no HTTP proxy"
+        if self.api_url is not None and uses_chain:
             note = plain_http_note(base_url(self.api_url)[0])
             if note is not None:
                 yield "api_url", note
