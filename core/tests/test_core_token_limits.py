@@ -70,8 +70,12 @@ def test_every_kind_of_part_has_an_estimate() -> None:
 
 
 def test_text_document_counts_as_text_and_a_block_of_the_provider_by_its_size() -> None:
-    text = Document(data=b"word " * 2000, media_type="text/plain")
-    assert estimate_tokens(user(text)) == 4 + 2500
+    for media_type in ("text/plain", "application/json", None):
+        text = Document(data=b"word " * 2000, media_type=media_type, name="a.md")
+        assert estimate_tokens(user(text)) == 4 + 2500
+    assert estimate_tokens(user(Document(data=b"\xff" * 8000, media_type="text/csv"))) == 4 + 2000
+    for data in (b"%PDF-1.7 " + b"word " * 2000, b"\xff" + b"word " * 2000, b"\0" + b"word " * 2000):
+        assert estimate_tokens(user(Document(data=data))) == 4 + 1000
     block = Opaque(provider="a", kind="b", data={"text": "x" * 4000})
     assert estimate_tokens(assistant(block)) > 1000
 

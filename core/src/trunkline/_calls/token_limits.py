@@ -80,9 +80,20 @@ def _part_tokens(part: Part) -> int:
 def _file_tokens(part: Document | Audio) -> int:
     if part.data is None:
         return TOKENS_AN_IMAGE
-    if (part.media_type or "").startswith("text/"):
+    has_text_type = (part.media_type or "").startswith("text/")
+    if has_text_type or (isinstance(part, Document) and _is_text(part.data)):  # many documents have no media type
         return -(-len(part.data) // BYTES_A_TOKEN)
     return max(TOKENS_AN_IMAGE, len(part.data) // (8 * BYTES_A_TOKEN))
+
+
+def _is_text(data: bytes) -> bool:
+    if data.startswith(b"%PDF"):  # may consist of ASCII alone
+        return False
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return b"\0" not in data
 
 
 def _text_tokens(text: str) -> int:
