@@ -43,7 +43,7 @@ SAMPLES: dict[str, object] = {
     "send_user_id": "true",
     "token_provider": "azure-identity",
 }
-"""A value, as text, of each setting whose type does not tell what it accepts."""
+"""A value, as text, of each setting whose type does not show what it accepts."""
 
 PARTNERS = {
     "client_key": ("client_certificate",),

@@ -26,7 +26,7 @@ EXCEPTIONS = {
     "without it, for requests that name their model",
     "region": "the schema requires Bedrock's region, as the forms of AWS do; the library also takes it from AWS's "
     "configuration on the machine",
-    "machine": "a reference, an extension and a home folder exist on the machine or not, which no schema can tell",
+    "machine": "a reference, an extension and a home folder exist on the machine or not, which no schema can know",
     "choice": "the schema lists one spelling of each choice, since forms draw a list only of constants; the library "
     "ignores case and white space around it, and takes any of the words for true and false",
     "url": "the schema describes URLs; the library also mends what people paste instead of one, such as `https:/host`, "

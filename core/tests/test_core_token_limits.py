@@ -1,4 +1,4 @@
-"""The limits of tokens: estimates, what is left out, limits that the provider tells, and counts by the provider."""
+"""The limits of tokens: estimates, what is left out, limits that the provider reports, and counts by the provider."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class TrunklineError(Exception):
         """What to do about it, for whoever configured the service, if that is known. The text of the error ends with
         it."""
         self.problem: Problem | None = problem
-        """What is wrong, in a word, if that is known more exactly than the class tells: `dns`, `certificate`, …"""
+        """What is wrong, in a word, if that is known more exactly than from the class: `dns`, `certificate`, …"""
 
     def __str__(self) -> str:
         text = self._with_advice(super().__str__())

@@ -166,13 +166,13 @@ class EmbedResponse:
 
 @attrs.frozen(kw_only=True)
 class ModelInfo:
-    """A model that a service offers, with what the provider tells about it.
+    """A model that a service offers, with what the provider reports about it.
 
     `created` is a Unix timestamp. `context_window` is the number of tokens that the model can read in one request; for
     most models, it includes the tokens that the model writes. `output_token_limit` is the number of tokens that it can
-    write. Each is `None` if the provider does not tell it.
+    write. Each is `None` if the provider does not report it.
 
-    `capabilities` is empty if the provider tells none; a provider may tell some and not others. They are:
+    `capabilities` is empty if the provider reports none; a provider may report some and not others. They are:
 
     - `chat`, `embeddings`: the model answers chat requests; it embeds texts
     - `vision`, `audio`, `documents`: it reads images, audio, and files such as PDF

@@ -456,7 +456,7 @@ class Service:
 def last_endpoint(service: Service) -> str | None:
     """Return the method and URL of the last request that a service sent in this event loop, or `None`.
 
-    A provider's own transport does not tell.
+    It is always `None` if the provider has a transport of its own.
     """
     pipeline = service._part().pipeline
     transport = pipeline and pipeline.context.transport

@@ -383,7 +383,7 @@ class Settings(BaseSettings):
         "Input Token Limit",
         "The longest request to send, in tokens (estimated), with its tools and media. Beyond it the oldest turns are "
         "left out, with a warning. `auto` takes the model's context window, without the tokens of the response, if the "
-        "provider tells it.",
+        "provider reports it.",
         default=None,
         convert=_setting_types.token_limit,
         schema=_setting_types.TOKEN_LIMIT_SCHEMA,
@@ -392,7 +392,7 @@ class Settings(BaseSettings):
     output_token_limit: int | Literal["auto"] | None = setting(
         "Output Token Limit",
         "The `max_output_tokens` of requests that do not set it. `auto` takes the model's own limit, if the provider "
-        "tells it.",
+        "reports it.",
         default=None,
         convert=_setting_types.token_limit,
         schema=_setting_types.TOKEN_LIMIT_SCHEMA,

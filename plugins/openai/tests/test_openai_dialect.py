@@ -129,7 +129,7 @@ def test_models_are_listed(service: ServiceContext[Settings]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("fields", "expected"),
     [
         (  # OpenRouter
             {
@@ -179,11 +179,11 @@ def test_models_are_listed(service: ServiceContext[Settings]) -> None:
     ],
 )
 def test_limits_and_capabilities_of_a_model_are_read(
-    service: ServiceContext[Settings], told: dict[str, Any], expected: ModelInfo
+    service: ServiceContext[Settings], fields: dict[str, Any], expected: ModelInfo
 ) -> None:
     operation = openai_compatible.operations(service).list_models
     assert operation is not None
-    assert operation.parse(service, response({"data": [{"id": "m", **told}]}))[0] == (expected,)
+    assert operation.parse(service, response({"data": [{"id": "m", **fields}]}))[0] == (expected,)
 
 
 def test_texts_are_embedded(service: ServiceContext[Settings]) -> None:

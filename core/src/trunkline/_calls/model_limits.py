@@ -1,4 +1,4 @@
-"""What is known about the limits of a model: what the provider tells, else the table of `genai-prices`.
+"""What is known about the limits of a model: what the provider reports, else the table of `genai-prices`.
 
 A model is looked up when a call first needs its limits. The other calls of the event loop wait for the result, and the
 other event loops of the service use it later. The lookup is part of the first call, and takes at most a part of what is
@@ -38,15 +38,15 @@ ASK_PART = 0.25
 """The part of what is left of the call's deadline that a lookup or a count may take."""
 
 MOST_CANCELLED = 2
-"""After how many calls that were cancelled while they waited for the provider it is not asked for a while."""
+"""After so many calls were cancelled while they waited for an answer, the question counts as not answered."""
 
 FORGET_AFTER = 300.0
-"""After how many seconds a lookup that failed or found no limits is repeated, and at most a question without answer."""
+"""After how many seconds a lookup that failed or found no limits is repeated."""
 
 SILENCE = 20.0
-"""For how many times the time that it was waited for a question without answer is not repeated.
+"""A question that was not answered is asked again after this many times the seconds that a call waited for the answer.
 
-With `ASK_LIMIT`, this is `FORGET_AFTER`. A call that had no time left says nothing about the provider.
+With `ASK_LIMIT`, this is `FORGET_AFTER`. A call with hardly any time left shows little about the provider.
 """
 
 

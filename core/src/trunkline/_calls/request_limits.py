@@ -59,7 +59,7 @@ class RequestLimits:
         model = ModelLimits()
         if wanted_output == "auto" or limit == "auto":
             model = await find_limits(self.known, self.lookup, str(request.model), self.provider, self.operations, ask)
-        # A server may tell the same number for both limits; the request would then have no room for its input.
+        # A server may report the same number for both limits; the request would then have no room for its input.
         most_output = None if model.context_window is None else model.context_window // 2
         if wanted_output == "auto":
             wanted_output = _smaller(model.output_tokens, most_output) if model.output_tokens else None
@@ -144,7 +144,7 @@ def _smaller(*limits: int | None) -> int | None:
 
 
 def _unknown(setting: str, model: ModelLimits, consequence: str) -> CallWarning:
-    reason = model.problem or "the provider does not tell it"
+    reason = model.problem or "the provider does not report it"
     what = "context window" if setting == "input_token_limit" else "output limit"
     message = f"is 'auto', but the model's {what} is not known ({reason}), so {consequence}; set a number"
     return CallWarning(kind="other", subject=setting, message=message, lossy=False)

@@ -30,10 +30,10 @@ from trunkline.response import CallWarning
 
 # Measured on English and code, the tokenizers of the large providers average 3.5 to 4.5 characters a token. Scripts
 # with more bytes a character average fewer characters a token, so bytes are counted.
-BYTES_A_TOKEN = 4
+BYTES_PER_TOKEN = 4
 # The providers document between 85 and about 1,600 tokens for an image.
-TOKENS_AN_IMAGE = 1000
-TOKENS_A_MESSAGE = 4
+TOKENS_PER_IMAGE = 1000
+TOKENS_PER_MESSAGE = 4
 # The providers tell the model how to call tools. In recorded traffic, that is between 0 and about 600 tokens.
 TOKENS_FOR_TOOLS = 500
 MARGIN = 0.1
@@ -42,7 +42,7 @@ MARGIN = 0.1
 
 def estimate_tokens(message: Message) -> int:
     """Estimate the tokens of a message from its size in bytes, without a tokenizer and without `MARGIN`."""
-    return TOKENS_A_MESSAGE + sum(_part_tokens(part) for part in message.parts)
+    return TOKENS_PER_MESSAGE + sum(_part_tokens(part) for part in message.parts)
 
 
 def estimate_fixed_tokens(request: ChatRequest) -> int:
@@ -55,20 +55,20 @@ def estimate_fixed_tokens(request: ChatRequest) -> int:
 
 def _tool_tokens(tool: Tool) -> int:
     texts = _text_tokens(tool.name) + _text_tokens(tool.description or "")
-    return TOKENS_A_MESSAGE + texts + _json_tokens(tool.parameters) + _json_tokens(tool.provider_options)
+    return TOKENS_PER_MESSAGE + texts + _json_tokens(tool.parameters) + _json_tokens(tool.provider_options)
 
 
 def _part_tokens(part: Part) -> int:
     if isinstance(part, Text):
         return _text_tokens(part.text)
     if isinstance(part, Reasoning):
-        return _text_tokens(part.text) + len(part.encrypted or "") // BYTES_A_TOKEN
+        return _text_tokens(part.text) + len(part.encrypted or "") // BYTES_PER_TOKEN
     if isinstance(part, ToolCall):
-        return _text_tokens(part.name) + _text_tokens(part.arguments_json) + TOKENS_A_MESSAGE
+        return _text_tokens(part.name) + _text_tokens(part.arguments_json) + TOKENS_PER_MESSAGE
     if isinstance(part, ToolResult):
-        return TOKENS_A_MESSAGE + sum(_part_tokens(item) for item in part.parts)
+        return TOKENS_PER_MESSAGE + sum(_part_tokens(item) for item in part.parts)
     if isinstance(part, Image):
-        return TOKENS_AN_IMAGE
+        return TOKENS_PER_IMAGE
     if isinstance(part, (Document, Audio)):
         return _file_tokens(part)
     if isinstance(part, Opaque):
@@ -79,11 +79,11 @@ def _part_tokens(part: Part) -> int:
 
 def _file_tokens(part: Document | Audio) -> int:
     if part.data is None:
-        return TOKENS_AN_IMAGE
+        return TOKENS_PER_IMAGE
     has_text_type = (part.media_type or "").startswith("text/")
     if has_text_type or (isinstance(part, Document) and _is_text(part.data)):  # many documents have no media type
-        return -(-len(part.data) // BYTES_A_TOKEN)
-    return max(TOKENS_AN_IMAGE, len(part.data) // (8 * BYTES_A_TOKEN))
+        return -(-len(part.data) // BYTES_PER_TOKEN)
+    return max(TOKENS_PER_IMAGE, len(part.data) // (8 * BYTES_PER_TOKEN))
 
 
 def _is_text(data: bytes) -> bool:
@@ -97,14 +97,14 @@ def _is_text(data: bytes) -> bool:
 
 
 def _text_tokens(text: str) -> int:
-    return -(-len(text.encode("utf-8", "replace")) // BYTES_A_TOKEN)
+    return -(-len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN)
 
 
 def _json_tokens(value: object) -> int:
     if not value:
         return 0
     try:
-        return -(-len(dumps(value)) // BYTES_A_TOKEN)
+        return -(-len(dumps(value)) // BYTES_PER_TOKEN)
     except (TypeError, ValueError, RecursionError):  # the translator raises the error, which names the value
         return 0
 

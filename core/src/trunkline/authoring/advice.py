@@ -32,7 +32,7 @@ class Advice:
 
     It applies to errors of the class `kind` whose `code` is one of `codes` and whose message matches the regular
     expression `message`; without `codes` or `message`, any will do. Case does not matter. `problem` is what is wrong,
-    if that is more exact than the class of the error tells.
+    if that is more exact than the class of the error.
     """
 
     text: str = attrs.field(kw_only=False)

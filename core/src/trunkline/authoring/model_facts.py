@@ -1,6 +1,6 @@
 """Facts about models: what each family accepts, as a table that a user's configuration can override. For translators.
 
-`capabilities_from` reads what a provider tells about a model itself.
+`capabilities_from` reads what a provider itself reports about a model.
 
 A provider declares an attrs class with one field for each fact (`thinking_levels`, `stop`, …) and a table of
 `ModelRow`s. The setting `model_facts` overrides the table, for models that are newer than the plugin:

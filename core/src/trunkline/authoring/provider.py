@@ -369,9 +369,9 @@ class Operations:
     `list_models` is built from the cursor of the page; that of the first page is `None`. `embed` parses the vectors in
     the order of the texts; the core checks that there is one for each. Their names are those of the fields.
 
-    `model_info` takes the name of a model, and returns what the provider tells about it. The core uses it for settings
-    that are `"auto"`. A provider needs it only if its list of models has no limits, or lacks names that requests may
-    use, such as aliases; otherwise the core looks the model up in the list.
+    `model_info` takes the name of a model, and returns what the provider reports about it. The core uses it for
+    settings that are `"auto"`. A provider needs it only if its list of models has no limits, or lacks names that
+    requests may use, such as aliases; otherwise the core looks the model up in the list.
     """
 
     list_models: Operation[str | None, ModelPage] | None = None

@@ -20,7 +20,7 @@ def models(
     target: ServiceOptions = _NO_OPTIONS,
     json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
 ) -> int:
-    """List the models that a service offers, with the limits and capabilities that the provider tells.
+    """List the models that a service offers, with the limits and capabilities that the provider reports.
 
     Parameters
     ----------

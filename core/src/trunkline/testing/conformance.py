@@ -69,7 +69,7 @@ class ProviderTests(WireTests, TransportTests):
     - `model_pages`: the bodies of a list of models that has several pages, in order. They are returned one by one, and
       each page must be requested once.
     - `listed_models`: the models that `model_pages` list, in order, with the limits and capabilities that the API
-      tells. Their `raw` is not compared.
+      reports. Their `raw` is not compared.
     - `routes`: further endpoints that the kit's server answers, such as the one for tokens, each with its response: a
       JSON object, or bytes. A key is a path, or a method and a path (`POST /token`). Use `canary(…)` for each token.
     - `credentials`: the headers of each request that contain credentials, with their values. No other header may

@@ -73,7 +73,7 @@ def build_model_info(context: ServiceContext[AnthropicSettings], model: str) -> 
 
 
 def parse_model_info(context: ServiceContext[AnthropicSettings], wire_response: WireResponse) -> ModelInfo:
-    """Return what the API tells about a model. Raises `ProtocolViolation` if it is no model."""
+    """Return what the API reports about a model. Raises `ProtocolViolation` if it is no model."""
     model = _body(context, wire_response)
     if not isinstance(model.get("id"), str):
         raise ProtocolViolation("the model has no 'id'", provider=context.provider)

@@ -62,7 +62,7 @@ _OUTPUTS: dict[str, Capability] = {"TEXT": "chat", "EMBEDDING": "embeddings"}
 
 
 def _infos(items: list[Any], key: str, name: str) -> tuple[ModelInfo, ...]:
-    # The control plane tells modalities, but neither the context window nor the output limit.
+    # The control plane reports modalities, but neither the context window nor the output limit.
     return tuple(
         ModelInfo(
             id=item[key],

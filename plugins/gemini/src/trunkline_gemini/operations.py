@@ -58,7 +58,7 @@ def build_model_info(context: ServiceContext[GeminiSettings], model: str) -> Wir
 
 
 def parse_model_info(context: ServiceContext[GeminiSettings], wire_response: WireResponse) -> ModelInfo:
-    """Return what Gemini tells about a model. Raises `ProtocolViolation` if it is no model."""
+    """Return what Gemini reports about a model. Raises `ProtocolViolation` if it is no model."""
     model = _body(context, wire_response)
     if not isinstance(model.get("name"), str):
         raise ProtocolViolation("the model has no field 'name'", provider=context.provider)

@@ -73,10 +73,10 @@ def build_model_info(context: ServiceContext[OllamaSettings], model: str) -> Wir
 
 
 def parse_model_info(context: ServiceContext[OllamaSettings], wire_response: WireResponse) -> ModelInfo:
-    """Return what the server tells about a model. The response does not repeat its name, so `id` is empty.
+    """Return what the server reports about a model. The response does not repeat its name, so `id` is empty.
 
     The context window is the setting `context_length` or the model file's `num_ctx`, but not more than the model has.
-    If neither is set, the server may give the model less, depending on its memory, and does not tell how much.
+    If neither is set, the server may give the model less, depending on its memory, and does not report how much.
     """
     body = _body(context, wire_response)
     sizes = [as_count(size) for name, size in as_object(body.get("model_info")).items() if _is_length(name)]

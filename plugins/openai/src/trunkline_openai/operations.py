@@ -98,7 +98,7 @@ _CAPABILITIES: dict[str, Capability] = {  # of Mistral and Azure OpenAI
 
 
 def _model_info(model: dict[str, Any]) -> ModelInfo:
-    # OpenAI tells no limits. The fields are those of compatible servers.
+    # OpenAI reports no limits. The fields are those of compatible servers.
     meta, top, architecture = (as_object(model.get(name)) for name in ("meta", "top_provider", "architecture"))
     window = as_count(
         model.get("context_window"),  # Groq
