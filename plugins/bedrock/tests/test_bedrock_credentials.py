@@ -28,6 +28,7 @@ from trunkline.errors import (
 from trunkline.testing import Exchange, LoopbackServer, serve
 from trunkline_bedrock import BedrockSettings, _aiobotocore
 from trunkline_bedrock.auth import COALESCE, ChainAuth
+from trunkline_bedrock.chain import make_session
 from trunkline_bedrock.credentials import Keys
 
 ANSWER = {
@@ -248,6 +249,8 @@ async def check_sent(
         ({**PAIR, **BEARER}, {}, "ENV"),
         ({**BEARER, "AWS_PROFILE": "keys", **CONTAINER, **INSTANCE, **WEB}, {}, "Bearer env-bearer"),
         ({"AWS_PROFILE": "keys", **CONTAINER}, {}, "PROFILE"),
+        # FIPS and dual-stack do not change a custom endpoint of STS.
+        ({"AWS_PROFILE": "role"}, {"use_fips_endpoint": True, "use_dualstack_endpoint": True}, GIVEN),
         # A blank variable is not set, and blanks around a value do not belong to it.
         ({**BLANK, **PAIR}, {}, "ENV"),
         ({**BLANK, **BEARER}, {}, "Bearer env-bearer"),
@@ -337,6 +340,26 @@ async def test_unavailable_credentials_raise(
             with pytest.raises(kind, match=message):
                 await service.chat("x")
         assert aws.sent == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "host"),
+    [
+        ({"aws_region": "us-east-1"}, "sts.us-east-1.amazonaws.com"),
+        ({"aws_region": "us-east-1", "use_fips_endpoint": True}, "sts-fips.us-east-1.amazonaws.com"),
+        ({"aws_region": "fips-us-east-1"}, "sts-fips.us-east-1.amazonaws.com"),
+        ({"aws_region": "us-east-1", "use_dualstack_endpoint": True}, "sts.us-east-1.api.aws"),
+    ],
+)
+@pytest.mark.parametrize("variable", ["", "true"])
+@pytest.mark.anyio
+async def test_fips_and_dual_stack_apply_to_the_token_service(
+    environment: pytest.MonkeyPatch, settings: dict[str, Any], host: str, variable: str
+) -> None:
+    environment.setenv("AWS_USE_FIPS_ENDPOINT", variable)  # the settings win
+    session = make_session(BedrockSettings(**settings), None)
+    async with session.create_client("sts") as client:
+        assert client.meta.endpoint_url == f"https://{host}"
 
 
 @pytest.mark.anyio

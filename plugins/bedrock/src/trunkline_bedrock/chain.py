@@ -79,6 +79,8 @@ def make_session(settings: BedrockSettings, profile: str | None) -> Any:
         options["proxies"] = {"http": settings.proxy, "https": settings.proxy}
     session = AioSession(profile=profile)
     session.set_config_variable("region", settings.region)
+    session.set_config_variable("use_fips_endpoint", settings.uses_fips)
+    session.set_config_variable("use_dualstack_endpoint", settings.use_dualstack_endpoint)
     if settings.ca_bundle is not None:
         session.set_config_variable("ca_bundle", settings.ca_bundle)
     session.set_default_client_config(AioConfig(**options))
