@@ -28,7 +28,7 @@ from trunkline.authoring.advice import Advice
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
 from trunkline.cli import main
-from trunkline.errors import BadRequest, ConnectionFailed
+from trunkline.errors import BadRequest, ConnectionFailed, NotFound
 from trunkline.secrets import Headers
 
 KEY = "sk-canary-0123456789abcdef"
@@ -598,6 +598,7 @@ ADVICE = [
     ("openai", openai_error(403, "Missing scopes: api.model.read", None), {}, "permission", "permissions of the key"),
     ("openai", openai_error(403, "Your organization must be verified to use it", None), {}, "permission", "verify"),
     ("openai", openai_error(401, "No such organization: org-x", "invalid_organization"), {}, "key", "organization_id"),
+    ("openai", openai_error(404, "This is not a chat model and thus not supported", None), {}, "model", "responses"),
     ("openai-compatible", reply({"detail": "Not Found"}, 404), {}, "url", "often ends with /v1"),
     ("openai-compatible", OPENAI.key, {}, None, None),
     ("anthropic", APIS["anthropic"].key, {}, "key", "https://platform.claude.com/settings/keys"),
@@ -655,6 +656,7 @@ ADVICE = [
         "token_provider",
     ),
     ("bedrock", APIS["bedrock"].key, {}, "key", "access key exists"),
+    ("bedrock", aws_error(401, "Unauthorized", "Incorrect API key provided"), {}, None, None),
     ("bedrock", APIS["bedrock"].permission, {}, "permission", "IAM policy"),
     ("bedrock", APIS["bedrock"].model, {}, "model", "whether us-east-1 offers it"),
     (
@@ -767,6 +769,7 @@ HOSTS = {
     "gemini": "generativelanguage.googleapis.com",
     "mistral": "api.mistral.ai",
     "cohere": "api.cohere.ai",
+    "ollama": "ollama.com",
 }
 
 
@@ -799,14 +802,24 @@ def test_gemini_advises_on_its_location_behind_another_server() -> None:
     assert (found and found.problem) == "region"
 
 
-def test_bedrock_that_cannot_be_found_advises_on_the_region() -> None:
+def test_ollama_advises_to_fetch_a_model_only_if_it_is_known() -> None:
+    provider = load_provider("ollama")
+    context = ServiceContext(name="o", provider="ollama", settings=make_settings("o", provider, arguments={}))
+    assert provider.advice(context, NotFound("no such model here", status=404)) is None
+
+
+@pytest.mark.parametrize(
+    ("region", "hint"),
+    [("eu-cental-1", " (did you mean eu-central-1?)"), ("us-east1", " (did you mean us-east-1?)"), ("us-east-1", "")],
+)
+def test_bedrock_that_cannot_be_found_advises_on_the_region(region: str, hint: str) -> None:
     provider = load_provider("bedrock")
     context = ServiceContext(
         name="b",
         provider="bedrock",
-        settings=make_settings("b", provider, arguments={**AWS_KEYS, "aws_region": "us-west-9"}),
+        settings=make_settings("b", provider, arguments={**AWS_KEYS, "aws_region": region}),
     )
     error = ConnectionFailed("cannot reach x: the name of the host cannot be resolved (unknown)", problem="dns")
     found = provider.advice(context, error)
     assert found is not None
-    assert (found.problem, "us-west-9" in found.text) == ("region", True)
+    assert (found.problem, f"may not exist in {region}{hint};" in found.text) == ("region", True)

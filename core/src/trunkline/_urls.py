@@ -442,4 +442,4 @@ def plain_http_note(base: str) -> str | None:
     url = urlsplit(base)
     if url.scheme != "http" or is_loopback(url.hostname or ""):
         return None
-    return f"credentials are sent to {url.hostname} over plain HTTP, where others can read it; use https"
+    return f"credentials are sent to {url.hostname} over plain HTTP, where others can read them; use https"

@@ -77,7 +77,7 @@ def test_each_failure_is_reported_with_its_step_and_no_secret(call: Any) -> None
     assert "request: not-the-api" in results["cut"]
     assert "setting 'level'" in results["setless"]
     assert "setting 'colour'" in results["setless"]
-    assert "no provider 'missing' is installed" in results["gone"]
+    assert "service 'gone': no provider 'missing' is installed" in results["gone"]
     assert "canary" not in out + err
 
 

@@ -29,6 +29,9 @@ def test_missing_region_names_every_way_to_set_it(tmp_path: Path) -> None:
         assert way in message
     assert f"the profile 'dev', which {tmp_path / 'config'} does not have" in message
     assert caught.value.setting == "aws_region"
+    (tmp_path / "config").write_text("[profile deva]\n")
+    with pytest.raises(ConfigurationError, match="does not have; did you mean 'deva'"):
+        made({"AWS_CONFIG_FILE": str(tmp_path / "config")}, aws_profile="dev")
     with pytest.raises(ConfigurationError, match="'region' in an AWS profile"):
         BedrockSettings()
 

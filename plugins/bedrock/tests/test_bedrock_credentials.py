@@ -301,8 +301,8 @@ async def test_credentials_of_each_source_reach_bedrock(
         ({"AWS_ACCESS_KEY_ID": "ENV"}, {}, ConfigurationError, "AWS_SECRET_ACCESS_KEY is missing"),
         ({"AWS_SECRET_ACCESS_KEY": "s", **BEARER}, {}, ConfigurationError, "AWS_ACCESS_KEY_ID is missing"),
         ({"AWS_BEARER_TOKEN_BEDROCK": "a b"}, {}, ConfigurationError, "AWS_BEARER_TOKEN_BEDROCK"),
-        ({"AWS_PROFILE": "nobody"}, {}, ConfigurationError, "nobody"),
-        (PAIR, {"aws_profile": "nobody"}, ConfigurationError, "nobody"),
+        ({"AWS_PROFILE": "nobody"}, {}, ConfigurationError, "no AWS profile 'nobody', which .* does not have$"),
+        (PAIR, {"aws_profile": "proces"}, ConfigurationError, "no AWS profile 'proces'.*did you mean 'process'"),
         ({}, {"aws_profile": "broken"}, ConfigurationError, "nobody"),
         ({}, {"aws_profile": "half"}, ConfigurationError, "aws_secret_access_key"),
         ({}, {"aws_profile": "failing"}, AuthenticationError, "custom-process"),
@@ -332,6 +332,7 @@ async def test_unavailable_credentials_raise(
     settings: dict[str, str],
     kind: type[TrunklineError],
     message: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     for name, value in environ.items():
         environment.setenv(name, value)
@@ -340,6 +341,8 @@ async def test_unavailable_credentials_raise(
             with pytest.raises(kind, match=message):
                 await service.chat("x")
         assert aws.sent == []
+    # The error has what botocore logs about a refresh that failed.
+    assert "Refreshing temporary credentials failed" not in caplog.text
 
 
 @pytest.mark.parametrize(

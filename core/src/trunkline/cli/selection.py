@@ -211,7 +211,11 @@ def _configured(
     name: str, configuration: Configuration, given: Mapping[str, str], variables: VariableReaders
 ) -> Settings:
     table = configuration.tables[name]
-    provider = load_provider(provider_of(name, table))
+    try:
+        provider = load_provider(provider_of(name, table))
+    except ConfigurationError as error:
+        error.service = name
+        raise
     return make_settings(
         name,
         provider,

@@ -14,8 +14,9 @@ from trunkline.errors import (
     TrunklineError,
 )
 
-from trunkline_bedrock.credentials import BearerToken
+from trunkline_bedrock.credentials import BearerToken, Chain
 from trunkline_bedrock.errors import is_skewed
+from trunkline_bedrock.regions import did_you_mean_region
 from trunkline_bedrock.settings import BedrockSettings, configured_credentials
 
 _SHORT_TERM = "bedrock-api-key-"
@@ -45,7 +46,8 @@ def advice(context: ServiceContext[BedrockSettings], error: TrunklineError) -> A
         return _CLOCK
     if settings.api_url is None and isinstance(error, ConnectionFailed) and error.problem == "dns":
         return Advice(
-            f"check aws_region: Bedrock may not exist in {region}; without the internet, set api_url to a VPC endpoint",
+            f"check aws_region: Bedrock may not exist in {region}{did_you_mean_region(region)}; without the internet, "
+            "set api_url to a VPC endpoint",
             problem="region",
         )
     found = find_advice(error, _table(region))
@@ -53,7 +55,10 @@ def advice(context: ServiceContext[BedrockSettings], error: TrunklineError) -> A
         credentials = configured_credentials(settings)
         if isinstance(credentials, BearerToken):
             return _SHORT_KEY if credentials.token.reveal().startswith(_SHORT_TERM) else _LONG_KEY
-        if "bearer token" in error.message.lower() or "api key" in error.message.lower():
+        # The token of the default chain, if a server says that it got one.
+        if isinstance(credentials, Chain) and (
+            "bearer token" in error.message.lower() or "api key" in error.message.lower()
+        ):
             return _SOME_KEY
     return found
 

@@ -259,9 +259,10 @@ class ChainAuth(StaticAuth):
         except Exception as error:
             self._sent_tokens = await anyio.to_thread.run_sync(sent_tokens, dict(os.environ), abandon_on_cancel=True)
             profile = profile_name({"aws_profile": self._profile}, os.environ)[0]
-            raise chain_error(
-                error, provider=self._provider, service=self._service, profile=profile, session=session
-            ) from None
+            explain = partial(
+                chain_error, error, provider=self._provider, service=self._service, profile=profile, session=session
+            )
+            raise await anyio.to_thread.run_sync(explain, abandon_on_cancel=True) from None
         await _import_signer(keys)
         return keys, expires
 

@@ -6,6 +6,7 @@ A test compares the result with what botocore does.
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping
 
@@ -176,6 +177,13 @@ def profile_name(given: Mapping[str, object], environ: Mapping[str, str]) -> tup
     return named or "default", bool(named)
 
 
+def unknown_profile(profile: str, files: AWSFiles) -> str:
+    """Return the name of a profile that AWS's files do not have, with that and the profile that was probably meant."""
+    near = difflib.get_close_matches(profile, files.profiles, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{profile!r}, which {files.path} does not have{hint}"
+
+
 def aws_values(given: Mapping[str, object], environ: Mapping[str, str], files: AWSFiles) -> dict[str, Found]:
     """Return the settings that AWS's variables and the profile have, each with its origin. Pure.
 
@@ -194,7 +202,7 @@ def aws_values(given: Mapping[str, object], environ: Mapping[str, str], files: A
     add("aws_region", source.key("region"))
     if given.get("aws_region") is None and "aws_region" not in found:
         lost = named and profile not in files.profiles
-        where = f"the profile {profile!r}, which {files.path} does not have" if lost else source.origin("region")
+        where = f"the profile {unknown_profile(profile, files)}" if lost else source.origin("region")
         raise setting_error("aws_region", f"{MISSING_REGION}; looked for: {where}", provider="bedrock")
     add("use_fips_endpoint", source.key("use_fips_endpoint"))
     add("use_dualstack_endpoint", source.key("use_dualstack_endpoint"))

@@ -26,7 +26,7 @@ from trunkline.errors import (
 )
 from trunkline.secrets import Secret, scrub
 
-from trunkline_bedrock.aws_config import KEY_PAIR, chain_environment, parse_error
+from trunkline_bedrock.aws_config import KEY_PAIR, chain_environment, parse_error, read_aws_files, unknown_profile
 from trunkline_bedrock.credentials import Keys
 from trunkline_bedrock.errors import make_error
 
@@ -42,6 +42,8 @@ _asking: ContextVar[bool] = ContextVar("trunkline_bedrock_asking", default=False
 def _is_safe(record: logging.LogRecord) -> bool:
     if not _asking.get():
         return True
+    if record.args == ("mandatory",):  # a refresh failed; the error that follows is raised, with its reason
+        return False
     if record.levelno >= logging.WARNING:
         # A container's endpoint or the token service may repeat the token that it was sent.
         record.msg, record.args = scrub(record.getMessage(), sent_tokens(os.environ)), ()
@@ -172,7 +174,7 @@ def _sso_profile(session: Any, profile: str) -> str:
 
 
 def chain_error(error: Exception, *, provider: str, service: str, profile: str, session: Any) -> TrunklineError:
-    """Return the core's error for an exception that the chain raised.
+    """Return the core's error for an exception that the chain raised. Blocks, since it may read AWS's files.
 
     `profile` is the one in use. `session` is what `make_session` returned, or `None` if it raised the exception.
     """
@@ -189,6 +191,9 @@ def chain_error(error: Exception, *, provider: str, service: str, profile: str, 
         )
     if isinstance(error, aws.ConfigParseError):
         return ConfigurationError(f"service {service!r}: {parse_error(error)}", service=service)
+    if isinstance(error, aws.ProfileNotFound):
+        unknown = unknown_profile(profile, read_aws_files(os.environ))
+        return ConfigurationError(f"service {service!r}: there is no AWS profile {unknown}", service=service)
     message = " ".join(str(error).split())[:_MESSAGE_LIMIT] or type(error).__name__
     if isinstance(error, aws.HTTPClientError) and isinstance(broken := error.kwargs.get("error"), ProtocolViolation):
         return ProtocolViolation(broken.message, provider=provider)  # of `LimitedSession`
@@ -207,7 +212,6 @@ def chain_error(error: Exception, *, provider: str, service: str, profile: str, 
             f"service {service!r}: half of an IAM key pair is missing: {message}", service=service
         )
     configuration = (
-        aws.ProfileNotFound,
         aws.ConfigNotFound,
         aws.ConfigParseError,
         aws.InvalidConfigError,

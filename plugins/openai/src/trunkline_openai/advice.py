@@ -54,6 +54,11 @@ _OPENAI = (
         kind=PermissionDenied,
     ),
     Advice(
+        "set default_model to a model for chat, or api to responses if it is a model of the Responses API",
+        problem="model",
+        message="not a chat model|only supported in v1/responses",
+    ),
+    Advice(
         "set default_model to a model of https://platform.openai.com/docs/models that the project of the key may use",
         problem="model",
         kind=NotFound,
