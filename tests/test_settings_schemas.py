@@ -91,6 +91,7 @@ BAD_URLS = (
     *_split(
         "5.0|127.1|h.1:80|127.1:80/v1|1:80|https://0x:80|https://1.2.3.|https://www.https://h|http://http.|http://h.x://|[::1]://"
     ),
+    *_split("us-east-1|true|none|auto|5m|host/v1|2024-10-21"),
 )
 GOOD_PROXIES = (
     *_split("http://proxy.example:10809|http://127.0.0.1:20171|http://proxy:65535|HTTP://proxy.example:8080|proxy:1"),

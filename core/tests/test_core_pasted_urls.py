@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import idna
 import pytest
 from hypothesis import example, given, settings, strategies as st
-from trunkline._urls import PROXY_SCHEMES, clean_url, is_loopback, proxy_url, redact_url
+from trunkline._urls import PROXY_SCHEMES, ascii_host, clean_url, is_loopback, proxy_url, redact_url, same_origin
 from trunkline.authoring.urls import split_url
 
 API = "https://api.example.com/v1"
@@ -168,6 +168,45 @@ def test_hosts_without_a_scheme_are_understood(pasted: str, url: str) -> None:
     assert split_url(pasted)[0].geturl() == url
 
 
+@pytest.mark.parametrize("pasted", ["us-east-1", "US-EAST-1/", "true", "none", "5m", "2024-10-21", "v1beta", "host/v1"])
+def test_word_that_may_be_another_setting_is_no_url(pasted: str) -> None:
+    with pytest.raises(ValueError, match="without https://, a host needs a dot or a port") as caught:
+        split_url(pasted)
+    assert "did you mean" not in str(caught.value)
+    assert split_url(pasted, "http")[0].scheme == "http"  # the provider knows that such hosts are usual
+
+
+@pytest.mark.parametrize("stop", ["\u3002", "\uff0e", "\uff61"])
+def test_full_stop_of_another_script_is_refused(stop: str) -> None:
+    with pytest.raises(ValueError, match=r"did you mean https://r\.openai\.azure\.com\?"):
+        split_url(f"https://r.openai{stop}azure.com")
+    with pytest.raises(ValueError, match=r"did you mean http://127\.0\.0\.1:80\?"):
+        proxy_url(f"http://127{stop}0.0.1:80")
+
+
+@pytest.mark.parametrize(
+    ("host", "encoded"),
+    [
+        ("stra\u00dfe.example", "xn--strae-oqa.example"),
+        ("STRA\u1e9eE.example", "xn--strae-oqa.example"),  # the capital, as the standard of browsers maps it
+        ("strasse.example", "strasse.example"),
+        ("\u03c2.example", "xn--3xa.example"),
+        ("b\u00fccher.example.", "xn--bcher-kva.example."),
+        ("\uff48.example", ""),
+    ],
+)
+def test_host_has_the_ascii_form_of_idna_2008(host: str, encoded: str) -> None:
+    assert ascii_host(host) == encoded
+    assert same_origin(f"https://{host}/a", f"https://{encoded}/b") is bool(encoded)
+
+
+def test_label_of_a_host_has_at_most_63_characters() -> None:
+    for parse in (split_url, proxy_url):
+        parse(f"https://{'a' * 63}.example")
+        with pytest.raises(ValueError, match="URL"):
+            parse(f"https://{'a' * 64}.example")
+
+
 @pytest.mark.parametrize("pasted", ["https://{resource}.x.com", "https://<resource>.x.com/v1", "${URL}", "$API_URL"])
 def test_placeholder_is_named(pasted: str) -> None:
     with pytest.raises(ValueError, match=r"without placeholders; replace [<{$]"):
@@ -186,7 +225,7 @@ def test_key_in_the_place_of_a_url_is_refused_and_not_shown(pasted: str) -> None
 @pytest.mark.parametrize("host", ["11434", "127.1", "0x7f000001", "2130706433", "1.2.3.4.5", "1.2.3", "h.example.8080"])
 def test_number_that_is_no_whole_address_is_refused(host: str) -> None:
     for pasted in (host, f"http://{host}:8080/v1"):
-        with pytest.raises(ValueError, match="a URL with a host"):
+        with pytest.raises(ValueError, match=r"a URL (with a host|such as https://host)"):
             split_url(pasted)
     with pytest.raises(ValueError, match="the URL of a proxy"):
         proxy_url(f"{host}:3128")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import jsonschema
 import pytest
-from trunkline import ConfigurationError, Secret, Settings, open_services, opening
+from trunkline import ConfigurationError, PluginError, Secret, Settings, open_services, opening
 from trunkline._config.configuration import read_configuration
 from trunkline._config.references import resolve_reference
 from trunkline._config.sources import make_settings
@@ -667,6 +667,57 @@ class PairSettings(Settings):
         return {"region": (environ["REGION"], "the machine")} if "REGION" in environ else {}
 
 
+@settings
+class SeparateSettings(PairSettings):
+    """Settings whose combinations are checked separately."""
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield the mistakes of each check."""
+        yield from self.separate_problems(self._of_the_url, self._of_the_level, self._of_the_region)
+
+    def _of_the_url(self) -> Iterator[tuple[str, str]]:
+        if self.url.endswith("/no"):
+            yield "url", "is of no use"
+
+    def _of_the_level(self) -> Iterator[tuple[str, str]]:
+        if self.level > 2:
+            yield "level", "is too high"
+
+    def _of_the_region(self) -> Iterator[tuple[str, str]]:
+        if self.region is None:
+            yield "region", "is required"
+
+
+@pytest.mark.parametrize(
+    ("table", "wrong"),
+    [
+        ({"url": "us east", "level": 3}, ["level", "region", "url"]),
+        ({"url": "https://h/no", "level": "x"}, ["level", "region", "url"]),
+        ({"url": "us east", "level": "x"}, ["level", "region", "url"]),
+        ({"url": "https://h/no", "level": 3}, ["level", "region", "url"]),
+    ],
+)
+def test_wrong_value_hides_no_mistake_of_another_check(table: dict[str, Any], wrong: list[str]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        make_settings("a", provider(SeparateSettings), arguments={}, table=table, environ={})
+    assert sorted(str(error.setting) for error in caught.value.errors) == wrong
+
+
+def test_broken_separate_check_is_the_plugins_mistake() -> None:
+    @settings
+    class Broken(Settings):
+        provider = "demo"
+
+        def problems(self) -> Iterator[tuple[str, str]]:
+            yield from self.separate_problems(self._broken)
+
+        def _broken(self) -> Iterator[tuple[str, str]]:
+            yield from self.nothing  # type: ignore[attr-defined]
+
+    with pytest.raises(PluginError, match="checking the settings of 'demo' failed"):
+        Broken()
+
+
 PAIRS = [
     ({"name": "n", "level": "x", "url": "us east", "region": "r"}, ["level", "url", "word"]),
     ({"name": "n", "level": "x", "url": "us east"}, ["level", "region", "url", "word"]),
@@ -709,11 +760,42 @@ def test_setting_at_fault_in_the_defaults_is_not_missing_in_each_service(monkeyp
 
 
 @pytest.mark.parametrize(
+    ("name", "example"),
+    [
+        ("my llm", "my-llm"),
+        ("Claude (EU)", "Claude-EU"),
+        ("a/b", "a-b"),
+        ("\u00fcber", "uber"),
+        ("a\nb", "a-b"),
+        ("\u200ba", "a"),
+        *((name, None) for name in ("", " ", "\u00df", "\u65e5\u672c", "--", "._", "\0")),
+    ],
+)
+def test_name_of_a_service_that_no_variable_can_be_named_after_is_refused(name: str, example: str | None) -> None:
+    table = {"provider": "openai", "api_key": "k", "max_retries": -1}
+    with pytest.raises(ConfigurationError, match="cannot be the name of a service, which may have letters") as caught:
+        open_services({"services": {name: table, "spare": table}})
+    problem, *others = map(str, caught.value.errors)
+    assert (f"only, such as {example!r}" in problem) is (example is not None)
+    assert len(others) == 2  # the settings are checked as well
+
+
+@pytest.mark.parametrize("name", ["a", "A1", "my-llm", "my_llm", "gpt-5.4", "-a", "4"])
+def test_name_of_a_service_may_have_letters_digits_and_some_signs(name: str) -> None:
+    services = open_services({"services": {name: {"provider": "openai", "api_key": "k"}}})
+    assert list(services) == [name]
+
+
+@pytest.mark.parametrize(
     ("content", "hint"),
     [
         ("[services.gpt-5.4]\nprovider='x'", r'a dot needs quotes: \[services."gpt-5.4"\]'),
         ("[services.a.b.c]\nprovider='x'", r'a dot needs quotes: \[services."a.b.c"\]'),
         ("[[services]]\nprovider='x'", r"services is a list; write \[services.NAME\]"),
+        ("[services.a]\nprovider=5", r"'provider' must be the name of an installed provider, not int"),
+        ("[services.a]\nprovider={env='X'}", r"'provider' must be the name of an installed provider, not dict"),
+        ("[services.a]\nprovider='openai'\ndefault_model=5", r"'default_model' must be a string, not int"),
+        ("[services.a]\nprovider='openai'\nmodel='m'", r"'model' does not exist; did you mean 'default_model'\?"),
         (
             "[prices]\ncurrency='EUR'\n[services.a]\nprovider='x'",
             r"at the top level; only .*ignore_tables = \[\"prices\"\]",

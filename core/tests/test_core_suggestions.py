@@ -20,6 +20,7 @@ NAMES = ("openai", "openai-compatible", "azure-openai", "bedrock")
         ("azure", "azure-openai"),
         ("bedrok", "bedrock"),
         (" bedrock", "bedrock"),
+        ("compatible", "openai-compatible"),
         ("acme", None),
         ("b", None),
         ("", None),
@@ -29,6 +30,14 @@ def test_the_nearest_name_is_found(name: str, meant: str | None) -> None:
     assert nearest(name, NAMES) == meant
     assert did_you_mean(name, NAMES) == (f"; did you mean {meant!r}?" if meant else ";")
     assert nearest(name, ()) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("model", "default_model"), ("url", "api_url"), ("facts", "model_facts"), ("modle_facts", "model_facts")],
+)
+def test_a_name_without_its_first_words_means_the_one_that_ends_with_it(name: str, meant: str) -> None:
+    assert nearest(name, ("model_facts", "default_model", "control_url", "api_url")) == meant
 
 
 def test_every_wrong_provider_of_a_configuration_is_reported_with_its_service() -> None:

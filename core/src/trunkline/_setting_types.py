@@ -95,7 +95,9 @@ def convert_to(kind: object, value: object) -> object:
     if kind is str:
         if isinstance(value, Secret):
             value = value.reveal()
-        if not isinstance(value, str) or is_blank(value):
+        if not isinstance(value, str):
+            raise ValueError(f"a string, not {type(value).__name__}")
+        if is_blank(value):
             raise ValueError("a string that is not empty")
         return trimmed(value)
     if kind is bool:

@@ -29,6 +29,8 @@ _OPENING, _CLOSING = _QUOTES + "<(", _QUOTES + ">,;"
 # them a URL is what its user sees. Others change the order of the text, and are refused.
 _INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
 _LIKE_SLASHES = dict.fromkeys(map(ord, "\\\u2044\u2215\u2571\u29f8"), "/")
+_LIKE_DOTS = dict.fromkeys(map(ord, "\u3002\uff0e\uff61"), ".")
+"""Full stops that IDNA reads as dots (RFC 3490, section 3.1)."""
 _LONGEST_SHOWN = 200
 _PLAIN = re.compile(r"(?:[A-Za-z0-9/?:@!$&'()*+,;=._~-]|%[0-9A-Fa-f]{2})*")
 _NO_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -126,6 +128,7 @@ def _proxy(text: str) -> str:
             and (url.port is None or url.port > 0)
             and not re.search(r"\s", text)
             and not _is_scheme_as_host(url, PROXY_SCHEMES)
+            and max(map(len, _host(url).split("."))) <= MAX_LABEL
         )
         cut = (
             bool(re.search(r"[\s\\]", url.netloc.rpartition("@")[0]))
@@ -228,6 +231,9 @@ def _with_scheme(text: str, scheme: str | None) -> str:
     if re.fullmatch(r"[A-Za-z0-9_-]+", rest) and looks_like_key(rest):
         # Errors would show it as the name of the host.
         raise ValueError("a URL such as https://host, not a key")
+    if scheme is None and not _begins_with_host(rest):
+        # Such as a region, or `true`: a word that was meant for another setting.
+        raise ValueError("a URL such as https://host; without https://, a host needs a dot or a port")
     return f"{scheme or _scheme_for(rest)}://{rest}"
 
 
@@ -285,7 +291,7 @@ def _with_probable(problem: str, text: str, schemes: tuple[str, ...]) -> str:
 
 
 def _probable(text: str, schemes: tuple[str, ...]) -> str | None:
-    text = unicodedata.normalize("NFKC", text).translate(_LIKE_SLASHES)
+    text = unicodedata.normalize("NFKC", text).translate(_LIKE_SLASHES | _LIKE_DOTS)
     embedded = _EMBEDDED.search(text, 1)
     before = "" if embedded is None else text[: embedded.start()]
     if embedded is not None and re.search(r"[\s=]", before) and "." not in before:
@@ -408,6 +414,8 @@ def ascii_host(host: str) -> str:
     """
     if host.isascii():
         return host
+    if host != host.translate(_LIKE_DOTS):
+        return ""
     import idna  # its tables are large
 
     try:

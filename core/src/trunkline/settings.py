@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import typing
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -305,9 +305,22 @@ class BaseSettings:
 
         Override it in a plugin's settings. The sentence starts with the setting: `("region", "is required")` becomes
         "setting 'region' is required". Each value that it reads is valid by itself: reading another one ends it, and
-        the mistakes before that are reported together with the wrong values.
+        the mistakes before that are reported together with the wrong values. `separate_problems` keeps that from
+        hiding the mistakes that come after it.
         """
         yield from ()
+
+    def separate_problems(self, *checks: Callable[[], Iterable[tuple[str, str]]]) -> Iterator[tuple[str, str]]:
+        """Yield the mistakes that several methods find, each as `problems` does.
+
+        A check that reads a setting with a wrong value ends there, and the next one runs.
+        """
+        for check in checks:
+            try:
+                yield from check()
+            except AttributeError:
+                if all(hasattr(self, info.name) for info in setting_infos(type(self))):
+                    raise
 
     def notes(self) -> Iterator[tuple[str, str]]:
         """Yield warnings to log when the service opens, each as the name of a setting and a sentence.

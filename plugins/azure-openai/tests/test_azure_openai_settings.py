@@ -142,3 +142,24 @@ def test_the_schema_offers_what_a_file_can_say() -> None:
     assert schema["required"] == ["api_url"]
     choices = [choice["const"] for choice in schema["properties"]["token_provider"]["oneOf"] if "const" in choice]
     assert choices == ["azure-identity", ""]
+
+
+@pytest.mark.parametrize(
+    ("fields", "wrong"),
+    [
+        ({"api_key": None, "token_provider": "x", "headers": {"api-key": "k"}}, {"token_provider", "headers"}),
+        ({"headers": {"a b": "c"}, "api_key": None}, {"headers", "api_key"}),
+        (
+            {"token_provider": 7, "api_key": None, "api_version": "2024-10-21", "api_url": f"{R}/openai/v1"},
+            {"token_provider", "api_version"},
+        ),
+        (
+            {"api_url": "ftp://x", "api_key": "k", "token_provider": token, "headers": {"api-key": "k"}},
+            {"api_url", "token_provider", "headers"},
+        ),
+    ],
+)
+def test_wrong_value_hides_no_other_mistake(fields: dict[str, Any], wrong: set[str]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        made(**fields)
+    assert {error.setting for error in caught.value.errors} == wrong

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 from trunkline._config.sources import make_settings
 from trunkline.errors import ConfigurationError
@@ -88,6 +89,8 @@ def test_a_region_is_a_host_label(region: Any) -> None:
         ({"api_url": "ftp://x"}, "api_url.*http"),
         ({"api_url": "https://u:p@x"}, "api_url.*user information"),
         ({"api_url": "https://x/?a=b"}, "api_url.*query"),
+        ({"api_url": "us-east-1"}, "api_url.*a URL such as"),
+        ({"control_url": "us-east-1"}, "control_url.*a URL such as"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_by_name(settings: dict[str, Any], names: str) -> None:
@@ -201,3 +204,30 @@ def test_a_secret_may_be_a_reference(tmp_path: Path) -> None:
     )
     assert isinstance(found, BedrockSettings)
     assert found.api_key == Secret("bearer-from-file")
+
+
+@pytest.mark.parametrize(
+    ("settings", "wrong"),
+    [
+        ({"aws_region": "US EAST", "aws_access_key_id": "a,b", "aws_secret_access_key": "s"}, ["aws_access_key_id"]),
+        (
+            {"use_dualstack_endpoint": "maybe", "aws_access_key_id": "a,b", "aws_secret_access_key": "s"},
+            ["aws_access_key_id"],
+        ),
+        ({"aws_region": "US EAST", "api_key": "a:b:c:d"}, ["api_key"]),
+        ({"api_key": "\u00fc", "aws_region": None}, ["aws_region"]),
+    ],
+)
+def test_wrong_value_hides_no_other_mistake(settings: dict[str, Any], wrong: list[str]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        made(**settings)
+    assert [error.setting for error in caught.value.errors[1:]] == wrong
+
+
+@pytest.mark.parametrize("name", ["api_url", "control_url"])
+@pytest.mark.parametrize("url", ["https://u:p@host.example", "https://host.example?a=b"])
+def test_url_with_a_login_or_a_query_is_refused_by_the_schema_too(name: str, url: str) -> None:
+    table = {"aws_region": "us-east-1", "default_model": "m"}
+    schema = jsonschema.Draft202012Validator(json_schema(BedrockSettings))
+    assert schema.is_valid(table)
+    assert not schema.is_valid({**table, name: url})

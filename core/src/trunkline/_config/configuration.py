@@ -6,6 +6,7 @@ import json
 import os
 import re
 import tomllib
+import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from fnmatch import fnmatchcase
@@ -165,6 +166,8 @@ def _service_tables(services: Table, origin: str, errors: list[ConfigurationErro
     for name, table in services.items():
         if isinstance(table, Mapping):
             _check_names(table, f"{origin}: in the service {quoted(name)}")
+            if (problem := service_name_problem(name)) is not None:
+                errors.append(ConfigurationError(f"{origin}: in services, {quoted(name)} cannot be {problem}"))
             provider = table.get("provider")
             tables[name] = {**table, "provider": trimmed(provider)} if isinstance(provider, str) else table
         else:
@@ -254,10 +257,30 @@ def _kind(value: object) -> str:
     return "None" if value is None else f"of the type {type(value).__name__}"
 
 
+def service_name_problem(name: str) -> str | None:
+    """Return what is expected instead of the name of a service in a configuration, or `None`.
+
+    The names of environment variables are made of it, and it is an argument of the commands.
+    """
+    if re.fullmatch(r"[._-]*[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        return None
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    example = re.sub(r"[^A-Za-z0-9._]+", "-", plain).strip("-")
+    hint = f", such as {masked(example)!r}" if re.search("[A-Za-z0-9]", example) else ""
+    return f"the name of a service, which may have letters from A to Z, digits, - _ and . only{hint}"
+
+
 def provider_of(service: str, table: Table) -> str:
     """Return the name of the provider in a service's table. Raises `ConfigurationError` if there is none."""
     provider = table.get("provider")
-    if not isinstance(provider, str) or is_blank(provider):
+    if provider is not None and not isinstance(provider, str):
+        raise ConfigurationError(
+            f"service {service!r}: setting 'provider' must be the name of an installed provider, "
+            f"not {type(provider).__name__}",
+            service=service,
+            setting="provider",
+        )
+    if provider is None or is_blank(provider):
         similar = next((name for name in table if name != "provider" and nearest(name, ["provider"])), None)
         hint = f"; did you mean it by {masked(similar)!r}?" if similar is not None else quotes_hint(service, table)
         raise ConfigurationError(

@@ -99,7 +99,6 @@ from trunkline.errors import (
     TrunklineError,
 )
 from trunkline.secrets import Headers
-from trunkline.settings import setting_error
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter, ResolveResult
@@ -148,7 +147,10 @@ class AiohttpTransport:
         """Raise `ConfigurationError` if requests to a URL go through a proxy, which is so only with httpx2."""
         proxy = self._proxies.find(url.scheme, url.raw_host or "", url.port or 0)
         if proxy is not None:
-            raise setting_error("http_library", f"is 'aiohttp', which does not use {proxy}: set it to 'auto'")
+            raise ConfigurationError(
+                f"setting 'http_library' is 'aiohttp', which does not use {proxy}: set it to 'auto'",
+                setting="http_library",
+            )
 
     def tls(self, url: str) -> ssl.SSLContext | None:
         """Return the TLS context for requests to a URL. Raises `ConfigurationError` for a file that cannot be used."""

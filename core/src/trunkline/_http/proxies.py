@@ -127,6 +127,8 @@ class _NoProxyEntry:
         if port and not re.fullmatch("[0-9]{1,5}", port):
             host, port = "", None  # no address has such a port, so the entry matches nothing
         name = host.lower().removeprefix("*.").strip(".")
+        if "*" in name and host != "*":
+            name = ""  # such as `*.*`: no host has such a name
         return cls(ascii_host(name) or name, int(port) if port else None, host.startswith("*."))
 
     def matches(self, host: str, port: int) -> bool:

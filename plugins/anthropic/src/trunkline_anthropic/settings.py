@@ -73,7 +73,12 @@ class AnthropicSettings(Settings):
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Report values that cannot be sent as HTTP headers."""
+        yield from self.separate_problems(self._beta_problems, self._header_problems)
+
+    def _beta_problems(self) -> Iterator[tuple[str, str]]:
         if not all(beta.isascii() and beta.isprintable() for beta in self.betas):
             yield "betas", "must be printable ASCII, since it is sent as an HTTP header"
+
+    def _header_problems(self) -> Iterator[tuple[str, str]]:
         if any(name.lower() == "anthropic-beta" for name in self.headers):
             yield "headers", "cannot contain anthropic-beta, since a request adds its own features to it; use betas"

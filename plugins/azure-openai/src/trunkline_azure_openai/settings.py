@@ -227,18 +227,30 @@ class AzureOpenAISettings(Settings):
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Settings that are missing or contradict each other."""
+        yield from self.separate_problems(
+            self._credential_problems,
+            self._header_problems,
+            self._package_problems,
+            self._version_problems,
+            self._api_problems,
+        )
+
+    def _credential_problems(self) -> Iterator[tuple[str, str]]:
         if self.api_key is None and self.token_provider is None:
             yield "api_key", "is required, or 'token_provider' for Entra ID; the key can be set as AZURE_OPENAI_API_KEY"
         if self.api_key is not None and self.token_provider is not None:
             yield "token_provider", "and 'api_key' are both set; set only one, because only one of the two can be sent"
+
+    def _header_problems(self) -> Iterator[tuple[str, str]]:
         for name in self.headers:
             if name.lower() in ("api-key", "authorization"):
                 yield "headers", f"contains {name!r}; set the key as 'api_key', or the token as 'token_provider'"
+
+    def _package_problems(self) -> Iterator[tuple[str, str]]:
         if self.token_provider == AZURE_IDENTITY and not _has_azure_identity():
             yield "token_provider", "needs azure-identity: pip install 'trunkline-azure-openai[azure-identity]'"
-        yield from self._url_problems()
 
-    def _url_problems(self) -> Iterator[tuple[str, str]]:
+    def _version_problems(self) -> Iterator[tuple[str, str]]:
         surface = self.surface
         if surface.kind == "v1" and surface.version is not None and is_dated(surface.version):
             yield (
@@ -248,7 +260,9 @@ class AzureOpenAISettings(Settings):
             )
         if surface.kind != "v1" and surface.version is not None and not is_dated(surface.version):
             yield "api_version", f"is {surface.version!r}, but the URL requires a date, such as {CLASSIC_VERSION}"
-        if surface.kind == "inference" and self.api == "responses":
+
+    def _api_problems(self) -> Iterator[tuple[str, str]]:
+        if self.surface.kind == "inference" and self.api == "responses":
             yield "api", "is 'responses', which /models does not have; set 'api_url' to the resource's root"
 
 

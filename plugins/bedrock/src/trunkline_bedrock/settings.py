@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
+from trunkline.authoring.json import JSONObject
 from trunkline.authoring.model_facts import ModelFactsSetting, model_facts_setting
 from trunkline.authoring.urls import plain_http_note
 from trunkline.secrets import Secret
@@ -21,6 +22,8 @@ CREDENTIALS = "credentials"
 
 # A host label, since the region becomes part of a host name.
 _REGION = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+_NO_LOGIN_NOR_QUERY: JSONObject = {"not": {"type": "string", "pattern": "[@?]"}}
 
 
 def _convert_region(value: object) -> str:
@@ -93,8 +96,7 @@ class BedrockSettings(Settings):
         "profile say.",
         default=None,
         base_url=base_url,
-        # No user information, and no query.
-        schema={"not": {"type": "string", "pattern": "[@?]"}},
+        schema=_NO_LOGIN_NOR_QUERY,
     )
     control_url: str | None = url_setting(
         "Control Plane URL",
@@ -102,6 +104,7 @@ class BedrockSettings(Settings):
         "`AWS_ENDPOINT_URL` or the AWS profile say; without them it follows from `api_url` or the region.",
         default=None,
         base_url=control_url,
+        schema=_NO_LOGIN_NOR_QUERY,
         advanced=True,
     )
     use_fips_endpoint: bool = setting(
@@ -186,16 +189,27 @@ class BedrockSettings(Settings):
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Report a missing region, and credentials that cannot be sent."""
+        yield from self.separate_problems(
+            self._missing_region, self._dual_stack_problems, self._key_id_problems, self._api_key_problems
+        )
+
+    def _missing_region(self) -> Iterator[tuple[str, str]]:
         if self.aws_region is None:
             yield "aws_region", MISSING_REGION
+
+    def _dual_stack_problems(self) -> Iterator[tuple[str, str]]:
         if self.use_dualstack_endpoint and self.region.startswith(NO_DUAL_STACK):
             yield "use_dualstack_endpoint", f"is not possible in the region {self.region}"
+
+    def _key_id_problems(self) -> Iterator[tuple[str, str]]:
         key = self.aws_access_key_id
         if key is not None and not (key.isascii() and key.isprintable() and not set(key) & set(" /,:")):
             yield (
                 "aws_access_key_id",
                 "is not an access key id: letters and digits, such as AKIA followed by 16 of them",
             )
+
+    def _api_key_problems(self) -> Iterator[tuple[str, str]]:
         if self.api_key is not None:
             try:
                 read_api_key(self.api_key)
