@@ -5,6 +5,7 @@ import logging
 import sys
 import threading
 import time
+import types
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ import anyio.lowlevel
 import attrs
 import pytest
 import trunkline
+from botocore.exceptions import LoginRefreshRequired
 from botocore.utils import ContainerMetadataFetcher
 from trunkline.errors import (
     AuthenticationError,
@@ -28,7 +30,7 @@ from trunkline.errors import (
 from trunkline.testing import Exchange, LoopbackServer, serve
 from trunkline_bedrock import BedrockSettings, _aiobotocore
 from trunkline_bedrock.auth import COALESCE, ChainAuth
-from trunkline_bedrock.chain import make_session
+from trunkline_bedrock.chain import chain_error, make_session
 from trunkline_bedrock.credentials import Keys
 
 ANSWER = {
@@ -363,6 +365,14 @@ async def test_fips_and_dual_stack_apply_to_the_token_service(
     session = make_session(BedrockSettings(**settings), None)
     async with session.create_client("sts") as client:
         assert client.meta.endpoint_url == f"https://{host}"
+
+
+def test_login_that_is_needed_names_its_profile() -> None:
+    profiles = {"role": {"role_arn": "r", "source_profile": "dev"}, "dev": {"login_session": "arn"}}
+    session = types.SimpleNamespace(full_config={"profiles": profiles})
+    error = chain_error(LoginRefreshRequired(), provider="bedrock", service="s", profile="role", session=session)
+    assert isinstance(error, AuthenticationError)
+    assert "run `aws login --profile dev`" in str(error)
 
 
 @pytest.mark.anyio

@@ -23,7 +23,12 @@ import httpx2
 import pytest
 from aiobotocore import httpxsession
 from aiobotocore.config import AioConfig
-from aiobotocore.credentials import AioCredentials, AioDeferredRefreshableCredentials, AioRefreshableCredentials
+from aiobotocore.credentials import (
+    AioCredentials,
+    AioDeferredRefreshableCredentials,
+    AioLoginProvider,
+    AioRefreshableCredentials,
+)
 from aiobotocore.httpxsession import HttpxSession
 from aiobotocore.session import AioSession
 from botocore.awsrequest import AWSRequest
@@ -96,6 +101,16 @@ async def test_credentials_refresh_early_unless_they_are_kept_from_it() -> None:
     missing = AioDeferredRefreshableCredentials(Source(-1), "test")
     _botocore.refresh_only_when_missing(missing)
     assert (await missing.get_frozen_credentials()).access_key == "A"
+
+
+@pytest.mark.anyio
+async def test_expired_credentials_of_a_login_are_refreshed() -> None:
+    assert AioLoginProvider.METHOD == "login"
+    source, expires = Source(), datetime.now(UTC) - timedelta(days=1)
+    credentials = AioRefreshableCredentials("A", "s", "t", expires, source, "login")
+    _botocore.refresh_only_when_missing(credentials)
+    await credentials.get_frozen_credentials()
+    assert source.asked == 1
 
 
 @pytest.mark.anyio

@@ -53,8 +53,11 @@ def refresh_only_when_missing(credentials: Any) -> None:
     botocore refreshes 15 minutes ahead (10 for everybody who asks), which would keep credentials of a short life in a
     constant refresh, and it refuses new credentials that have expired by the clock of this machine, which may be wrong.
     `auth.ChainAuth` decides when to refresh. Credentials that never expire lack these attributes.
+
+    Those of `aws login` stay as they are: they come from a file, where they may have expired long ago, and only their
+    own refresh replaces them.
     """
-    if hasattr(credentials, "_advisory_refresh_timeout"):
+    if hasattr(credentials, "_advisory_refresh_timeout") and credentials.method != "login":
         credentials._advisory_refresh_timeout = credentials._mandatory_refresh_timeout = 0
         credentials._time_fetcher = _long_ago
 

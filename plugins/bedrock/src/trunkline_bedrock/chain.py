@@ -161,13 +161,13 @@ def no_credentials(service: str) -> ConfigurationError:
     )
 
 
-def _sso_profile(session: Any, profile: str) -> str:
-    """Return the profile that has the settings of SSO: `profile`, or one that it takes its credentials from."""
+def _profile_with(session: Any, profile: str, *keys: str) -> str:
+    """Return the profile that has one of the keys: `profile`, or one that it takes its credentials from."""
     profiles = as_object(as_object(session.full_config).get("profiles"))
     name: str | None = profile
     for _ in profiles:  # botocore refuses profiles that name each other in a circle
         section = as_object(profiles.get(name or ""))
-        if "sso_session" in section or "sso_start_url" in section:
+        if any(key in section for key in keys):
             return name or profile
         name = as_string(section.get("source_profile"))
     return profile
@@ -228,7 +228,13 @@ def chain_error(error: Exception, *, provider: str, service: str, profile: str, 
         return AuthenticationError(
             f"the AWS SSO session has expired, or does not exist ({message})",
             provider=provider,
-            advice=f"run `aws sso login --profile {_sso_profile(session, profile)}`",
+            advice=f"run `aws sso login --profile {_profile_with(session, profile, 'sso_session', 'sso_start_url')}`",
+        )
+    if isinstance(error, aws.LoginError) and not isinstance(error, aws.LoginInsufficientPermissions):
+        return AuthenticationError(
+            f"the session of `aws login` has expired, or does not exist ({message})",
+            provider=provider,
+            advice=f"run `aws login --profile {_profile_with(session, profile, 'login_session')}`",
         )
     if "still expired" in message or "expired" in type(error).__name__.lower():
         return AuthenticationError(
