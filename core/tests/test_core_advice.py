@@ -6,7 +6,7 @@ import pickle
 from typing import Any
 
 import pytest
-from trunkline.authoring.advice import Advice, find_advice
+from trunkline.authoring.advice import Advice, find_advice, unknown_model
 from trunkline.authoring.provider import ServiceContext
 from trunkline.errors import AuthenticationError, ConfigurationError, NotFound, TrunklineError
 from trunkline.testing import Exchange, serve
@@ -17,6 +17,7 @@ TABLE = (
     Advice("make a new key", problem="key", kind=AuthenticationError, message="expired"),
     Advice("deploy it first", problem="deployment", kind=NotFound, codes=("NoDeployment",)),
     Advice("read the manual", message="manual"),
+    unknown_model("https://toy.example/models"),
 )
 
 
@@ -28,6 +29,7 @@ TABLE = (
         (NotFound("nothing", code="nodeployment"), "deploy it first"),
         (NotFound("nothing"), None),
         (NotFound("see the manual"), "read the manual"),
+        (NotFound("no such model"), "set default_model to a current model: https://toy.example/models lists them"),
         (ConfigurationError("see the manual"), None),
     ],
 )

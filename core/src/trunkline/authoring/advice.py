@@ -5,6 +5,7 @@ The core attaches the advice to the errors of a service (`TrunklineError.advice`
     _TABLE = (
         Advice("make a new key at https://acme.example/keys", problem="key", kind=AuthenticationError),
         Advice("enable the model in the console", problem="permission", message="not enabled for (this|the) account"),
+        unknown_model("https://acme.example/models"),
     )
 
     def advice(context: ServiceContext[AcmeSettings], error: TrunklineError) -> Advice | None:
@@ -21,9 +22,9 @@ from collections.abc import Iterable
 import attrs
 
 from trunkline._base_errors import Problem
-from trunkline.errors import RemoteError, TrunklineError
+from trunkline.errors import NotFound, RemoteError, TrunklineError
 
-__all__ = ["Advice", "Problem", "find_advice"]
+__all__ = ["Advice", "Problem", "find_advice", "unknown_model"]
 
 
 @attrs.frozen(kw_only=True)
@@ -55,3 +56,9 @@ class Advice:
 def find_advice(error: TrunklineError, table: Iterable[Advice]) -> Advice | None:
     """Return the first advice of a table that applies to an error, or `None`."""
     return next((advice for advice in table if advice.applies_to(error)), None)
+
+
+def unknown_model(page: str) -> Advice:
+    """Return the advice about a model that the provider does not have. `page` is the URL of its list of models."""
+    text = f"set default_model to a current model: {page} lists them"
+    return Advice(text, problem="model", kind=NotFound, message="model")

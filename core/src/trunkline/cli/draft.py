@@ -170,8 +170,9 @@ class Draft:
 
 def _variables(value: object) -> Iterator[object]:
     """Yield the names of the environment variables to which references in a value lead."""
-    if is_reference(value) and isinstance(value, Mapping):
-        yield from (value[kind] for kind in value if kind == "env")
+    if isinstance(value, Mapping) and is_reference(value):
+        if "env" in value:
+            yield value["env"]
     elif isinstance(value, (list, Mapping)):
         for item in value.values() if isinstance(value, Mapping) else value:
             yield from _variables(item)

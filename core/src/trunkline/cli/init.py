@@ -264,6 +264,6 @@ def _report(path: Path, draft: Draft) -> None:
     for command in draft.missing_packages():
         print_note(one_line(f"Before you use the service: {command}"))
     settings = draft.plugin.settings
-    if settings.needs_model and not {"default_model"} & {*draft.table(), *draft.defaults}:
+    if settings.needs_model and "default_model" not in {**draft.defaults, **draft.table()}:
         print_note("It has no default_model, so each request must name its model.")
     print_note(one_line(f"To test it: trunkline check --config {shlex.quote(str(path))} --service {draft.service}"))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from trunkline.authoring.advice import Advice, find_advice
+from trunkline.authoring.advice import Advice, find_advice, unknown_model
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.urls import has_host
-from trunkline.errors import AuthenticationError, NotFound, PermissionDenied, QuotaExhausted, TrunklineError
+from trunkline.errors import AuthenticationError, PermissionDenied, QuotaExhausted, TrunklineError
 
 from trunkline_anthropic.settings import AnthropicSettings
 
@@ -31,12 +31,7 @@ _TABLE = (
         problem="permission",
         kind=PermissionDenied,
     ),
-    Advice(
-        "set default_model to a current model: https://docs.claude.com/en/docs/about-claude/models lists them",
-        problem="model",
-        kind=NotFound,
-        message="model",
-    ),
+    unknown_model("https://docs.claude.com/en/docs/about-claude/models"),
 )
 
 

@@ -20,6 +20,7 @@ _KEY = Advice(
     problem="key",
     kind=AuthenticationError,
 )
+_ENTRA_ID = "set token_provider instead of api_key: the resource accepts only Entra ID"
 _TABLE = (
     Advice(
         "set api_version to one that Azure supports, such as 2024-10-21, or remove it",
@@ -48,16 +49,8 @@ _TABLE = (
         problem="deployment",
         codes=("OperationNotSupported",),
     ),
-    Advice(
-        "set token_provider instead of api_key: the resource accepts only Entra ID",
-        problem="key",
-        codes=("AuthenticationTypeDisabled",),
-    ),
-    Advice(
-        "set token_provider instead of api_key: the resource accepts only Entra ID",
-        problem="key",
-        message="key.based authentication is disabled",
-    ),
+    Advice(_ENTRA_ID, problem="key", codes=("AuthenticationTypeDisabled",)),
+    Advice(_ENTRA_ID, problem="key", message="key.based authentication is disabled"),
     Advice(
         "allow the network of this machine in the networking settings of the resource, or use its private endpoint",
         problem="permission",

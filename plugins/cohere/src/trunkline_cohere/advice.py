@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from trunkline.authoring.advice import Advice, find_advice
+from trunkline.authoring.advice import Advice, find_advice, unknown_model
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.urls import has_host
-from trunkline.errors import AuthenticationError, NotFound, QuotaExhausted, RateLimited, TrunklineError
+from trunkline.errors import AuthenticationError, QuotaExhausted, RateLimited, TrunklineError
 
 from trunkline_cohere.settings import CohereSettings
 
@@ -22,12 +22,7 @@ _TABLE = (
         kind=RateLimited,
         message="trial",
     ),
-    Advice(
-        "set default_model to a current model: https://docs.cohere.com/docs/models lists them",
-        problem="model",
-        kind=NotFound,
-        message="model",
-    ),
+    unknown_model("https://docs.cohere.com/docs/models"),
 )
 
 

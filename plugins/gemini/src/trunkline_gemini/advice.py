@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from trunkline.authoring.advice import Advice, find_advice
+from trunkline.authoring.advice import Advice, find_advice, unknown_model
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.urls import has_host
-from trunkline.errors import AuthenticationError, NotFound, PermissionDenied, QuotaExhausted, TrunklineError
+from trunkline.errors import AuthenticationError, PermissionDenied, QuotaExhausted, TrunklineError
 
 from trunkline_gemini.settings import GeminiSettings
 
@@ -45,12 +45,7 @@ _TABLE = (
         problem="quota",
         kind=QuotaExhausted,
     ),
-    Advice(
-        "set default_model to a current model: https://ai.google.dev/gemini-api/docs/models lists them",
-        problem="model",
-        kind=NotFound,
-        message="model",
-    ),
+    unknown_model("https://ai.google.dev/gemini-api/docs/models"),
 )
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from trunkline.authoring.advice import Advice, find_advice
+from trunkline.authoring.advice import Advice, find_advice, unknown_model
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.urls import has_host
-from trunkline.errors import AuthenticationError, NotFound, QuotaExhausted, TrunklineError
+from trunkline.errors import AuthenticationError, QuotaExhausted, TrunklineError
 
 from trunkline_mistral.settings import MistralSettings
 
@@ -16,12 +16,7 @@ _TABLE = (
         kind=AuthenticationError,
     ),
     Advice("choose a plan or add a payment method at https://admin.mistral.ai", problem="quota", kind=QuotaExhausted),
-    Advice(
-        "set default_model to a current model: https://docs.mistral.ai/getting-started/models lists them",
-        problem="model",
-        kind=NotFound,
-        message="model",
-    ),
+    unknown_model("https://docs.mistral.ai/getting-started/models"),
 )
 
 
