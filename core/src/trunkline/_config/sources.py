@@ -17,7 +17,7 @@ The settings of an extension come from its entry in `extensions`, then from `TRU
 then from the extension's own environment variables and the defaults.
 
 In the file, a text may be a reference: `{ env = "NAME" }`, `{ file = "PATH" }` or `{ keyring = "service/user" }`. If
-the text to which it refers is blank, the next source is asked.
+the text to which it refers is blank, the next source is used.
 """
 
 from __future__ import annotations
