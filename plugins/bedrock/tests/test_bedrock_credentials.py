@@ -195,6 +195,7 @@ PAIR = {"AWS_ACCESS_KEY_ID": "ENV", "AWS_SECRET_ACCESS_KEY": "s"}
 TEMPORARY = {**PAIR, "AWS_SESSION_TOKEN": "t"}
 BEARER = {"AWS_BEARER_TOKEN_BEDROCK": "env-bearer"}
 OWN_PAIR = {"aws_access_key_id": "OWN", "aws_secret_access_key": "s"}
+ROLE = {"aws_profile": "role"}
 CONTAINER = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "@/creds"}
 INSTANCE = {"AWS_EC2_METADATA_DISABLED": "false", "AWS_EC2_METADATA_SERVICE_ENDPOINT": "@"}
 WEB = {"AWS_WEB_IDENTITY_TOKEN_FILE": "#/jwt", "AWS_ROLE_ARN": "arn:aws:iam::000000000000:role/r"}
@@ -313,6 +314,8 @@ async def test_credentials_of_each_source_reach_bedrock(
         ({"HOME": "#"}, {"aws_profile": "sso"}, AuthenticationError, "run `aws sso login --profile sso`"),
         ({"HOME": "#", "AWS_PROFILE": "sso"}, {}, AuthenticationError, "run `aws sso login --profile sso`"),
         ({"HOME": "#"}, {"aws_profile": "from-sso"}, AuthenticationError, "run `aws sso login --profile sso`"),
+        ({"AWS_ENDPOINT_URL_STS": "https://x"}, {**ROLE, "ca_bundle": "/no.pem"}, ConfigurationError, "'/no.pem'"),
+        ({"AWS_ENDPOINT_URL_STS": "https://x"}, {**ROLE, "ca_bundle": __file__}, ConfigurationError, "_credentials.py"),
         ({}, {"aws_profile": "bare"}, ConfigurationError, "'bare'.* role_arn, but no source_profile or cred"),
         ({}, {"aws_profile": "prints-text"}, AuthenticationError, "'prints-text' returned something else .*JSON"),
         ({}, {"aws_profile": "prints-list"}, AuthenticationError, "'prints-list' returned something else"),

@@ -222,6 +222,9 @@ def chain_error(error: Exception, *, provider: str, service: str, profile: str, 
         OSError,
         ImportError,
     )
+    if isinstance(error, OSError) and error.filename is None and session is not None:
+        bundle = session.get_config_variable("ca_bundle")  # the `ssl` module does not name the file that it cannot load
+        message += f" (CA bundle {bundle!r})" if bundle else ""
     if isinstance(error, configuration):
         return ConfigurationError(f"service {service!r}: reading AWS credentials failed: {message}", service=service)
     if isinstance(error, (aws.SSOError, aws.TokenRetrievalError)):
