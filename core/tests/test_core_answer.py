@@ -278,6 +278,21 @@ def test_json_that_is_not_an_object_raises_protocol_violation(text: bytes) -> No
         decode_object(text, "the body", provider="acme")
 
 
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (b"", "the body is empty$"),
+        ("\ufeff \n", "the body is empty$"),
+        (b"\n<!doctype html><html><head><title> Sign in </title>", "the body is an HTML page, 'Sign in'$"),
+        ("<p>" + "x" * 10_000 + "<title>late</title>", "the body is an HTML page$"),
+        (b"oops <html>", "the body is not JSON: 'oops <html>'$"),
+    ],
+)
+def test_web_page_or_nothing_in_place_of_json_is_named(text: bytes | str, what: str) -> None:
+    with pytest.raises(ProtocolViolation, match=what):
+        decode_object(text, "the body", provider="acme")
+
+
 def test_each_unsupported_field_gives_a_warning() -> None:
     warnings = Warnings()
     request = ChatRequest(

@@ -272,7 +272,8 @@ def test_the_keyring_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({"env": "NOT_SET"}, "NOT_SET, which is not set"),
         ({"file": "/nowhere/at/all"}, "cannot be read"),
-        ({"vault": "x"}, "reference"),
+        ({"vault": "x"}, 'reference.*keyring = "…" }$'),
+        ({"evn": "A"}, "reference.*; did you mean 'env'"),
         ({"env": "A", "file": "b"}, "reference"),
         ({"env": 1}, "needs a name"),
         ({"keyring": "no-user"}, "service/user"),

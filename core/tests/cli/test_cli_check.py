@@ -251,6 +251,7 @@ PAGE = "an HTML page, 'Welcome'"
         (QuotaExhausted("no credit", status=402), "quota", "add credit"),
         (RateLimited("slow down", status=429), "rate-limit", "try again later"),
         (Overloaded("busy", status=503), "server", "no capacity"),
+        (Overloaded("busy", status=503, body=PAGE), "server", "gateway in front of it"),
         (ServerError("broken", status=500), "server", "try again later"),
         (UnexpectedRedirect("to /", status=302, advice="set it as api_url"), "redirect", "set it as api_url"),
         (ProtocolViolation("not JSON"), "not-the-api", "check the URL"),
@@ -278,6 +279,36 @@ def test_each_kind_of_error_has_a_problem_and_an_advice(error: TrunklineError, p
     found = diagnose(error, Settings(default_model="x"), None)
     assert (found.problem, advice in found.advice) == (problem, True)
     assert advice not in found.message
+
+
+@pytest.mark.parametrize(
+    "key", ["${OPENAI_API_KEY}", "$KEY", "%KEY%", "{{ key }}", "env:OPENAI_API_KEY", "file:key.txt"]
+)
+def test_key_that_is_the_name_of_a_variable_is_found(key: str) -> None:
+    found = diagnose(
+        AuthenticationError("no", status=401, advice="make a new key"), Settings(headers={"Authorization": key}), None
+    )
+    assert ("{ env =" in found.advice, key in found.advice) == (True, False)
+
+
+@pytest.mark.parametrize("key", ["sk-canary-0123", "pa$$word", "a${b}", "$", "env: x"])
+def test_other_key_is_not_taken_for_a_variable(key: str) -> None:
+    found = diagnose(
+        AuthenticationError("no", status=401, advice="make a new key"), Settings(headers={"Authorization": key}), None
+    )
+    assert found.advice == "make a new key"
+
+
+def test_list_of_models_is_offered_only_if_there_is_one() -> None:
+    error = NotFound("the model x is unknown", status=404)
+    for models, offered in ((None, False), ((), False), (MODELS, True)):
+        assert ("`trunkline models`" in diagnose(error, Settings(default_model="x"), models).advice) == offered
+
+
+def test_proxy_is_named_if_no_answer_came_through_it() -> None:
+    for proxied in (False, True):
+        found = diagnose(TotalTimeout("too slow"), Settings(), None, proxied=proxied)
+        assert ("proxy" in found.advice) == proxied
 
 
 def test_refused_request_is_about_the_model_if_the_list_does_not_have_it() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -381,6 +383,22 @@ def test_package_that_is_missing_on_this_machine_is_a_note(call: Any, monkeypatc
     status, _, err = call("init", "-p", "azure-openai", *(part for pair in given for part in ("--set", pair)))
     assert status == 0, err
     assert "Before you use the service: pip install 'trunkline-azure-openai[azure-identity]'" in err
+
+
+@pytest.mark.parametrize(
+    ("reference", "missing"),
+    [
+        ("file:gone.txt", "refers to the file .*gone.txt"),
+        ("keyring:a/b", r"refers to the keyring, .*trunkline\[keyring\]"),
+    ],
+)
+def test_secret_that_is_missing_on_this_machine_is_a_note(
+    call: Any, monkeypatch: pytest.MonkeyPatch, reference: str, missing: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "keyring", None)
+    status, _, err = call("init", "-p", "mistral", "--set", "default_model=m", "--secret", f"api_key={reference}")
+    assert status == 0, err
+    assert re.search(f"Before you use the service: api_key {missing}", err)
 
 
 def test_half_of_a_pair_names_the_option_for_the_other(call: Any) -> None:

@@ -491,6 +491,17 @@ def test_variable_of_another_service_is_not_offered(
     assert service(name)["api_key"] == {"env": offered}
 
 
+def test_place_of_a_secret_may_be_answered_with_what_is_kept_there(terminal: Any) -> None:
+    given = ("-c", "trunkline.toml", "-p", "openai", "--set", "api_url=https://b.example")
+    key = "sk-canary-Ab9Zz0Qw7Rt5Yu3"
+    places = (f"env:{key}", "keyring:me", key, "env:MY_OWN_KEY")
+    answers = [*(("Where is it kept", place) for place in places), ("Default Model", "m")]
+    status, shown = converse(terminal, *given, answers=answers)
+    assert status == 0, shown
+    assert "Please enter service/user" in shown
+    assert service("openai")["api_key"] == {"env": "MY_OWN_KEY"}
+
+
 @settings
 class PureSettings(Settings):
     """A form without anything around it."""

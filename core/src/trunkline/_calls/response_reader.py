@@ -134,7 +134,8 @@ async def read_error(
         target = single_line(redact_url(headers.get("location", "")), _TARGET_LIMIT) or "nowhere"
         return UnexpectedRedirect(
             f"the provider redirects to {target}, which is not followed, since credentials would go along",
-            advice="if that is the right address, set it as api_url",
+            advice="if the API has moved there, set it as api_url; a login page means that a gateway, or the network, "
+            "wants a login first",
             status=response.status,
             request_id=request_id_from(headers),
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 from trunkline._files import UnreadableFile, decoded, read_file
 from trunkline._masking import is_name, masked, quoted
 from trunkline._setting_types import REFERENCE_KINDS, is_blank, trimmed, without_none
+from trunkline._suggestions import nearest
 from trunkline.errors import ConfigurationError
 from trunkline.secrets import Headers, Secret
 from trunkline.settings import SettingInfo, raise_config_errors, setting_error
@@ -58,7 +59,11 @@ def resolve_reference(reference: Mapping[str, object], *, environ: Mapping[str, 
     the variable, file or keyring entry but never the value.
     """
     if len(reference) != 1 or next(iter(reference)) not in REFERENCE_KINDS:
-        raise ConfigurationError('must be a string, or a reference { env = "…" }, { file = "…" } or { keyring = "…" }')
+        near = nearest(str(next(iter(reference), "")), REFERENCE_KINDS) if len(reference) == 1 else None
+        hint = f"; did you mean {near!r}?" if near else ""
+        raise ConfigurationError(
+            f'must be a string, or a reference {{ env = "…" }}, {{ file = "…" }} or {{ keyring = "…" }}{hint}'
+        )
     [(kind, name)] = reference.items()
     if not isinstance(name, str) or is_blank(name):
         raise ConfigurationError(f"needs a name after {kind!r}")

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from trunkline._excerpts import bounded, cut, single_line
 from trunkline._json import JSONValue, loads
+from trunkline._web_pages import WEB_PAGE, describe_page
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
     AuthenticationError,
@@ -52,10 +53,6 @@ _KINDS: Mapping[int, type[RemoteError]] = {
 # A timeout, a conflict, a failed dependency, too early: the same request may succeed later.
 _RETRYABLE = frozenset({408, 409, 424, 425})
 
-_WEB_PAGE = "an HTML page"
-"""How the body of an error begins that was a web page."""
-
-_TITLE = re.compile(r"<title[^>]{0,100}>([^<]{1,300})</title", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]*)?(?:[eE][0-9]+)?")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|h|m|s)")
 _DURATIONS = re.compile(rf"{_DURATION.pattern}(?: *{_DURATION.pattern})*")
@@ -160,9 +157,9 @@ def error_body(wire_response: WireResponse) -> JSONValue:
         else:
             return body
     text = data[: 4 * MESSAGE_LIMIT].decode("utf-8", "replace").strip()
-    if text.startswith("<"):
-        title = _TITLE.search(text)
-        return f"{_WEB_PAGE}, {title[1].strip()!r}" if title else _WEB_PAGE
+    page = describe_page(text)
+    if page is not None:
+        return page
     if len(text) <= MESSAGE_LIMIT and len(data) <= 4 * MESSAGE_LIMIT:
         return text
     shown = text[: MESSAGE_LIMIT - 50]  # the number has to be a part of the message too
@@ -171,7 +168,7 @@ def error_body(wire_response: WireResponse) -> JSONValue:
 
 def is_web_page(error: TrunklineError) -> bool:
     """Return whether the answer that an error was made from is a web page, as a proxy, a firewall or a login sends."""
-    return isinstance(error, RemoteError) and isinstance(error.body, str) and error.body.startswith(_WEB_PAGE)
+    return isinstance(error, RemoteError) and isinstance(error.body, str) and error.body.startswith(WEB_PAGE)
 
 
 def request_id_from(headers: HeaderValues, *names: str) -> str | None:

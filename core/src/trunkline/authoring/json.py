@@ -18,6 +18,7 @@ from trunkline._json import (
     loads,
     loads_finite,
 )
+from trunkline._web_pages import BLANK, describe_page
 from trunkline.errors import InvalidRequest, ProtocolViolation
 
 __all__ = [
@@ -85,10 +86,21 @@ def decode_object(text: bytes | str, what: str, *, provider: str) -> dict[str, A
     try:
         value = loads(text)
     except (ValueError, RecursionError):
-        raise ProtocolViolation(f"{what} is not JSON: {excerpt(text)}", provider=provider) from None
+        raise ProtocolViolation(f"{what} is {_not_json(text)}", provider=provider) from None
     if not isinstance(value, dict):
         raise ProtocolViolation(f"{what} is a JSON {type(value).__name__}, not an object", provider=provider)
     return value
+
+
+def _not_json(text: bytes | str) -> str:
+    start = text[:_PAGE_SEARCHED] if isinstance(text, str) else text[:_PAGE_SEARCHED].decode("utf-8", "replace")
+    if not start.strip(BLANK):
+        return "empty"
+    return describe_page(start) or f"not JSON: {excerpt(text)}"
+
+
+_PAGE_SEARCHED = 4096
+"""How much of a web page is searched for its title, in bytes."""
 
 
 def excerpt(text: bytes | str) -> str:

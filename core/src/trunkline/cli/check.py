@@ -274,7 +274,9 @@ class _Check:
 
     def _fail(self, name: StepName, error: TrunklineError, settings: Settings | None, seconds: float) -> None:
         report = self._report
-        report.fail(name, diagnose(error, settings, self._models, provider=report.provider), seconds)
+        proxied = (report.proxy or "").startswith("through")
+        found = diagnose(error, settings, self._models, provider=report.provider, proxied=proxied)
+        report.fail(name, found, seconds)
 
     # The steps. Each returns what it found, or `None` if it could not be tested.
 

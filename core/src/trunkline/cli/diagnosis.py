@@ -6,6 +6,7 @@ The provider's own advice (`TrunklineError.advice`) takes precedence. The tables
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
@@ -100,7 +101,10 @@ _BY_PROBLEM: Mapping[Problem, str] = {
 
 _UNSET_VARIABLE = "refers to the environment variable"
 
-_OTHER_MODEL = "set default_model to a model that this service offers; `trunkline models` lists them"
+_OTHER_MODEL = "set default_model to a model that this service offers"
+
+_PLACEHOLDER = re.compile(r"\$\{?\w+\}?|%\w+%|\{\{.*\}\}|(?:env|file|keyring):\S+")
+"""A secret that other programs would replace by the variable that it names."""
 
 
 @attrs.frozen(kw_only=True)
@@ -118,11 +122,13 @@ def diagnose(
     models: Sequence[ModelInfo] | None,
     *,
     provider: str | None = None,
+    proxied: bool = False,
 ) -> Diagnosis:
     """Return what is wrong and what to do about it.
 
     `models` are those that the service lists, or `None` if that is not known. Without `settings`, they were
-    wrong; `provider` is then the name of their provider, if that is known.
+    wrong; `provider` is then the name of their provider, if that is known. `proxied` means that the request went
+    through a proxy.
     """
     model = settings.default_model if settings is not None else None
     problem: Problem
@@ -132,10 +138,12 @@ def diagnose(
         advice = _setting_advice(error, settings.provider if settings is not None else provider) or advice
     elif getattr(error, "status", None) in (HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED):
         problem, advice = _BY_CLASS[NotFound]
+    elif is_web_page(error) and isinstance(error, ServerError):
+        problem, advice = _BY_CLASS[ServerError]  # of a gateway, which says nothing about the provider
     elif is_web_page(error) and isinstance(error, _REFUSALS):
         problem, advice = _BY_CLASS[ProtocolViolation]
     elif _is_about_model(error, model, models):
-        problem, advice = "model", _OTHER_MODEL
+        problem, advice = "model", _OTHER_MODEL + ("; `trunkline models` lists them" if models else "")
     elif isinstance(error, AuthenticationError) and settings is not None and _has_no_key(settings):
         advice = "set 'api_key': this service has no key"
     if error.problem is not None:
@@ -143,6 +151,10 @@ def diagnose(
         if problem == "proxy" and settings is not None and settings.proxy is not None:
             advice = "check the setting 'proxy': its address, and whether that proxy may connect to this host"
     advice = error.advice or advice
+    if isinstance(error, AuthenticationError) and settings is not None and _sends_placeholder(settings):
+        advice = 'write { env = "NAME" } to read a variable: a text such as ${NAME} or env:NAME is sent as it is'
+    elif problem == "timeout" and proxied:
+        advice += "; the proxy may also hold the request up"
     near = near_models(model, models) if problem in ("model", "deployment", "permission") else []
     if near:
         advice += f"; listed models with a similar name: {', '.join(near)}"
@@ -171,6 +183,10 @@ def _setting_advice(error: ConfigurationError, provider: str | None) -> str | No
 
 def _has_no_key(settings: Settings) -> bool:
     return getattr(settings, "api_key", "") is None and not settings.ambient_credentials and not settings.secrets()
+
+
+def _sends_placeholder(settings: Settings) -> bool:
+    return any(_PLACEHOLDER.fullmatch(secret) for secret in settings.secrets())
 
 
 def _without_advice(error: TrunklineError) -> str:

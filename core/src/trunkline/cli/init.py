@@ -24,7 +24,7 @@ from trunkline.cli.draft import Draft
 from trunkline.cli.failures import CommandError
 from trunkline.cli.file_edit import HEADER, service_text, with_service, write_file
 from trunkline.cli.interview import Interview, ask_provider, ask_service
-from trunkline.cli.references import Reference, parse_reference, reference_problem
+from trunkline.cli.references import Reference, missing_now, parse_reference, reference_problem
 from trunkline.cli.selection import assignments, with_tables
 from trunkline.cli.terminal import is_terminal, print_note
 from trunkline.cli.trust import ask_for_trust, remember
@@ -253,10 +253,15 @@ def _read(path: Path) -> str:
 def _report(path: Path, draft: Draft) -> None:
     mode = "" if os.name != "posix" or path.stat().st_mode & 0o077 else " Only you can read it (mode 0600)."
     print_note(one_line(f"Wrote the service {draft.service} to {path}.{mode}"))
-    for reference in draft.references.values():
+    for name, reference in draft.references.items():
         variable = reference.get("env")
         if variable and not os.environ.get(variable):
             print_note(f"Set the environment variable {variable} before you use the service.")
+        missing = (
+            None if is_terminal(sys.stdin) else missing_now(reference, draft.folder)
+        )  # a terminal shows it at once
+        if missing is not None:
+            print_note(one_line(f"Before you use the service: {name} {missing}."))
     for name, value in draft.table().items():
         is_path = isinstance(value, str) and name in draft.infos and draft.infos[name].path
         if is_path and not (draft.folder / Path(trimmed(str(value))).expanduser()).exists():

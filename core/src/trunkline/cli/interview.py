@@ -26,7 +26,7 @@ from trunkline.cli.failures import CommandError
 from trunkline.cli.hidden import hide
 from trunkline.cli.prompts import ask, choose, choose_model, confirm
 from trunkline.cli.questions import AskAdvanced, ChooseWay, Progress, Question, next_question, way_of
-from trunkline.cli.references import Reference, parse_reference, reference_problem
+from trunkline.cli.references import Reference, missing_now, parse_reference, reference_problem
 from trunkline.cli.terminal import BOLD, DIM, print_note
 from trunkline.errors import ConfigurationError, TrunklineError
 from trunkline.secrets import Headers, scrub
@@ -243,10 +243,25 @@ class Interview:
         self._describe(info)
         places = _PLACES if required else {**_PLACES, "none": "leave it out"}
         need = "a secret" if required else "a secret, optional"
+
+        def place_problem(text: str) -> str | None:
+            reference = parse_reference(text)
+            if reference is not None:
+                return self._reference_problem(info, reference)
+            return None if text in places else f"a number from 1 to {len(places)}, or one of {', '.join(places)}"
+
         place = choose(
-            f"{info.label} ({need}). Where is it kept", places, default="env" if required else "none", short=True
+            f"{info.label} ({need}). Where is it kept",
+            places,
+            default="env" if required else "none",
+            short=True,
+            problem=place_problem,
         )
-        if place == "none":
+        reference = parse_reference(place)
+        if reference is not None:
+            self.draft.references[info.name] = reference
+            self._note_missing(reference)
+        if reference is not None or place == "none":
             return
         free = self.draft.variables(info)
         names = [name for name in (*free, info.name.upper()) if self.draft.owner(name, info.name) is None]
@@ -284,12 +299,9 @@ class Interview:
 
     def _note_missing(self, reference: Reference) -> None:
         """Say at once that a file or a keyring entry is missing. A missing variable is mentioned at the end."""
-        if "env" in reference:
-            return
-        try:
-            resolve_reference(reference, environ=os.environ, folder=self.draft.folder)
-        except ConfigurationError as error:
-            print_note(one_line(f"Before you use the service: it {error}."))
+        missing = missing_now(reference, self.draft.folder)
+        if missing is not None:
+            print_note(one_line(f"Before you use the service: it {missing}."))
 
     def _model(self, info: SettingInfo, *, required: bool) -> None:
         try:

@@ -7,8 +7,10 @@ import re
 from pathlib import Path
 from typing import TypeAlias
 
+from trunkline._config.references import resolve_reference
 from trunkline._masking import looks_like_key
 from trunkline._setting_types import REFERENCE_KINDS
+from trunkline.errors import ConfigurationError
 
 Reference: TypeAlias = dict[str, str]
 """One entry: `env`, `file` or `keyring`, and the name of the variable, file or keyring entry."""
@@ -18,6 +20,20 @@ def parse_reference(text: str) -> Reference | None:
     """Parse `env:NAME`, `file:PATH` or `keyring:SERVICE/USER`. Returns `None` for any other text."""
     kind, _, name = text.partition(":")
     return {kind: name} if kind in REFERENCE_KINDS and name else None
+
+
+def missing_now(reference: Reference, folder: Path) -> str | None:
+    """Return what this machine lacks of a file or a keyring entry, as in `refers to the file …`, or `None`.
+
+    A missing environment variable is none of it: the service may run in another environment.
+    """
+    if "env" in reference:
+        return None
+    try:
+        resolve_reference(reference, environ=os.environ, folder=folder)
+    except ConfigurationError as error:
+        return str(error)
+    return None
 
 
 def reference_problem(reference: Reference) -> str | None:
