@@ -105,6 +105,12 @@ BAD_PROXIES = (
         "http://https|socks5|https:8080|http://socks5:|http://http://proxy:80|SOCKS5://SOCKS|http://u:p@http/|socks."
     ),
 )
+GOOD_KEYS = (*_split("sk-1|$2b$10$abc|a$NAME|$1|a<b>|%41|{|}a{|$"), " sk-1\n")
+BAD_KEYS = (
+    *_split('$OPENAI_API_KEY|${OPENAI_API_KEY}|%API_KEY%|<your-api-key>|{{key}}|{env="K"}|{ env = "K" }|{"a": "b"}'),
+    " $NAME\n",
+    "\ufeff<key>",
+)
 VERSIONS = ("2024-10-21", " 2025-04-01-preview", "preview", "v1", "latest!", "2023-06-01", "2026-10-21")
 TEXTS = (
     *_split("us-east-1|US-EAST-1|a|AKIAEXAMPLE|AKIA/X|id:secret|id:secret:token|:x|a:b:c:d|gpt-5|chat|responses"),
@@ -158,10 +164,12 @@ def test_tables_made_from_the_schema_are_accepted_or_refused_by_both(name: str, 
     [
         ("api_url", GOOD_URLS, True),
         ("api_url", BAD_URLS, False),
+        ("api_key", GOOD_KEYS, True),
+        ("api_key", BAD_KEYS, False),
         ("proxy", GOOD_PROXIES, True),
         ("proxy", BAD_PROXIES, False),
     ],
-    ids=["urls", "no-urls", "proxies", "no-proxies"],
+    ids=["urls", "no-urls", "keys", "no-keys", "proxies", "no-proxies"],
 )
 def test_urls_are_accepted_or_refused_by_both(setting: str, values: tuple[str, ...], accepted: bool) -> None:
     name = "openai-compatible"

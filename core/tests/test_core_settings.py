@@ -668,6 +668,23 @@ class PairSettings(Settings):
         return {"region": (environ["REGION"], "the machine")} if "REGION" in environ else {}
 
 
+@pytest.mark.parametrize("text", ["$NAME", "${NAME}", "%NAME%", "<hidden-key>", "{{hidden}}", '{env="NAME"}'])
+def test_placeholder_in_the_place_of_a_key_is_refused_in_every_source(text: str, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(text)
+    sources: list[tuple[dict[str, object], dict[str, object], dict[str, str]]] = [
+        ({"word": text}, {}, {}),
+        ({}, {"word": text}, {}),
+        ({}, {}, {"TRUNKLINE_A_WORD": text}),
+        ({}, {"word": {"env": "WORD"}}, {"WORD": text}),
+        ({}, {"word": {"file": str(tmp_path / "key")}}, {}),
+    ]
+    for arguments, table, environ in sources:
+        more = {"url": "https://h", "region": "r", "name": "n"}
+        with pytest.raises(ConfigurationError, match="must be the key itself, not a placeholder") as caught:
+            make_settings("a", provider(PairSettings), arguments=arguments, table={**more, **table}, environ=environ)
+        assert "hidden" not in str(caught.value)
+
+
 @settings
 class SeparateSettings(PairSettings):
     """Settings whose combinations are checked separately."""

@@ -14,7 +14,7 @@ import attrs
 
 from trunkline._json import JSONObject, JSONValue
 from trunkline._setting_info import Alternative, SettingInfo
-from trunkline._setting_types import BOOLEAN_WORDS, REFERENCE_KINDS, is_mapping, without_none
+from trunkline._setting_types import BOOLEAN_WORDS, NO_KEY, REFERENCE_KINDS, is_mapping, without_none
 from trunkline.secrets import Headers, Secret
 
 Schema: TypeAlias = dict[str, Any]
@@ -102,6 +102,8 @@ def property_schema(info: SettingInfo, *, required: bool) -> Schema:
     if without_none(info.type) in (str, Secret) and "string" in _types(schema):
         # Where a text is accepted, so is a reference to one.
         schema = {**schema, "type": [*_types(schema), "object"], "$ref": schema.get("$ref", "#/$defs/reference")}
+    if without_none(info.type) is Secret and info.in_header:
+        schema = {"not": {"type": "string", "pattern": f"^{BLANK}(?:{NO_KEY}){BLANK}$"}, **schema}
     if (info.choices is not None or "enum" in schema) and "oneOf" not in schema:
         schema = _with_choices(info, schema)
     schema = _trimmed(schema) if required else _optional(schema)

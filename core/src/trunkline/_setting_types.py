@@ -135,8 +135,20 @@ def convert_to(kind: object, value: object) -> object:
 _CHARACTERS = {"\n": "a line break", "\r": "a line break", " ": "a space", "\ufeff": "a byte-order mark"}
 
 
+NO_KEY = r"[$][{]?[A-Za-z_][A-Za-z0-9_]*[}]?|%[A-Za-z_][A-Za-z0-9_]*%|<[^<>]*>|[{].*[}]"
+"""The pattern of what is written in place of a key, such as `${NAME}` and `<your-key>`."""
+
+
 def credential(secret: Secret) -> Secret:
-    """Return the secret if an HTTP header can hold it. Raises `ValueError`, which names the first wrong character."""
+    """Return the secret if an HTTP header can hold it. Raises `ValueError`, which names the first wrong character.
+
+    A placeholder, such as a variable that no shell has replaced, is refused too: a provider would only call it wrong.
+    """
+    if re.fullmatch(NO_KEY, secret.reveal()):
+        raise ValueError(
+            "the key itself, not a placeholder; to refer to an environment variable, write "
+            '{ env = "NAME" } in a configuration file, and {"env": "NAME"} elsewhere'
+        )
     for character in secret.reveal():
         if not "!" <= character <= "~":
             name = _CHARACTERS.get(character) or f"the character {unicodedata.name(character, repr(character))}"

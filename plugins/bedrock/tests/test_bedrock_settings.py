@@ -231,3 +231,27 @@ def test_url_with_a_login_or_a_query_is_refused_by_the_schema_too(name: str, url
     schema = jsonschema.Draft202012Validator(json_schema(BedrockSettings))
     assert schema.is_valid(table)
     assert not schema.is_valid({**table, name: url})
+
+
+@pytest.mark.parametrize(
+    ("settings", "accepted"),
+    [
+        ({"aws_region": "us-isof-south-1", "use_dualstack_endpoint": True}, False),
+        ({"aws_region": " eu-isoe-west-1\n", "use_dualstack_endpoint": " YES"}, False),
+        ({"aws_region": "fips-us-isof-south-1", "use_dualstack_endpoint": "1"}, False),
+        ({"aws_region": "us-isof-south-1", "use_dualstack_endpoint": "off"}, True),
+        ({"aws_region": "us-isof-south-1", "use_dualstack_endpoint": " "}, True),
+        ({"aws_region": "us-iso-east-1", "use_dualstack_endpoint": True}, True),
+        ({"control_url": "https://host.example/@x"}, True),
+        ({"control_url": "user@host.example"}, False),
+        ({"api_url": "'https://user:p@host.example/x'"}, False),
+    ],
+)
+def test_schema_and_library_agree(settings: dict[str, Any], accepted: bool) -> None:
+    table = {"aws_region": "us-east-1", "default_model": "m", **settings}
+    assert jsonschema.Draft202012Validator(json_schema(BedrockSettings)).is_valid(table) is accepted
+    if accepted:
+        made(**table)
+    else:
+        with pytest.raises(ConfigurationError):
+            made(**table)

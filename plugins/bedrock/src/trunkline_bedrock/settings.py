@@ -10,7 +10,7 @@ from trunkline.authoring.json import JSONObject
 from trunkline.authoring.model_facts import ModelFactsSetting, model_facts_setting
 from trunkline.authoring.urls import plain_http_note
 from trunkline.secrets import Secret
-from trunkline.settings import Alternative, Converted, Settings, setting, settings, url_setting
+from trunkline.settings import Alternative, Converted, Settings, any_case, setting, settings, url_setting
 
 from trunkline_bedrock.aws_config import MISSING_REGION, REGION_VARIABLES, aws_values, read_aws_files
 from trunkline_bedrock.credentials import BearerToken, Chain, Keys, read_api_key, secrets_of
@@ -23,7 +23,20 @@ CREDENTIALS = "credentials"
 # A host label, since the region becomes part of a host name.
 _REGION = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
-_NO_LOGIN_NOR_QUERY: JSONObject = {"not": {"type": "string", "pattern": "[@?]"}}
+_NO_LOGIN_NOR_QUERY: JSONObject = {"not": {"type": "string", "pattern": "[?]|^(?:[^/]*//)?[^/?#]*@"}}
+_WITHOUT_DUAL_STACK: JSONObject = {
+    "required": ["aws_region", "use_dualstack_endpoint"],
+    "properties": {
+        "aws_region": {"type": "string", "pattern": rf"^\s*(?:fips-)?(?:{'|'.join(NO_DUAL_STACK)})"},
+        "use_dualstack_endpoint": {
+            "anyOf": [
+                {"const": True},
+                {"type": "string", "pattern": rf"^\s*(?:{'|'.join(map(any_case, ('true', 'yes', 'on', '1')))})\s*$"},
+            ]
+        },
+    },
+}
+"""The schema of the tables that ask for dual-stack endpoints in a region that has none."""
 
 
 def _convert_region(value: object) -> str:
@@ -76,6 +89,8 @@ class BedrockSettings(Settings):
             description="The credentials that the AWS SDKs find on the machine, such as the role of an EC2 instance.",
         ),
     )
+
+    schema_rules: ClassVar[tuple[JSONObject, ...]] = ({"not": _WITHOUT_DUAL_STACK},)
 
     aws_region: str | None = setting(
         "AWS Region",
