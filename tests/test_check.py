@@ -28,7 +28,7 @@ from trunkline.authoring.advice import Advice
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
 from trunkline.cli import main
-from trunkline.errors import BadRequest, ConnectionFailed, NotFound
+from trunkline.errors import BadRequest, ConnectionFailed, NotFound, TrunklineError
 from trunkline.secrets import Headers
 
 KEY = "sk-canary-0123456789abcdef"
@@ -585,119 +585,97 @@ def test_server_that_says_nothing_is_reported(checked: Checked) -> None:
 # The advice of the providers, which they give about their own servers only
 
 ADVICE = [
-    ("openai", OPENAI.key, {}, "key", "https://platform.openai.com/api-keys"),
-    ("openai", OPENAI.quota, {}, "quota", "billing"),
-    ("openai", OPENAI.model, {}, "model", "set default_model"),
-    (
-        "openai",
-        openai_error(403, "Country not supported", "unsupported_country_region_territory"),
-        {},
-        "region",
-        "country",
-    ),
-    ("openai", openai_error(403, "Missing scopes: api.model.read", None), {}, "permission", "permissions of the key"),
-    ("openai", openai_error(403, "Your organization must be verified to use it", None), {}, "permission", "verify"),
-    ("openai", openai_error(401, "No such organization: org-x", "invalid_organization"), {}, "key", "organization_id"),
-    ("openai", openai_error(404, "This is not a chat model and thus not supported", None), {}, "model", "responses"),
-    ("openai-compatible", reply({"detail": "Not Found"}, 404), {}, "url", "often ends with /v1"),
-    ("openai-compatible", OPENAI.key, {}, None, None),
-    ("anthropic", APIS["anthropic"].key, {}, "key", "https://platform.claude.com/settings/keys"),
-    ("anthropic", APIS["anthropic"].quota, {}, "quota", "billing"),
-    ("anthropic", APIS["anthropic"].permission, {}, "permission", "workspace"),
-    ("anthropic", APIS["anthropic"].model, {}, "model", "current model"),
-    ("cohere", APIS["cohere"].key, {}, "key", "https://dashboard.cohere.com"),
-    ("cohere", APIS["cohere"].quota, {}, "quota", "production key"),
-    ("cohere", reply({"message": "model 'command-r' was removed on September 15, 2025."}, 404), {}, "model", "current"),
-    ("mistral", APIS["mistral"].key, {}, "key", "https://console.mistral.ai"),
-    ("mistral", APIS["mistral"].model, {}, "model", "current model"),
-    ("gemini", APIS["gemini"].key, {}, "key", "https://aistudio.google.com"),
+    ("openai", OPENAI.key, "key", "https://platform.openai.com/api-keys"),
+    ("openai", OPENAI.quota, "quota", "billing"),
+    ("openai", OPENAI.model, "model", "set default_model"),
+    ("openai", openai_error(403, "Country not supported", "unsupported_country_region_territory"), "region", "country"),
+    ("openai", openai_error(403, "Missing scopes: api.model.read", None), "permission", "permissions of the key"),
+    ("openai", openai_error(403, "Your organization must be verified to use it", None), "permission", "verify"),
+    ("openai", openai_error(401, "No such organization: org-x", "invalid_organization"), "key", "organization_id"),
+    ("openai", openai_error(404, "This is not a chat model and thus not supported", None), "model", "responses"),
+    ("openai-compatible", reply({"detail": "Not Found"}, 404), "url", "often ends with /v1"),
+    ("openai-compatible", OPENAI.key, None, None),
+    ("anthropic", APIS["anthropic"].key, "key", "https://platform.claude.com/settings/keys"),
+    ("anthropic", APIS["anthropic"].quota, "quota", "billing"),
+    ("anthropic", APIS["anthropic"].permission, "permission", "workspace"),
+    ("anthropic", APIS["anthropic"].model, "model", "current model"),
+    ("cohere", APIS["cohere"].key, "key", "https://dashboard.cohere.com"),
+    ("cohere", APIS["cohere"].quota, "quota", "production key"),
+    ("cohere", reply({"message": "model 'command-r' was removed on September 15, 2025."}, 404), "model", "current"),
+    ("mistral", APIS["mistral"].key, "key", "https://console.mistral.ai"),
+    ("mistral", APIS["mistral"].model, "model", "current model"),
+    ("gemini", APIS["gemini"].key, "key", "https://aistudio.google.com"),
     (
         "gemini",
         google_error(400, "INVALID_ARGUMENT", "API key expired. Please renew it.", {"reason": "API_KEY_INVALID"}),
-        {},
         "key",
         "expired",
     ),
-    ("gemini", google_error(403, "PERMISSION_DENIED", "Your API key was reported as leaked."), {}, "key", "public"),
-    ("gemini", APIS["gemini"].permission, {}, "permission", "restrictions"),
-    (
-        "gemini",
-        google_error(403, "PERMISSION_DENIED", "Method doesn't allow unregistered callers"),
-        {},
-        "key",
-        "api_key",
-    ),
+    ("gemini", google_error(403, "PERMISSION_DENIED", "Your API key was reported as leaked."), "key", "public"),
+    ("gemini", APIS["gemini"].permission, "permission", "restrictions"),
+    ("gemini", google_error(403, "PERMISSION_DENIED", "Method doesn't allow unregistered callers"), "key", "api_key"),
     (
         "gemini",
         google_error(400, "FAILED_PRECONDITION", "User location is not supported for the API use."),
-        {},
         "region",
         "country",
     ),
-    ("gemini", APIS["gemini"].quota, {}, "quota", "billing"),
-    ("ollama", APIS["ollama"].model, {}, "model", "`ollama pull gpt-wrong`"),
-    ("ollama", reply({"error": "model requires more system memory (9 GiB)"}, 500), {}, "model", "smaller"),
-    ("azure-openai", APIS["azure-openai"].model, {}, "deployment", "name of a deployment"),
-    ("azure-openai", reply({"error": {"code": "404", "message": "Resource not found"}}, 404), {}, "url", "api_url"),
+    ("gemini", APIS["gemini"].quota, "quota", "billing"),
+    ("ollama", APIS["ollama"].model, "model", "`ollama pull gpt-wrong`"),
+    ("ollama", reply({"error": "model requires more system memory (9 GiB)"}, 500), "model", "smaller"),
+    ("azure-openai", APIS["azure-openai"].model, "deployment", "name of a deployment"),
+    ("azure-openai", reply({"error": {"code": "404", "message": "Resource not found"}}, 404), "url", "api_url"),
     (
         "azure-openai",
         reply({"error": {"code": "BadRequest", "message": "API version not supported"}}, 400),
-        {},
         "settings",
         "api_version",
     ),
-    ("azure-openai", APIS["azure-openai"].key, {}, "key", "KEY 1"),
-    ("azure-openai", APIS["azure-openai"].permission, {}, "permission", "network"),
+    ("azure-openai", APIS["azure-openai"].key, "key", "KEY 1"),
+    ("azure-openai", APIS["azure-openai"].permission, "permission", "network"),
     (
         "azure-openai",
         reply({"error": {"code": "AuthenticationTypeDisabled", "message": "Key based authentication is off."}}, 403),
-        {},
         "key",
         "token_provider",
     ),
-    ("bedrock", APIS["bedrock"].key, {}, "key", "access key exists"),
-    ("bedrock", aws_error(401, "Unauthorized", "Incorrect API key provided"), {}, None, None),
-    ("bedrock", APIS["bedrock"].permission, {}, "permission", "IAM policy"),
-    ("bedrock", APIS["bedrock"].model, {}, "model", "whether us-east-1 offers it"),
+    ("bedrock", APIS["bedrock"].key, "key", "access key exists"),
+    ("bedrock", aws_error(401, "Unauthorized", "Incorrect API key provided"), None, None),
+    ("bedrock", APIS["bedrock"].permission, "permission", "IAM policy"),
+    ("bedrock", APIS["bedrock"].model, "model", "whether us-east-1 offers it"),
     (
         "bedrock",
         aws_error(400, "ValidationException", "Invocation of model ID x with on-demand throughput isn’t supported."),
-        {},
         "model",
         "inference profile",
     ),
     (
         "bedrock",
         aws_error(403, "ExpiredTokenException", "The security token included in the request is expired"),
-        {},
         "key",
         "aws sso login",
     ),
     (
         "bedrock",
         aws_error(403, "InvalidSignatureException", "Signature expired: 20251102T171419Z is now earlier than …"),
-        {},
         "clock",
         "clock",
     ),
     (
         "bedrock",
         aws_error(403, "InvalidSignatureException", "Credential should be scoped to a valid region."),
-        {},
         "region",
         "aws_region",
     ),
     (
         "bedrock",
         aws_error(403, "SignatureDoesNotMatch", "The request signature we calculated does not match"),
-        {},
         "key",
         "aws_secret_access_key",
     ),
     (
         "bedrock",
         aws_error(403, "AccessDeniedException", "You don't have access to the model with the specified model ID."),
-        {},
         "permission",
         "playground of the Bedrock console in us-east-1",
     ),
@@ -709,7 +687,6 @@ ADVICE = [
             "Model access is denied due to IAM user or service role is not authorized to perform the required AWS "
             "Marketplace actions (aws-marketplace:ViewSubscriptions, aws-marketplace:Subscribe) to enable access.",
         ),
-        {},
         "permission",
         "aws-marketplace:Subscribe",
     ),
@@ -718,49 +695,51 @@ ADVICE = [
         aws_error(
             403, "AccessDeniedException", "Model access is denied due to INVALID_PAYMENT_INSTRUMENT: AWS Marketplace"
         ),
-        {},
         "quota",
         "payment method",
     ),
     (
         "bedrock",
         aws_error(404, "ResourceNotFoundException", "Model use case details have not been submitted for this account."),
-        {},
         "permission",
         "form",
-    ),
-    (
-        "bedrock",
-        aws_error(403, "AccessDeniedException", "Bearer Token has expired"),
-        {"api_key": "bedrock-api-key-YmVkcm9jay1rZXk"},
-        "key",
-        "expires after 12 hours",
-    ),
-    (
-        "bedrock",
-        aws_error(403, "AccessDeniedException", "Authentication failed: Please make sure your API Key is valid."),
-        {"api_key": "ABSKQmVkcm9ja0FQSUtleS0x"},
-        "key",
-        "make a new Bedrock API key",
     ),
 ]
 
 
-@pytest.mark.parametrize(("name", "answer", "settings", "problem", "text"), ADVICE)
-def test_provider_advises_on_its_own_errors(
-    name: str, answer: Reply, settings: Mapping[str, str], problem: str | None, text: str | None
-) -> None:
+def advice_about(name: str, error: Reply | TrunklineError, settings: Mapping[str, str]) -> Advice | None:
+    """The advice of a provider about an error, or about a response of its API."""
     provider = load_provider(name)
-    own = {"aws_region": "us-east-1"} if settings else APIS[name].settings
-    urls = {"azure-openai": "https://x.openai.azure.com", "openai-compatible": "https://x.example/v1"}
-    arguments = {**own, **settings, **({"api_url": urls[name]} if name in urls else {}), "default_model": "gpt-wrong"}
-    made = make_settings(name, provider, arguments=arguments)
+    made = make_settings(name, provider, arguments=settings)
     context = ServiceContext(name=name, provider=name, settings=made)
-    status, headers, body = answer
-    wire = WireResponse(status=status, headers=Headers(headers), body=body)
-    found = provider.advice(context, provider.response_parser(context).error(wire))
+    if not isinstance(error, TrunklineError):
+        status, headers, body = error
+        wire = WireResponse(status=status, headers=Headers(headers), body=body)
+        error = provider.response_parser(context).error(wire)
+    return provider.advice(context, error)
+
+
+@pytest.mark.parametrize(("name", "answer", "problem", "text"), ADVICE)
+def test_provider_advises_on_its_own_errors(name: str, answer: Reply, problem: str | None, text: str | None) -> None:
+    urls = {"azure-openai": "https://x.openai.azure.com", "openai-compatible": "https://x.example/v1"}
+    url = {"api_url": urls[name]} if name in urls else {}
+    found = advice_about(name, answer, {**APIS[name].settings, **url, "default_model": "gpt-wrong"})
     assert (found and found.problem) == problem
     assert text is None or text in (found.text if found is not None else "")
+
+
+@pytest.mark.parametrize(
+    ("key", "message", "text"),
+    [
+        ("bedrock-api-key-YmVkcm9jay1rZXk", "Bearer Token has expired", "expires after 12 hours"),
+        ("ABSKQmVkcm9ja0FQSUtleS0x", "Please make sure your API Key is valid.", "make a new Bedrock API key"),
+    ],
+)
+def test_bedrock_advises_on_its_own_keys(key: str, message: str, text: str) -> None:
+    answer = aws_error(403, "AccessDeniedException", f"Authentication failed: {message}")
+    found = advice_about("bedrock", answer, {"aws_region": "us-east-1", "api_key": key})
+    assert found is not None
+    assert (found.problem, text in found.text) == ("key", True)
 
 
 HOSTS = {
@@ -773,39 +752,25 @@ HOSTS = {
 }
 
 
-def advice_about_the_key(name: str, url: str) -> Advice | None:
-    provider = load_provider(name)
-    made = make_settings(name, provider, arguments={"api_key": KEY, "api_url": url})
-    context = ServiceContext(name=name, provider=name, settings=made)
-    status, headers, body = APIS[name].key
-    wire = WireResponse(status=status, headers=Headers(headers), body=body)
-    return provider.advice(context, provider.response_parser(context).error(wire))
-
-
 @pytest.mark.parametrize("url", ["https://gateway.example", "https://gateway.example/{}", "https://{}.gateway.example"])
 @pytest.mark.parametrize("name", HOSTS)
 def test_provider_does_not_advise_on_the_errors_of_another_server(name: str, url: str) -> None:
-    assert advice_about_the_key(name, url.format(HOSTS[name])) is None
+    assert advice_about(name, APIS[name].key, {"api_key": KEY, "api_url": url.format(HOSTS[name])}) is None
 
 
 @pytest.mark.parametrize("name", HOSTS)
 def test_provider_advises_on_its_own_errors_however_its_url_is_written(name: str) -> None:
-    assert advice_about_the_key(name, HOSTS[name].upper()) is not None
+    assert advice_about(name, APIS[name].key, {"api_key": KEY, "api_url": HOSTS[name].upper()}) is not None
 
 
 def test_gemini_advises_on_its_location_behind_another_server() -> None:
-    provider = load_provider("gemini")
-    made = make_settings("g", provider, arguments={"api_key": KEY, "api_url": "https://gateway.example"})
-    context = ServiceContext(name="g", provider="gemini", settings=made)
     error = BadRequest("User location is not supported for the API use.", status=400)
-    found = provider.advice(context, error)
+    found = advice_about("gemini", error, {"api_key": KEY, "api_url": "https://gateway.example"})
     assert (found and found.problem) == "region"
 
 
 def test_ollama_advises_to_fetch_a_model_only_if_it_is_known() -> None:
-    provider = load_provider("ollama")
-    context = ServiceContext(name="o", provider="ollama", settings=make_settings("o", provider, arguments={}))
-    assert provider.advice(context, NotFound("no such model here", status=404)) is None
+    assert advice_about("ollama", NotFound("no such model here", status=404), {}) is None
 
 
 @pytest.mark.parametrize(
@@ -813,13 +778,7 @@ def test_ollama_advises_to_fetch_a_model_only_if_it_is_known() -> None:
     [("eu-cental-1", " (did you mean eu-central-1?)"), ("us-east1", " (did you mean us-east-1?)"), ("us-east-1", "")],
 )
 def test_bedrock_that_cannot_be_found_advises_on_the_region(region: str, hint: str) -> None:
-    provider = load_provider("bedrock")
-    context = ServiceContext(
-        name="b",
-        provider="bedrock",
-        settings=make_settings("b", provider, arguments={**AWS_KEYS, "aws_region": region}),
-    )
     error = ConnectionFailed("cannot reach x: the name of the host cannot be resolved (unknown)", problem="dns")
-    found = provider.advice(context, error)
+    found = advice_about("bedrock", error, {**AWS_KEYS, "aws_region": region})
     assert found is not None
     assert (found.problem, f"may not exist in {region}{hint};" in found.text) == ("region", True)

@@ -50,7 +50,7 @@ class TrunklineError(Exception):
         self.service = service
         """The name of the service that raised the error, or `None` if no service was involved."""
         self.advice = advice
-        """What to do about it, for whoever configured the service, if that is known. The text of the error ends with
+        """What the administrator of the service can do about it, if that is known. The text of the error ends with
         it."""
         self.problem: Problem | None = problem
         """What is wrong, in a word, if that is known more exactly than from the class: `dns`, `certificate`, …"""

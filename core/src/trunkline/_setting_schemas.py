@@ -73,7 +73,7 @@ URL = (
 DEFINITIONS: JSONObject = {
     "blank": {"type": ["string", "null"], "pattern": f"^{BLANK}$"},
     "set": {"not": {"$ref": "#/$defs/blank"}},
-    # Without a type, since it says nothing about texts.
+    # Without a type, so that it accepts any text.
     "reference": {
         "properties": {name: {"type": "string", "pattern": NOT_BLANK} for name in REFERENCE_KINDS},
         "minProperties": 1,

@@ -75,7 +75,7 @@ class ModelLimits:
 
 
 class KnownLimits:
-    """The limits of the models that a service was asked for, in all its event loops, and what was not answered."""
+    """The limits that a service has looked up, in all its event loops, and the questions that were not answered."""
 
     def __init__(self) -> None:
         self._found: dict[str, ModelLimits] = {}

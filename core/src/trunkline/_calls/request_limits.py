@@ -30,7 +30,7 @@ NEAR_LIMIT = 0.75
 """The provider is asked if the estimate is above this part of the limit."""
 
 MAX_COUNTS = 3
-"""How often the provider counts for one call at most."""
+"""How many counts the provider is asked for in one call, at most."""
 
 LONGEST_TOKEN = 128
 """How many characters a token has at most. The longest ones of the known tokenizers are spaces."""

@@ -111,7 +111,7 @@ def _json_tokens(value: object) -> int:
 
 @attrs.frozen(kw_only=True)
 class Fitted:
-    """A request without its oldest turns. `estimate` is of what is left, without `MARGIN`."""
+    """A request without its oldest turns. `estimate` is the tokens of the rest, without `MARGIN`."""
 
     request: ChatRequest
     left_out: int
@@ -173,7 +173,7 @@ def left_out_warning(fitted: Fitted, limit: int, source: Literal["estimate", "pr
 
 
 def exceeded_message(tokens: int, limit: int, source: Literal["estimate", "provider"]) -> str:
-    """Say that a request is too long although it has its newest turn only."""
+    """Return the message that a request is too long even with its newest turn only."""
     counted = "by our estimate" if source == "estimate" else "as the provider counts"
     return (
         f"the system messages, the tools, the response's schema and the newest turn have {tokens:,} tokens {counted}, "

@@ -40,7 +40,7 @@ class Configuration:
     folder: Path
     """The folder that relative paths in the file are resolved against."""
     reported: Mapping[str, ConfigurationError] = attrs.field(factory=dict, repr=False)
-    """The settings that `[defaults]` gives in a wrong way. No service gets them, so their lack is no second mistake."""
+    """The errors of wrong settings in `[defaults]`, by setting. No service gets these settings, and none lacks them."""
 
     @property
     def services(self) -> dict[str, Table]:
@@ -211,7 +211,7 @@ def _unknown_at_top_level(data: Table, origin: str, errors: list[ConfigurationEr
 
 
 def _meant(name: str, value: object) -> str | None:
-    """Return the name at the top level that an unknown name is near to. The table of services has providers in it."""
+    """Return the name that was probably meant at the top level. `services` is, if the tables in it have a provider."""
     found = nearest(name, _TOP_LEVEL)
     if found == "services" and isinstance(value, Mapping):
         tables = [table for table in value.values() if isinstance(table, Mapping)]
@@ -222,7 +222,7 @@ def _meant(name: str, value: object) -> str | None:
 def _unknown_defaults(
     defaults: Table, common: set[str], tables: Mapping[str, Table], origin: str
 ) -> Iterator[tuple[str, ConfigurationError]]:
-    """Yield each setting that was meant by a name in `[defaults]` that is not one of every service, and the error."""
+    """Yield an error for each name in `[defaults]` that is not a setting of every service, with the one it means."""
     owners: dict[str, str] = {}
     for service, table in tables.items():
         with suppress(ConfigurationError):  # reported with the service

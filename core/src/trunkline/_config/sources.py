@@ -118,7 +118,7 @@ def make_settings(
     )
     made = _Maker(kind=provider.settings, service=service, places=places)
     values, errors = made.values(arguments, table, defaults or {})
-    # A setting that is wrong is given, so neither the machine nor a default takes its place.
+    # A wrong value still counts as given: neither the machine nor a default replaces it.
     found, more = _from_machine(made, {**dict.fromkeys(made.wrong(errors), _WRONG), **values}, not_from_machine)
     values.update(found)
     errors += more

@@ -144,7 +144,7 @@ class AiohttpTransport:
         return _Exchange(self, wire_request, options)
 
     def refuse_proxy(self, url: yarl.URL) -> None:
-        """Raise `ConfigurationError` if requests to a URL go through a proxy, which is so only with httpx2."""
+        """Raise `ConfigurationError` if requests to a URL need a proxy, which only httpx2 supports."""
         proxy = self._proxies.find(url.scheme, url.raw_host or "", url.port or 0)
         if proxy is not None:
             raise ConfigurationError(

@@ -244,7 +244,7 @@ async def _send(
     try:
         response = await pool.handle_async_request(request)
     except Exception as error:
-        # The server has closed a reused connection, unless it says nothing.
+        # A server that closed the reused connection does not cause a timeout.
         is_stale = sent.is_stale and not isinstance(error, httpcore2.TimeoutException)
         failed = None if proxy is None or is_stale else _proxy_failure(proxy, sent, url, error)
         if failed is None:

@@ -233,5 +233,5 @@ def _names(info: ModelInfo) -> set[str]:
 
 
 def _plain(name: str) -> str:
-    """Return a model's name without what may be left out of it."""
+    """Return a model's name without the prefix and the tag that servers let users leave out."""
     return name.lower().removeprefix("models/").removesuffix(":latest")

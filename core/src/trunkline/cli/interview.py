@@ -1,4 +1,4 @@
-"""The questions that `trunkline init` asks on a terminal, and what it says about the answers."""
+"""The questions of `trunkline init` on a terminal, and the checks of the answers."""
 
 from __future__ import annotations
 
