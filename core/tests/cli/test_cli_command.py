@@ -182,8 +182,8 @@ def test_models_are_listed(call: Any, key: str) -> None:
     ("arguments", "shown"),
     [
         (("settings",), 'Command "settings" parameter'),
-        (("check", "extra"), "extra"),
-        (("check", "-p", "fake", "--timeout", "never"), '"never"'),
+        (("check", "extra"), "Unexpected argument: extra."),
+        (("check", "-p", "fake", "--timeout", "never"), "--timeout takes a number, not 'never'."),
     ],
 )
 def test_command_names_and_plain_words_are_shown(call: Any, arguments: tuple[str, ...], shown: str) -> None:

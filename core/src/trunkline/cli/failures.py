@@ -8,12 +8,16 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 import attrs
 
 from trunkline._exception_text import exception_text
 from trunkline.errors import TrunklineError
 from trunkline.secrets import scrub
+
+if TYPE_CHECKING:
+    from cyclopts import CycloptsError
 
 FAILED = 1
 MISUSED = 2
@@ -61,7 +65,7 @@ def reported_errors(arguments: Sequence[str], *, debug: bool) -> Iterator[Outcom
             return
         if isinstance(error, CycloptsError):
             command = " ".join(("trunkline", *(error.command_chain or ())))
-            text = f"trunkline: {error}\nSee: {command} --help"
+            text = f"trunkline: {_misuse(error)}\nSee: {command} --help"
             outcome.status = MISUSED
         elif isinstance(error, TrunklineError):
             text = f"trunkline: {error}"
@@ -76,6 +80,18 @@ def reported_errors(arguments: Sequence[str], *, debug: bool) -> Iterator[Outcom
             _report(error, text, arguments, debug=debug)
         except BrokenPipeError:
             _discard_output()
+
+
+def _misuse(error: CycloptsError) -> str:
+    """Return what is wrong with the command line, without the words of Python."""
+    from cyclopts import CoercionError, UnusedCliTokensError
+
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        some = "argument" if len(error.unused_tokens) == 1 else "arguments"
+        return f"Unexpected {some}: {', '.join(error.unused_tokens)}."
+    if isinstance(error, CoercionError) and error.token is not None and error.target_type in (int, float):
+        return f"{error.token.keyword} takes a number, not {error.token.value!r}."
+    return str(error)
 
 
 def _report(error: BaseException, text: str, arguments: Sequence[str], *, debug: bool) -> None:
