@@ -115,7 +115,13 @@ def test_a_model_that_never_reasons_is_neither_asked_for_nor_given_reasoning(tra
 
 @pytest.mark.parametrize(
     "url",
-    ["https://host/v1", "https://host/v1/", "https://host", "https://host/v1/responses", "host/v1/chat/completions"],
+    [
+        "https://host/v1",
+        "https://host/v1/",
+        "https://host",
+        "https://host/v1/responses",
+        "https:/host/v1/chat/completions",
+    ],
 )
 def test_the_request_goes_to_the_responses_endpoint(translate: Translate, url: str) -> None:
     _, translation = translate(settings={"api_url": url, "organization_id": "org", "project_id": "proj"}, stream=True)
