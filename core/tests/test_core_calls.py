@@ -215,13 +215,19 @@ async def test_an_unreadable_body_raises_an_error_with_its_status_and_request_id
     assert (caught.value.status, caught.value.request_id) == (200, "req-1")
 
 
-@pytest.mark.parametrize("body", [b"<html>busy</html>", b'{"unknown": 1}'])
-async def test_a_page_where_a_stream_was_due_is_a_protocol_violation_with_an_excerpt(toy: Any, body: bytes) -> None:
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (b"<html><title>Log in</title></html>", "the response is an HTML page, 'Log in' "),
+        (b'{"unknown": 1}', r'the response begins: \{"unknown": 1\} '),
+    ],
+)
+async def test_whatever_comes_in_place_of_a_stream_is_named(toy: Any, body: bytes, found: str) -> None:
     async def handler(exchange: Exchange) -> None:
         await exchange.respond(body, headers={"content-type": "text/html"})
 
     async with serve(handler) as server, toy(server.url) as service:
-        with pytest.raises(ProtocolViolation, match=body.decode()[1:6]):
+        with pytest.raises(ProtocolViolation, match=f"expected a stream, but {found}"):
             await read(service)
 
 

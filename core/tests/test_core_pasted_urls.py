@@ -284,6 +284,8 @@ def test_proxy_is_understood(pasted: str, url: str) -> None:
         ("http://\u2603:3128", None),
         ("http:3128", None),
         ("ftp://proxy:3128", None),
+        ("socks4://proxy:1080", None),
+        ("socks4a://127.0.0.1:33855", None),
     ],
 )
 def test_proxy_that_could_mean_another_host_is_refused(pasted: str, probable: str | None) -> None:

@@ -668,7 +668,20 @@ class PairSettings(Settings):
         return {"region": (environ["REGION"], "the machine")} if "REGION" in environ else {}
 
 
-@pytest.mark.parametrize("text", ["$NAME", "${NAME}", "%NAME%", "<hidden-key>", "{{hidden}}", '{env="NAME"}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "$NAME",
+        "${NAME}",
+        "%NAME%",
+        "<hidden-key>",
+        "{{hidden}}",
+        '{env="NAME"}',
+        "env:NAME",
+        "file:k.txt",
+        "keyring:a/b",
+    ],
+)
 def test_placeholder_in_the_place_of_a_key_is_refused_in_every_source(text: str, tmp_path: Path) -> None:
     (tmp_path / "key").write_text(text)
     sources: list[tuple[dict[str, object], dict[str, object], dict[str, str]]] = [

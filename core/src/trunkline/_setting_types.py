@@ -135,8 +135,8 @@ def convert_to(kind: object, value: object) -> object:
 _CHARACTERS = {"\n": "a line break", "\r": "a line break", " ": "a space", "\ufeff": "a byte-order mark"}
 
 
-NO_KEY = r"[$][{]?[A-Za-z_][A-Za-z0-9_]*[}]?|%[A-Za-z_][A-Za-z0-9_]*%|<[^<>]*>|[{].*[}]"
-"""The pattern of what is written in place of a key, such as `${NAME}` and `<your-key>`."""
+NO_KEY = r"[$][{]?[A-Za-z_][A-Za-z0-9_]*[}]?|%[A-Za-z_][A-Za-z0-9_]*%|(?:env|file|keyring):[^ ]+|<[^<>]*>|[{].*[}]"
+"""The pattern of what is written in place of a key, such as `${NAME}`, `env:NAME` and `<your-key>`."""
 
 
 def credential(secret: Secret) -> Secret:

@@ -276,6 +276,8 @@ def _is_scheme_as_host(url: SplitResult, schemes: tuple[str, ...]) -> bool:
 
 def _scheme_meant(word: str, schemes: tuple[str, ...]) -> str | None:
     word = {"ws": "http", "wss": "https"}.get(word.lower(), word.lower())
+    if word in ("socks4", "socks4a"):  # a server that speaks only this is reached with no other scheme
+        return None
     return next(iter(get_close_matches(word, schemes, 1, 0.74)), None)
 
 

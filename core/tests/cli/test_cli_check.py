@@ -281,24 +281,6 @@ def test_each_kind_of_error_has_a_problem_and_an_advice(error: TrunklineError, p
     assert advice not in found.message
 
 
-@pytest.mark.parametrize(
-    "key", ["${OPENAI_API_KEY}", "$KEY", "%KEY%", "{{ key }}", "env:OPENAI_API_KEY", "file:key.txt"]
-)
-def test_key_that_is_the_name_of_a_variable_is_found(key: str) -> None:
-    found = diagnose(
-        AuthenticationError("no", status=401, advice="make a new key"), Settings(headers={"Authorization": key}), None
-    )
-    assert ("{ env =" in found.advice, key in found.advice) == (True, False)
-
-
-@pytest.mark.parametrize("key", ["sk-canary-0123", "pa$$word", "a${b}", "$", "env: x"])
-def test_other_key_is_not_taken_for_a_variable(key: str) -> None:
-    found = diagnose(
-        AuthenticationError("no", status=401, advice="make a new key"), Settings(headers={"Authorization": key}), None
-    )
-    assert found.advice == "make a new key"
-
-
 def test_list_of_models_is_offered_only_if_there_is_one() -> None:
     error = NotFound("the model x is unknown", status=404)
     for models, offered in ((None, False), ((), False), (MODELS, True)):

@@ -6,7 +6,6 @@ The provider's own advice (`TrunklineError.advice`) takes precedence. The tables
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
@@ -103,9 +102,6 @@ _UNSET_VARIABLE = "refers to the environment variable"
 
 _OTHER_MODEL = "set default_model to a model that this service offers"
 
-_PLACEHOLDER = re.compile(r"\$\{?\w+\}?|%\w+%|\{\{.*\}\}|(?:env|file|keyring):\S+")
-"""A secret that other programs would replace by the variable that it names."""
-
 
 @attrs.frozen(kw_only=True)
 class Diagnosis:
@@ -151,9 +147,7 @@ def diagnose(
         if problem == "proxy" and settings is not None and settings.proxy is not None:
             advice = "check the setting 'proxy': its address, and whether that proxy may connect to this host"
     advice = error.advice or advice
-    if isinstance(error, AuthenticationError) and settings is not None and _sends_placeholder(settings):
-        advice = 'write { env = "NAME" } to read a variable: a text such as ${NAME} or env:NAME is sent as it is'
-    elif problem == "timeout" and proxied:
+    if problem == "timeout" and proxied:
         advice += "; the proxy may also hold the request up"
     near = near_models(model, models) if problem in ("model", "deployment", "permission") else []
     if near:
@@ -183,10 +177,6 @@ def _setting_advice(error: ConfigurationError, provider: str | None) -> str | No
 
 def _has_no_key(settings: Settings) -> bool:
     return getattr(settings, "api_key", "") is None and not settings.ambient_credentials and not settings.secrets()
-
-
-def _sends_placeholder(settings: Settings) -> bool:
-    return any(_PLACEHOLDER.fullmatch(secret) for secret in settings.secrets())
 
 
 def _without_advice(error: TrunklineError) -> str:
