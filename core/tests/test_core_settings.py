@@ -698,6 +698,13 @@ def test_placeholder_in_the_place_of_a_key_is_refused_in_every_source(text: str,
         assert "hidden" not in str(caught.value)
 
 
+@pytest.mark.parametrize("key", ["$ecret-1", "$ecret", "$2b$10$abc", "EMPTY", "none", "ABSKQmVkcm9jaw==", "a:b"])
+def test_key_that_looks_a_little_like_a_placeholder_is_accepted(key: str) -> None:
+    given = {"url": "https://h", "region": "r", "name": "n", "word": key}
+    made = make_settings("a", provider(PairSettings), arguments=given, environ={})
+    assert made.word.reveal() == key  # type: ignore[attr-defined]
+
+
 @settings
 class SeparateSettings(PairSettings):
     """Settings whose combinations are checked separately."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import importlib
 import socket
 import ssl
 import sys
+import weakref
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -739,6 +741,16 @@ async def test_any_number_of_streams_may_be_open(transport: Transport) -> None:
                 for _ in range(150):
                     tasks.start_soon(call)
     assert (count, server.accepted) == (150, 150)
+
+
+async def test_service_does_not_keep_the_body_of_its_last_request(transport: Any) -> None:
+    request = WireRequest(url="http://127.0.0.1:9/v1?key=hidden", body=b"a large image")
+    kept = weakref.ref(request)
+    transport.send(request, SendOptions(connect=LONG, headers=LONG))
+    del request
+    gc.collect()
+    assert kept() is None
+    assert transport.last_endpoint == "POST http://127.0.0.1:9/v1"
 
 
 @pytest.mark.parametrize(

@@ -135,8 +135,14 @@ def convert_to(kind: object, value: object) -> object:
 _CHARACTERS = {"\n": "a line break", "\r": "a line break", " ": "a space", "\ufeff": "a byte-order mark"}
 
 
-NO_KEY = r"[$][{]?[A-Za-z_][A-Za-z0-9_]*[}]?|%[A-Za-z_][A-Za-z0-9_]*%|(?:env|file|keyring):[^ ]+|<[^<>]*>|[{].*[}]"
-"""The pattern of what is written in place of a key, such as `${NAME}`, `env:NAME` and `<your-key>`."""
+NO_KEY = (
+    r"[$][A-Z_][A-Z0-9_]*|[$][{][A-Za-z_][A-Za-z0-9_]*[}]|%[A-Za-z_][A-Za-z0-9_]*%"
+    r"|(?:env|file|keyring):[^ ]+|<[^<>]*>|[{].*[}]"
+)
+"""The pattern of what is written in place of a key, such as `${NAME}`, `env:NAME` and `<your-key>`.
+
+The key of a server of one's own may begin with `$`, as in `$ecret`.
+"""
 
 
 def credential(secret: Secret) -> Secret:

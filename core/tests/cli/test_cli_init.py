@@ -377,6 +377,20 @@ def test_missing_setting_is_reported_with_the_option_that_sets_it(call: Any, pro
     assert ("as an argument" in err) == (provider == "bedrock")
 
 
+@pytest.mark.parametrize(
+    ("typed", "written"),
+    [
+        ("gpu-server", "gpu-server"),  # for Ollama, this is http://gpu-server:11434
+        ("gpu.example", "gpu.example"),
+        ("http:/gpu-server/api", "http://gpu-server/api"),
+    ],
+)
+def test_only_a_url_that_lacks_slashes_is_written_in_another_form(call: Any, typed: str, written: str) -> None:
+    status, _, err = call("init", "-p", "ollama", "--set", "default_model=m", "--set", f"api_url={typed}")
+    assert status == 0, err
+    assert tomllib.loads(FILE.read_text())["services"]["ollama"]["api_url"] == written
+
+
 def test_package_that_is_missing_on_this_machine_is_a_note(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trunkline_azure_openai.settings._has_azure_identity", lambda: False)
     given = ("api_url=https://r.openai.azure.com", "token_provider=azure-identity", "default_model=m")

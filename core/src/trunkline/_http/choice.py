@@ -185,7 +185,8 @@ class SharedTransport:
         self._settings = settings
         self._shared: _OpenTransport | None = None
         self._hosts: set[str] = set()
-        self._last: WireRequest | None = None
+        self._last: tuple[str, str] | None = None
+        """The method and the URL of the last request. Its body may be large, and is not kept."""
 
     def secrets(self) -> tuple[str, ...]:
         """Return the secrets that the application's own client sent to the servers of this service."""
@@ -194,7 +195,7 @@ class SharedTransport:
     @property
     def last_endpoint(self) -> str | None:
         """The method and the URL of the last request, without its query."""
-        return None if self._last is None else f"{self._last.method} {redact_url(self._last.url)}"
+        return None if self._last is None else f"{self._last[0]} {redact_url(self._last[1])}"
 
     async def __aenter__(self) -> SharedTransport:
         shared = await self._transports.acquire(self._settings)
@@ -211,7 +212,7 @@ class SharedTransport:
 
     def send(self, wire_request: WireRequest, options: SendOptions) -> AbstractAsyncContextManager[ByteStream]:
         self._hosts.add(_host(wire_request.url))
-        self._last = wire_request
+        self._last = wire_request.method, wire_request.url
         if self._shared is None:
             return self._open_and_send(wire_request, options)
         return self._shared.transport.send(wire_request, options)

@@ -227,6 +227,8 @@ def _secret_in_table(name: str, key: str) -> str:
 
 
 _URL = re.compile(r"https?://\S+\Z")
+_LACKS_SLASHES = re.compile(r"https?:(?!//)", re.IGNORECASE)
+"""The start of a URL such as `https:/host`. Without any scheme, the provider decides which one a URL gets."""
 
 
 def holds_secret(name: str, text: str) -> bool:
@@ -242,10 +244,10 @@ def holds_secret(name: str, text: str) -> bool:
 def _typed(info: SettingInfo, value: object) -> object:
     try:
         converted = convert(info, value)
+        if info.base_url is not None and isinstance(converted, str) and _LACKS_SLASHES.match(converted):
+            return split_url(converted)[0].geturl()
     except ValueError:
         return value  # reported together with the other mistakes
-    if info.base_url is not None and isinstance(converted, str) and "://" not in converted:
-        return split_url(converted)[0].geturl()  # `https:/host`, as it is read
     if isinstance(converted, tuple) and all(isinstance(item, str) for item in converted):
         return list(converted)
     return converted if isinstance(converted, (bool, int, float, str)) else value
