@@ -286,6 +286,9 @@ def test_json_that_is_not_an_object_raises_protocol_violation(text: bytes) -> No
         (b"\n<!doctype html><html><head><title> Sign in </title>", "the body is an HTML page, 'Sign in'$"),
         ("<p>" + "x" * 10_000 + "<title>late</title>", "the body is an HTML page$"),
         (b"oops <html>", "the body is not JSON: 'oops <html>'$"),
+        (b'<?xml version="1.0"?>\n<Error>denied</Error>', "the body is not JSON: .*denied"),
+        (b"<ErrorResponse>expired</ErrorResponse>", "the body is not JSON: .*expired"),
+        (b'<?xml version="1.0"?>\n<!DOCTYPE html>\n<HTML>', "the body is an HTML page$"),
     ],
 )
 def test_web_page_or_nothing_in_place_of_json_is_named(text: bytes | str, what: str) -> None:
