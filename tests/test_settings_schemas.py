@@ -29,8 +29,8 @@ EXCEPTIONS = {
     "machine": "a reference, an extension and a home folder exist on the machine or not, which no schema can know",
     "choice": "the schema lists one spelling of each choice, since forms draw a list only of constants; the library "
     "ignores case and white space around it, and takes any of the words for true and false",
-    "url": "the schema describes URLs; the library also mends what people paste instead of one, such as `https:/host`, "
-    "and refuses a few more misspelt schemes in place of the host, such as `https://httpx/host.x`",
+    "url": "the schema describes URLs; the library also mends what people paste instead of one, such as a link in "
+    "Markdown, and refuses a few more misspelt schemes in place of the host, such as `https://httpx/host.x`",
     "azure": "the schema refuses a version of the API by the segments of the URL, and the library by its whole path",
 }
 """What the library accepts and the schema refuses, and the reverse for `machine`, with the reasons."""
@@ -77,6 +77,12 @@ GOOD_URLS = (
     *_split("http://1.2.3.4:80/v1|10.0.0.1|10.0.0.1:8080/v1|https://h.example.|https://user:pass@https:80/"),
     *_split("https://https:443/v1|https://http.example/v1|https://wss.example|https://h.example//v1|https://hub/v1.5"),
     *_split("https://1a|https://1.x|https://0xa.x|https://255.255.255.255|https://h.1x/2|https://https.:443"),
+    *_split("https:/h.example/v1|http:10.0.0.5:8000|HTTP:/localhost|//h.example/v1|h.example.|(https://h.example/v1)"),
+    *_split("`https://h.example`|\u201chttps://h.example/v1\u201d|\u00abh.example\u00bb|https://h.example,|[::1]"),
+    *_split("http://[2001:db8:85a3:8d3::1]:80|http://[1::2:3:4:5:6:7]|http://[::ffff:10.0.0.1]|http://[fe80::]/v1"),
+    *_split(
+        "http://[1:2:3:4:5:6:10.0.0.1]|http://[64:ff9b::10.0.0.1]|http://[1:2:3:4:5:6:7::]|http://[::]|https:[::1]"
+    ),
 )
 BAD_URLS = (
     *_split(
@@ -92,6 +98,8 @@ BAD_URLS = (
         "5.0|127.1|h.1:80|127.1:80/v1|1:80|https://0x:80|https://1.2.3.|https://www.https://h|http://http.|http://h.x://|[::1]://"
     ),
     *_split("us-east-1|true|none|auto|5m|host/v1|2024-10-21"),
+    *_split("https://h/..`|https://h/..\u200b|https://h/a/%2e!|https://http;|`https://http`|https://h/..\u201d"),
+    *_split("http://[1:2:3:4::5:6:7:8]|http://[1::2::3]|http://[12345::]|http://[::256.1.1.1]|https:///h.example"),
 )
 GOOD_PROXIES = (
     *_split("http://proxy.example:10809|http://127.0.0.1:20171|http://proxy:65535|HTTP://proxy.example:8080|proxy:1"),
@@ -157,6 +165,25 @@ def test_tables_made_from_the_schema_are_accepted_or_refused_by_both(name: str, 
         _compare(name, case.body)
 
     compare()
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "accepted"),
+    [
+        ("azure-openai", "https://portal-azure.com", True),
+        ("azure-openai", "https:/portal.azure.com", False),
+        ("azure-openai", "`https://oai.azure.com/x`", False),
+        ("azure-openai", "//ml.azure.com", False),
+        ("azure-openai", "https://r.openai.azure.com/openai/v1?api-version=preview`", True),
+        ("azure-openai", "\u201chttps://r.openai.azure.com/openai/v1?api-version=2024-10-21\u201d", False),
+        ("bedrock", "https:/h.example/a@b", True),
+        ("bedrock", "https:/u@h.example", False),
+    ],
+)
+def test_pasted_urls_of_a_provider_are_accepted_or_refused_by_both(name: str, url: str, accepted: bool) -> None:
+    table = {"aws_region": "us-east-1"} if name == "bedrock" else {"api_key": "k-1234567890"}
+    table |= {"default_model": "m", "api_url": url}
+    assert (VALIDATORS[name].is_valid(table), _refusal(name, table) is None) == (accepted, accepted)
 
 
 @pytest.mark.parametrize(

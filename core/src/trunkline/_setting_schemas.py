@@ -40,7 +40,7 @@ PATH = r"^[^\u0000]+$"
 
 def any_case(word: str) -> str:
     """Return a pattern for a word in upper or lower case. JSON Schema has no flag for it."""
-    return "".join(f"[{letter.upper()}{letter}]" if letter.isalpha() else letter for letter in word)
+    return "".join(f"[{letter.upper()}{letter}]" if letter.isalpha() else letter.replace(".", "[.]") for letter in word)
 
 
 # A quote is `\u0022` in these patterns, since JavaScript refuses the escape of a quote.
@@ -50,25 +50,36 @@ _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _NAME_END = rf"(?!(?:0[Xx][0-9A-Fa-f]*|[0-9]+)(?![A-Za-z0-9_-])){_LABEL}"
 _BYTE = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _IPV4 = rf"{_BYTE}(?:\.{_BYTE}){{3}}(?![A-Za-z0-9_-])"
+_QUOTES = r"'\u0022`\u00b4\u2018\u2019\u201a\u201c-\u201e\u00ab\u00bb\u2039\u203a\u300c\u300d"
+_END = rf"(?:[/?#>,;){_QUOTES}{_AROUND}]|$)"
 # What was pasted after a scheme, such as `https://https://host` and `https://htps/host.x`.
 _SECOND_SCHEME = (
-    rf"(?:{_HTTP}\.?:?(?:[/?#\s'\u0022>]|$)|{_LABEL}\.?//"
+    rf"(?:{_HTTP}\.?:?{_END}|{_LABEL}\.?//"
     r"|(?:[HPSThpst]{3,7}|[Ww][Ss]{1,2})\.?:?/(?:localhost|[^/?#\s]*[.:]))"
 )
 _HOST = rf"(?!{_SECOND_SCHEME})(?:{_IPV4}|(?:{_LABEL}\.)*{_NAME_END})"
 _GROUP = "[0-9A-Fa-f]{1,4}"
-_IPV6 = rf"\[(?:(?:{_GROUP}:){{7}}{_GROUP}|(?:{_GROUP}(?::{_GROUP}){{0,2}})?::(?:{_GROUP}(?::{_GROUP}){{0,3}})?)\]"
+# `::` stands for at least one group. The last two groups may be an IPv4 address.
+_SHORTENED = "|".join(rf"(?:{_GROUP}:){{1,{before}}}(?::{_GROUP}){{1,{7 - before}}}" for before in range(1, 7))
+_IPV6 = (
+    rf"\[(?:(?:{_GROUP}:){{7}}{_GROUP}|{_SHORTENED}|(?:{_GROUP}:){{1,7}}:|:(?:(?::{_GROUP}){{1,7}}|:)"
+    rf"|(?:{_GROUP}:){{6}}{_IPV4}|(?:{_GROUP}(?::{_GROUP}){{0,2}})?::(?:{_GROUP}:){{0,2}}{_IPV4})\]"
+)
 _PORT = "0*(?:6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[0-9]{1,4})"
 _LOGIN = r"(?:[A-Za-z0-9._~!$&'()*+,;=:%-]*@)?"
-# No segment of a path is `.` or `..`, which some libraries remove.
-_REST = r"(?![^?#\s]*/(?:\.|%2[Ee]){1,2}(?:[/?#\s'\u0022>,;)]|$))(?:[/?#][!-~]*)?"
-_WITH_DOT = rf"(?:{_IPV4}|(?:{_LABEL}\.)+{_NAME_END})"
-_BARE = rf"(?:{_WITH_DOT}|localhost|(?!{_HTTP}:)(?:{_HOST}|{_IPV6}):{_PORT})(?!//)"
+# No segment of a path is `.` or `..`, which some libraries remove. Full stops at the end do not belong to the path.
+_DOTS = rf"(?:(?:\.|%2[Ee]){{1,2}}|(?:\.|%2[Ee])?%2[Ee][.!]*){_END}"
+_REST = rf"(?![^?#\s]*/{_DOTS})(?:[/?#][!-~]*)?"
+_WITH_DOT = rf"(?:{_IPV4}|(?:{_LABEL}\.)+{_NAME_END})\.?"
+_BARE = rf"(?:{_WITH_DOT}|localhost|(?!{_HTTP}:){_HOST}:{_PORT}|{_IPV6}(?::{_PORT})?)(?!//)"
 URL = (
-    rf"^{BLANK}['\u0022<]*(?:{_HTTP}://{_LOGIN}(?:{_HOST}\.?|{_IPV6})(?::(?:{_PORT}|(?!//)))?"
-    rf"|http\+unix://%2[Ff][A-Za-z0-9._~%-]+|{_LOGIN}{_BARE}){_REST}['\u0022>]*{BLANK}$"
+    rf"^{BLANK}[<({_QUOTES}]*(?:{_HTTP}://{_LOGIN}(?:{_HOST}\.?|{_IPV6})(?::(?:{_PORT}|(?!//)))?"
+    rf"|http\+unix://%2[Ff][A-Za-z0-9._~%-]+|(?:{_HTTP}:/?|//)?{_LOGIN}{_BARE}){_REST}[)]*[>,;{_QUOTES}]*{BLANK}$"
 )
-"""The pattern of a URL, with or without its scheme. `split_url` accepts more: what people paste in other forms."""
+"""The pattern of a URL, with two slashes or fewer after its scheme, or without one, perhaps in quotes or parentheses.
+
+`split_url` accepts more: what people paste in other forms.
+"""
 
 DEFINITIONS: JSONObject = {
     "blank": {"type": ["string", "null"], "pattern": f"^{BLANK}$"},

@@ -36,15 +36,17 @@ from trunkline_azure_openai.urls import (
     surface_of,
 )
 
-_END = r"""(?:[&#]|['">\s\ufeff]*$)"""
-_SEGMENT_END = r"""(?:[/?#'">\s\ufeff]|$)"""
+# Around a pasted URL may be quotes, parentheses, and characters that nobody sees.
+_START = "^[^A-Za-z0-9/]*(?:[A-Za-z]+:/{0,2}|//)?(?:[^/?#]*@)?"
+_END = r"(?:[&#]|[)]*['\u0022`>,;\s\u0080-\uffff]*$)"
+_SEGMENT_END = r"(?:[/?#'\u0022`>,;)\s\u0080-\uffff]|$)"
 _QUERY = rf"(?:/[^?#]*)?[?](?:.*&)?{any_case('api-version')}="
 _V1 = "/[Vv]1"
 _WITH_DATE = rf"/(?:{any_case('deployments')}|{any_case('models')})"
 _PORTAL = "|".join(map(any_case, PORTALS))
 _WRONG_URLS = "|".join(
     (
-        rf"""^[\s\ufeff'"<]*(?:[A-Za-z]+://)?(?:[^/?#]*@)?(?:{_PORTAL})[.]?(?::|{_SEGMENT_END})""",
+        rf"{_START}(?:{_PORTAL})[.]?(?::|{_SEGMENT_END})",
         rf"[?].*%|[?&]{any_case('api-version')}=(?!{VERSION_PATTERN}{_END})",
         rf"{_V1}{_QUERY}{DATE_PATTERN}{_END}",
         rf"{_WITH_DATE}{_QUERY}(?!{DATE_PATTERN}{_END})",

@@ -23,7 +23,7 @@ CREDENTIALS = "credentials"
 # A host label, since the region becomes part of a host name.
 _REGION = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
-_NO_LOGIN_NOR_QUERY: JSONObject = {"not": {"type": "string", "pattern": "[?]|^(?:[^/]*//)?[^/?#]*@"}}
+_NO_LOGIN_NOR_QUERY: JSONObject = {"not": {"type": "string", "pattern": "[?]|^(?:[^/]*:/|[^/]*//)?[^/?#]*@"}}
 _WITHOUT_DUAL_STACK: JSONObject = {
     "required": ["aws_region", "use_dualstack_endpoint"],
     "properties": {
