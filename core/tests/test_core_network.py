@@ -649,6 +649,7 @@ async def test_login_that_a_proxy_requires_is_a_problem_of_the_proxy(toy: Any, u
     assert caught.value.setting == "proxy"
     assert f"the proxy {proxy.url} (setting 'proxy')" in str(caught.value)
     assert ("refuses the user name" if login else "requires a user name") in str(caught.value)
+    assert ("correct them in its URL" if login else "put them in its URL") in str(caught.value)
     assert "hidden-word" not in str(caught.value)
 
 

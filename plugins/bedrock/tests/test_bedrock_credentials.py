@@ -308,7 +308,7 @@ async def test_credentials_of_each_source_reach_bedrock(
         (PAIR, {"aws_profile": "proces"}, ConfigurationError, "no AWS profile 'proces'.*did you mean 'process'"),
         ({}, {"aws_profile": "broken"}, ConfigurationError, "nobody"),
         ({}, {"aws_profile": "half"}, ConfigurationError, "aws_secret_access_key"),
-        ({}, {"aws_profile": "failing"}, AuthenticationError, "custom-process"),
+        ({}, {"aws_profile": "failing"}, AuthenticationError, "custom-process.*get-caller-identity --profile failing`"),
         ({}, {"aws_profile": "mfa"}, ConfigurationError, "profile 'mfa'.*MFA code of arn:aws:iam::1:mfa/u, and"),
         ({"AWS_PROFILE": "mfa"}, {}, ConfigurationError, "profile 'mfa'.*aws sts assume-role"),
         ({"HOME": "#"}, {"aws_profile": "sso"}, AuthenticationError, "run `aws sso login --profile sso`"),

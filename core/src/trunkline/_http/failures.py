@@ -155,8 +155,12 @@ def _is_begun(proxy: Proxy, answer: bytes) -> bool:
 
 def proxy_login(proxy: Proxy) -> ConfigurationError:
     """Return the error of a proxy that asks for a login, or refuses the one that it got."""
-    problem = "refuses the user name and password in its URL" if proxy.login else "requires a user name and a password"
-    advice = None if proxy.login else "put them in its URL: http://user:password@host"
+    if proxy.login:
+        problem = "refuses the user name and password in its URL"
+        advice = "correct them in its URL; in a password, write @ as %40, : as %3A, / as %2F and % as %25"
+    else:
+        problem = "requires a user name and a password"
+        advice = "put them in its URL: http://user:password@host"
     return ConfigurationError(f"{proxy} {problem}", setting=proxy.setting, advice=advice, problem="proxy")
 
 

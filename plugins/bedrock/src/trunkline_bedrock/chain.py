@@ -246,7 +246,13 @@ def chain_error(error: Exception, *, provider: str, service: str, profile: str, 
     if isinstance(error, (json.JSONDecodeError, LookupError, AttributeError, TypeError, UnicodeError)):
         # botocore does not check what a `credential_process` prints, and what the files of its caches contain.
         message = f"a source of the profile {profile!r} returned something else ({type(error).__name__}: {message})"
-    return AuthenticationError(f"AWS credentials are not available: {message}", provider=provider)
+    option = "" if profile == "default" else f" --profile {profile}"
+    return AuthenticationError(
+        f"AWS credentials are not available: {message}",
+        provider=provider,
+        advice=f"run `aws sts get-caller-identity{option}` on this machine: if the AWS CLI has no credentials either, "
+        "correct their source in AWS's configuration",
+    )
 
 
 def _token_service_error(error: Any, provider: str) -> RemoteError:
