@@ -797,29 +797,19 @@ def test_setting_at_fault_in_the_defaults_is_not_missing_in_each_service(monkeyp
     assert [error.service for error in caught.value.errors] == [None, None, None, "b"]
 
 
-@pytest.mark.parametrize(
-    ("name", "example"),
-    [
-        ("my llm", "my-llm"),
-        ("Claude (EU)", "Claude-EU"),
-        ("a/b", "a-b"),
-        ("\u00fcber", "uber"),
-        ("a\nb", "a-b"),
-        ("\u200ba", "a"),
-        *((name, None) for name in ("", " ", "\u00df", "\u65e5\u672c", "--", "._", "\0")),
-    ],
-)
-def test_name_of_a_service_that_no_variable_can_be_named_after_is_refused(name: str, example: str | None) -> None:
+@pytest.mark.parametrize("name", ["", " ", " a", "a ", "a\nb", "\u200ba", "a\u200bb", "\0", "\ufeff", "\x1b[2J"])
+def test_name_of_a_service_that_nobody_can_see_whole_is_refused(name: str) -> None:
     table = {"provider": "openai", "api_key": "k", "max_retries": -1}
-    with pytest.raises(ConfigurationError, match="cannot be the name of a service, which may have letters") as caught:
+    with pytest.raises(ConfigurationError, match="cannot be the name of a service, which is visible text") as caught:
         open_services({"services": {name: table, "spare": table}})
-    problem, *others = map(str, caught.value.errors)
-    assert (f"only, such as {example!r}" in problem) is (example is not None)
+    _, *others = map(str, caught.value.errors)
     assert len(others) == 2  # the settings are checked as well
 
 
-@pytest.mark.parametrize("name", ["a", "A1", "my-llm", "my_llm", "gpt-5.4", "-a", "4"])
-def test_name_of_a_service_may_have_letters_digits_and_some_signs(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["a", "A1", "my-llm", "gpt-5.4", "-a", "4", "Claude (EU)", "\u65e5\u672c\u8a9e", "a/b:c"]
+)
+def test_name_of_a_service_may_be_any_visible_text(name: str) -> None:
     services = open_services({"services": {name: {"provider": "openai", "api_key": "k"}}})
     assert list(services) == [name]
 

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import tomllib
-import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from fnmatch import fnmatchcase
@@ -166,8 +165,13 @@ def _service_tables(services: Table, origin: str, errors: list[ConfigurationErro
     for name, table in services.items():
         if isinstance(table, Mapping):
             _check_names(table, f"{origin}: in the service {quoted(name)}")
-            if (problem := service_name_problem(name)) is not None:
-                errors.append(ConfigurationError(f"{origin}: in services, {quoted(name)} cannot be {problem}"))
+            if is_blank(name) or trimmed(name) != name or not name.isprintable():
+                errors.append(
+                    ConfigurationError(
+                        f"{origin}: in services, {quoted(name)} cannot be the name of a service, which is visible text "
+                        "without spaces around it"
+                    )
+                )
             provider = table.get("provider")
             tables[name] = {**table, "provider": trimmed(provider)} if isinstance(provider, str) else table
         else:
@@ -255,19 +259,6 @@ def _check_names(table: Mapping[Any, object], where: str) -> None:
 
 def _kind(value: object) -> str:
     return "None" if value is None else f"of the type {type(value).__name__}"
-
-
-def service_name_problem(name: str) -> str | None:
-    """Return what is expected instead of the name of a service in a configuration, or `None`.
-
-    The names of environment variables are made of it, and it is an argument of the commands.
-    """
-    if re.fullmatch(r"[._-]*[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        return None
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    example = re.sub(r"[^A-Za-z0-9._]+", "-", plain).strip("-")
-    hint = f", such as {masked(example)!r}" if re.search("[A-Za-z0-9]", example) else ""
-    return f"the name of a service, which may have letters from A to Z, digits, - _ and . only{hint}"
 
 
 def provider_of(service: str, table: Table) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 import tomllib
@@ -13,7 +14,7 @@ from typing import Annotated
 import attrs
 from cyclopts import Parameter
 
-from trunkline._config.configuration import read_configuration, service_name_problem
+from trunkline._config.configuration import read_configuration
 from trunkline._files import decoded
 from trunkline._masking import looks_like_key, quoted
 from trunkline._plugins.registry import load_provider
@@ -173,8 +174,8 @@ class _File:
 
     def problem(self, name: str, provider: str, *, force: bool) -> str | None:
         """Return what is expected instead of the name of a service, or `None`."""
-        if (problem := service_name_problem(name)) is not None:
-            return problem
+        if not re.fullmatch(r"[._-]*[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            return "the name of a service, which may have letters from A to Z, digits, - _ and . only"
         if looks_like_key(name):
             return "the name of a service that does not look like a key: the file would show it"
         if name in self.services and not force:
