@@ -34,7 +34,10 @@ def test_the_nearest_name_is_found(name: str, meant: str | None) -> None:
 
 @pytest.mark.parametrize(
     ("name", "meant"),
-    [("model", "default_model"), ("url", "api_url"), ("facts", "model_facts"), ("modle_facts", "model_facts")],
+    [
+        *(("model", "default_model"), ("url", "api_url"), ("facts", "model_facts"), ("modle_facts", "model_facts")),
+        *(("modle", "default_model"), ("fcats", "model_facts")),
+    ],
 )
 def test_a_name_without_its_first_words_means_the_one_that_ends_with_it(name: str, meant: str) -> None:
     assert nearest(name, ("model_facts", "default_model", "control_url", "api_url")) == meant

@@ -17,6 +17,11 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     close = difflib.get_close_matches(wanted, ends, n=1, cutoff=0) or difflib.get_close_matches(wanted, plain, n=1)
     # A name that was not written to its end, such as `azure` for `azure-openai`, may have less than half the letters.
     close = close or [known for known in plain if len(wanted) > 2 and known.startswith(wanted)]
+    if not close and len(wanted) > 3:  # a typo in the last word, such as `modle`
+        last = difflib.get_close_matches(wanted, {known.rpartition("-")[2] for known in plain}, n=1, cutoff=0.75)
+        close = difflib.get_close_matches(
+            wanted, [known for known in plain if known.endswith(f"-{''.join(last)}")], 1, 0
+        )
     return plain[close[0]] if close else None
 
 
