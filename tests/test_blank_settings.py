@@ -22,7 +22,7 @@ from trunkline import ConfigurationError, Secret, Settings
 from trunkline._config.sources import make_settings, variable_name
 from trunkline._plugins import registry
 from trunkline._plugins.registry import PROVIDERS, installed
-from trunkline._setting_types import without_none
+from trunkline._setting_types import takes_reference, without_none
 from trunkline.cli.selection import assignments, with_tables
 from trunkline.secrets import Headers
 from trunkline.settings import SettingInfo, setting_infos
@@ -119,9 +119,10 @@ def cases(provider: str, source: str) -> Iterator[tuple[SettingInfo, dict[str, s
     infos = {info.name: info for info in setting_infos(load_provider(provider).settings)}
     common = {info.name for info in setting_infos(Settings)}
     for info in infos.values():
+        kind = without_none(info.type)
         if info.name == "extensions" or (source == "defaults" and info.name not in common):
             continue
-        if source in ("env", "file", "keyring") and without_none(info.type) not in (str, Secret):
+        if source in ("env", "file", "keyring") and not takes_reference(kind):
             continue
         together = {name: sample(infos[name]) for name in (info.name, *PARTNERS.get(info.name, ()))}
         groups = {infos[name].source_group for name in together} - {None}

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings, strategies as st
 from trunkline._config.sources import make_settings
 from trunkline._plugins.registry import PROVIDERS, installed, load_provider
-from trunkline._setting_types import is_blank, is_reference, trimmed, without_none
+from trunkline._setting_types import is_blank, is_reference, takes_reference, trimmed, without_none
 from trunkline.errors import ConfigurationError
-from trunkline.secrets import Headers, Secret
+from trunkline.secrets import Headers
 from trunkline.settings import SettingInfo, Settings, json_schema, setting_infos
 
 EXCEPTIONS = {
@@ -316,8 +316,9 @@ def _needs_machine(name: str, table: Mapping[str, Any]) -> bool:
             return True
         if info.path and isinstance(value, str) and trimmed(value).startswith("~"):
             return True
-        if without_none(info.type) in (str, Secret, Headers) and isinstance(value, dict):
-            values = value.values() if without_none(info.type) is Headers else (value,)
+        kind = without_none(info.type)
+        if (takes_reference(kind) or kind is Headers) and isinstance(value, dict):
+            values = value.values() if kind is Headers else (value,)
             if any(is_reference(one) and isinstance(next(iter(one.values())), str) for one in values):
                 return not any(is_reference(one) and is_blank(next(iter(one.values()))) for one in values)
     return False

@@ -14,7 +14,7 @@ import attrs
 
 from trunkline._json import JSONObject, JSONValue
 from trunkline._setting_info import Alternative, SettingInfo
-from trunkline._setting_types import BOOLEAN_WORDS, NO_KEY, REFERENCE_KINDS, is_mapping, without_none
+from trunkline._setting_types import BOOLEAN_WORDS, NO_KEY, REFERENCE_KINDS, is_mapping, takes_reference, without_none
 from trunkline.secrets import Headers, Secret
 
 Schema: TypeAlias = dict[str, Any]
@@ -110,7 +110,7 @@ def property_schema(info: SettingInfo, *, required: bool) -> Schema:
     """Return the schema of one setting. It accepts blank text and null unless the setting is required."""
     schema: Schema = {"title": info.label, "description": info.description}
     schema |= _value_schema(info) if info.schema is None else info.schema
-    if without_none(info.type) in (str, Secret) and "string" in _types(schema):
+    if takes_reference(without_none(info.type)) and "string" in _types(schema):
         # Where a text is accepted, so is a reference to one.
         schema = {**schema, "type": [*_types(schema), "object"], "$ref": schema.get("$ref", "#/$defs/reference")}
     if without_none(info.type) is Secret and info.in_header:
@@ -225,7 +225,10 @@ def _with_choices(info: SettingInfo, schema: Schema) -> Schema:
         for value in values
         for text in [value if isinstance(value, str) else str(value).lower()]
     ]
-    return {**schema, "oneOf": [{name: text for name, text in choice.items() if text != ""} for choice in choices]}
+    found: list[Schema] = [{name: text for name, text in choice.items() if text != ""} for choice in choices]
+    if takes_reference(without_none(info.type)):
+        found.append({"title": "Kept elsewhere", "type": "object", "$ref": "#/$defs/reference"})
+    return {**schema, "oneOf": found}
 
 
 def _types(schema: Schema) -> list[str]:

@@ -71,6 +71,11 @@ def is_reference(value: object) -> bool:
     return isinstance(value, Mapping) and len(value) == 1 and next(iter(value)) in REFERENCE_KINDS
 
 
+def takes_reference(kind: object) -> bool:
+    """Whether the value of a setting of this type may be a reference: it can be text, and is no table."""
+    return kind in (str, Secret, bool, int, float) or get_origin(kind) in (Literal, tuple)
+
+
 def safe_repr(value: object) -> str:
     """Return the `repr` of a configured value, or its type if it has none: it is nested too deeply, or too large."""
     try:

@@ -1,4 +1,4 @@
-"""Read the texts that a configuration refers to instead of containing them, such as secrets.
+"""Read the values that a configuration refers to instead of containing them, such as secrets.
 
 A reference is `{ env = "NAME" }`, `{ file = "PATH" }` or `{ keyring = "service/user" }`.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from trunkline._files import UnreadableFile, decoded, read_file
 from trunkline._masking import is_name, masked, quoted
-from trunkline._setting_types import REFERENCE_KINDS, is_blank, trimmed, without_none
+from trunkline._setting_types import REFERENCE_KINDS, is_blank, is_reference, takes_reference, trimmed, without_none
 from trunkline._suggestions import nearest
 from trunkline.errors import ConfigurationError
 from trunkline.secrets import Headers, Secret
@@ -28,7 +28,7 @@ REFERENCE_NOUNS = {"env": "environment variable", "file": "file", "keyring": "ke
 def dereferenced(value: object, info: SettingInfo, environ: Mapping[str, str], folder: Path) -> object:
     """Return the value of a setting with what its references lead to. It is `BLANK` if that is blank text."""
     kind = without_none(info.type)
-    if kind in (str, Secret) and isinstance(value, Mapping):
+    if isinstance(value, Mapping) and (kind in (str, Secret) or (takes_reference(kind) and is_reference(value))):
 
         def read() -> str:  # again, after the provider refused the key
             try:

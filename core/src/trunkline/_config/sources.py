@@ -16,7 +16,7 @@ them.
 The settings of an extension come from its entry in `extensions`, then from `TRUNKLINE_<SERVICE>_<EXTENSION>_<SETTING>`,
 then from the extension's own environment variables and the defaults.
 
-In the file, a text may be a reference: `{ env = "NAME" }`, `{ file = "PATH" }` or `{ keyring = "service/user" }`. If
+In the file, a value may be a reference: `{ env = "NAME" }`, `{ file = "PATH" }` or `{ keyring = "service/user" }`. If
 the text to which it refers is blank, the next source is used.
 """
 
