@@ -666,6 +666,6 @@ def test_limit_is_a_number_or_auto(name: str) -> None:
     for given_value, limit in ((5, 5), ("5", 5), ("auto", "auto"), (" Auto ", "auto"), ("none", None), (None, None)):
         assert getattr(Settings(**{name: given_value}), name) == limit  # type: ignore[arg-type]
     schema: Any = json_schema(Settings)
-    validator = jsonschema.Draft202012Validator(schema["properties"][name])
+    validator = jsonschema.Draft202012Validator({**schema["properties"][name], "$defs": schema["$defs"]})
     accepted = [value for value in (5, "auto", 0, -1, "car", 1.5, True) if validator.is_valid(value)]
     assert accepted == [5, "auto"]
