@@ -219,6 +219,7 @@ async def test_an_unreadable_body_raises_an_error_with_its_status_and_request_id
     ("body", "found"),
     [
         (b"<html><title>Log in</title></html>", "the response is an HTML page, 'Log in' "),
+        (b"<p>" + b"x" * 5_000 + b"<title>late</title>", r"the response is an HTML page \(POST"),
         (b'{"unknown": 1}', r'the response begins: \{"unknown": 1\} '),
     ],
 )

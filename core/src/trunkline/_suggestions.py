@@ -12,7 +12,7 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     """Return the one of `names` that is most like `name`, or `None` if none is. Case and `_` or `-` do not matter."""
     plain = {_plain(known): known for known in names}
     wanted = _plain(name)
-    # The last word of a name says what it is: `model` means `default_model` rather than `model_facts`.
+    # The last word of a name is its noun: `model` means `default_model` rather than `model_facts`.
     ends = [known for known in plain if known.endswith(f"-{wanted}")] if wanted and wanted not in plain else []
     close = difflib.get_close_matches(wanted, ends, n=1, cutoff=0) or difflib.get_close_matches(wanted, plain, n=1)
     # A name that was not written to its end, such as `azure` for `azure-openai`, may have less than half the letters.

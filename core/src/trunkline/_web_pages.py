@@ -7,6 +7,9 @@ import re
 WEB_PAGE = "an HTML page"
 """How the description of a web page begins."""
 
+PAGE_SEARCHED = 4096
+"""How much of a response is decoded to describe the page, in bytes."""
+
 BLANK = "\ufeff \t\r\n"
 """What may stand before the beginning of a text: a byte-order mark and the white space of JSON."""
 

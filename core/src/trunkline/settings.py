@@ -283,7 +283,7 @@ class BaseSettings:
             raise
         except Exception as error:
             if any(info.name in wrong for info in setting_infos(type(self))):
-                return found  # `problems` came to a setting that is wrong; what it says after that would follow from it
+                return found  # `problems` read a setting that is wrong, so its later mistakes are not known
             text = scrub(exception_text(error), self.secrets())
             failed = _plugin_error(
                 type(self).__module__, f"checking the settings of {self.belongs_to()[1]!r} failed: {text}"

@@ -20,7 +20,7 @@ from trunkline._calls.borders import GuardedParser
 from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.read_timeout import ReadTimeouts, TimedReader
 from trunkline._calls.response_reader import check_headers, chunk_timeout, parse_body, read_error
-from trunkline._web_pages import describe_page
+from trunkline._web_pages import PAGE_SEARCHED, describe_page
 from trunkline.authoring.decoder import StreamDecoder, check_structure
 from trunkline.authoring.provider import ByteStream, ServiceContext
 from trunkline.authoring.wire import WireResponse
@@ -260,7 +260,7 @@ class EventReader(TimedReader):
             try:
                 events = unfold(parse_body(whole, self._parser.body))
             except ProtocolViolation as error:
-                text = head.decode("utf-8", "replace")
+                text = head[:PAGE_SEARCHED].decode("utf-8", "replace")
                 page = describe_page(text)
                 found = f"the response is {page}" if page else f"the response begins: {text[:EXCERPT]}"
                 raise ProtocolViolation(f"expected a stream, but {found}") from error

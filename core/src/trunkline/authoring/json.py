@@ -18,7 +18,7 @@ from trunkline._json import (
     loads,
     loads_finite,
 )
-from trunkline._web_pages import BLANK, describe_page
+from trunkline._web_pages import BLANK, PAGE_SEARCHED, describe_page
 from trunkline.errors import InvalidRequest, ProtocolViolation
 
 __all__ = [
@@ -93,14 +93,10 @@ def decode_object(text: bytes | str, what: str, *, provider: str) -> dict[str, A
 
 
 def _not_json(text: bytes | str) -> str:
-    start = text[:_PAGE_SEARCHED] if isinstance(text, str) else text[:_PAGE_SEARCHED].decode("utf-8", "replace")
+    start = text[:PAGE_SEARCHED] if isinstance(text, str) else text[:PAGE_SEARCHED].decode("utf-8", "replace")
     if not start.strip(BLANK):
         return "empty"
     return describe_page(start) or f"not JSON: {excerpt(text)}"
-
-
-_PAGE_SEARCHED = 4096
-"""How much of a web page is searched for its title, in bytes."""
 
 
 def excerpt(text: bytes | str) -> str:

@@ -26,7 +26,7 @@ def ask(
 ) -> str:
     """Ask until the answer is valid, and return it. `problem` returns what is expected instead, or `None`.
 
-    An empty answer means `default`. `shown` stands for it where an empty answer is returned as it is. Raises
+    An empty answer means `default`. Where an empty answer is returned as it is, `shown` is shown in its place. Raises
     `CommandError` at the end of the input.
     """
     hint = default or shown
