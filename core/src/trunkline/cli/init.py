@@ -258,9 +258,8 @@ def _report(path: Path, draft: Draft) -> None:
         variable = reference.get("env")
         if variable and not os.environ.get(variable):
             print_note(f"Set the environment variable {variable} before you use the service.")
-        missing = (
-            None if is_terminal(sys.stdin) else missing_now(reference, draft.folder)
-        )  # a terminal shows it at once
+        # The interview on a terminal has shown it already.
+        missing = None if is_terminal(sys.stdin) else missing_now(reference, draft.folder)
         if missing is not None:
             print_note(one_line(f"Before you use the service: {name} {missing}."))
     for name, value in draft.table().items():
