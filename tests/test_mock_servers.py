@@ -328,7 +328,7 @@ async def test_a_broken_tool_call_is_never_a_whole_one(mock: LLMock, open_wire: 
 async def test_a_stream_that_breaks_before_its_first_event_is_asked_for_again(
     mock: LLMock, open_wire: Open, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trunkline.service.RetryPolicy", partial(RetryPolicy, first_delay=0.005))
+    monkeypatch.setattr("trunkline.provider_service.RetryPolicy", partial(RetryPolicy, first_delay=0.005))
     await mock.script({"type": "stream_fault", "kind": kind, "after_chunks": 0})
     async with open_wire(max_retries=1) as service:
         _, response = await read(service, "?")

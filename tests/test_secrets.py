@@ -473,7 +473,7 @@ async def test_no_canary_shows_whatever_fails(
     if not exhaustive:
         labels = ONE_OF_EACH if case.same_requests or anyio_backend == "trio" else ANSWERS.keys() - SAME_CODE
         answers = {label: answer for label, answer in ANSWERS.items() if label in labels}
-    environment.setattr("trunkline.service.RetryPolicy", partial(RetryPolicy, first_delay=0.001))
+    environment.setattr("trunkline.provider_service.RetryPolicy", partial(RetryPolicy, first_delay=0.001))
     answer: Answer = lost
     reached = 0
 

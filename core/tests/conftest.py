@@ -29,10 +29,10 @@ from trunkline.errors import (
 )
 from trunkline.events import Event, Finished, ResponseStarted, TextDelta, TextEnd, TextStart, UsageReported
 from trunkline.messages import Text
+from trunkline.provider_service import ProviderService
 from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import CallWarning, ChatResponse, EmbedResponse, FinishReason, ModelInfo, Usage
 from trunkline.secrets import Secret
-from trunkline.service import Service
 from trunkline.settings import Converted, KeySource, Settings, setting, settings
 
 
@@ -231,10 +231,10 @@ def toy(http_library: str) -> Any:
 
     def make(
         url: str, provider: dict[str, Any] | None = None, client: Any = None, name: str = "toy", **values: Any
-    ) -> Service:
+    ) -> ProviderService:
         values.setdefault("default_model", "toy-1")
         values.setdefault("http_library", http_library)
-        return Service(
+        return ProviderService(
             name,
             make_toy(**(provider or {})),
             ToySettings(url=url, **values),

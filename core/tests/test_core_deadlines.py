@@ -397,7 +397,7 @@ async def test_second_closing_waits_for_the_first(toy: Toy) -> None:
 
 
 async def test_closing_has_a_bound_if_an_auth_hangs(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trunkline.service.CLOSING_LIMIT", SHORT)
+    monkeypatch.setattr("trunkline.provider_service.CLOSING_LIMIT", SHORT)
     slow = Slow("closing")
     async with serve(answer) as server:
         service = toy(server.url, slow.provider())
@@ -414,7 +414,7 @@ async def test_closing_has_a_bound_if_a_call_cannot_be_cancelled(toy: Toy, monke
                 waiting.set()
                 await go.wait()
 
-    monkeypatch.setattr("trunkline.service.CLOSING_LIMIT", SHORT)
+    monkeypatch.setattr("trunkline.provider_service.CLOSING_LIMIT", SHORT)
     go, waiting = anyio.Event(), anyio.Event()
     async with serve(answer) as server:
         service = toy(server.url, {"auth": lambda context: Stubborn()})

@@ -19,13 +19,13 @@ import pytest
 import trio
 import trunkline
 from anyio.lowlevel import checkpoint
-from trunkline import CallError, Observer, Service, ServiceClosed, TextDelta, hookimpl
+from trunkline import CallError, Observer, ProviderService, Service, ServiceClosed, TextDelta, hookimpl
 from trunkline.authoring.auth import NoAuth
 from trunkline.authoring.provider import Call, ServiceContext
 from trunkline.settings import Settings
 from trunkline.testing import Exchange, serve
 
-Toy = Callable[..., Service]
+Toy = Callable[..., ProviderService]
 
 LONG = 30
 LINES = {"content-type": "application/x-ndjson"}
@@ -188,7 +188,7 @@ def test_service_works_in_several_threads_at_once(toy: Toy, url: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(work, range(12))) == ["HelloHello"] * 12
     gc.collect()
-    assert not service._parts._entries
+    assert not service._state.parts._entries
 
 
 def test_a_thread_with_a_loop_of_its_own_does_not_disturb_a_running_stream(toy: Toy, url: str) -> None:
@@ -249,7 +249,7 @@ def test_loop_that_ended_is_not_kept_alive(toy: Toy, url: str) -> None:
         asyncio.run(use())
     gc.collect()
     assert [loop() for loop in loops] == [None] * 3
-    assert not service._parts._entries
+    assert not service._state.parts._entries
     assert not service._transports._open
 
 
@@ -258,10 +258,10 @@ def test_loop_that_was_closed_without_closing_generators_is_dropped_with_the_nex
     service = toy(url)
     for _ in range(3):
         assert run_closed_without_shutdown(chat, service) == "Hello"
-    assert len(service._parts._entries) == 1
+    assert len(service._state.parts._entries) == 1
     assert len(service._transports._open) == 1
     asyncio.run(chat(service))
-    assert not service._parts._entries
+    assert not service._state.parts._entries
     gc.collect()
 
 
@@ -287,7 +287,7 @@ def test_authentication_and_transports_are_closed_when_their_loop_ends(toy: Toy,
 
 def test_services_that_share_a_transport_close_it_with_the_last_one(toy: Toy, url: str) -> None:
     one = toy(url)
-    two = Service("two", one._provider, one.settings, transports=one._transports)
+    two = ProviderService("two", one._provider, one.settings, transports=one._transports)
 
     async def use() -> None:
         await chat(one)

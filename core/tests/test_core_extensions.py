@@ -26,6 +26,7 @@ from trunkline._http.choice import HTTPTransports
 from trunkline._plugins.registry import EXTENSIONS, PROVIDERS, load_extension
 from trunkline.authoring.auth import HeaderAuth
 from trunkline.authoring.extension import ExtensionSettings
+from trunkline.provider_service import ProviderService
 from trunkline.service import Service
 from trunkline.settings import json_schema, path_setting, setting_infos, settings
 from trunkline.testing import Exchange, serve
@@ -162,7 +163,7 @@ def made(*extensions: object, environ: dict[str, str] | None = None, **values: o
 
 
 def service(settings: ToySettings) -> Service:
-    return Service("main", make_toy(), settings, transports=HTTPTransports(None))
+    return ProviderService("main", make_toy(), settings, transports=HTTPTransports(None))
 
 
 async def well(exchange: Exchange) -> None:
@@ -470,7 +471,7 @@ async def test_uninstalled_provider_is_not_taken_for_an_installed_one_of_its_nam
         raise KeyError
 
     settings = made()
-    async with Service("main", make_toy(auth=fails), settings, transports=HTTPTransports(None)) as opened:
+    async with ProviderService("main", make_toy(auth=fails), settings, transports=HTTPTransports(None)) as opened:
         with pytest.raises(PluginError, match="of toy failed: KeyError") as caught:
             await opened.chat("hi")
     assert caught.value.distribution == "toy"

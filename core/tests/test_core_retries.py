@@ -86,7 +86,7 @@ async def call(service: Service, operation: str) -> str:
 
 def spend(service: Service) -> None:
     """Take all tokens of a service's retry budget."""
-    while service._retry_budget.take():
+    while service._state.retry_budget.take():
         pass
 
 
@@ -94,7 +94,7 @@ def spend(service: Service) -> None:
 def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make all waits a tenth as long that the provider does not ask for."""
     short = partial(RetryPolicy, first_delay=0.05, longest_delay=0.8)
-    monkeypatch.setattr("trunkline.service.RetryPolicy", short)
+    monkeypatch.setattr("trunkline.provider_service.RetryPolicy", short)
 
 
 class Watch(Observer):
@@ -272,10 +272,10 @@ async def test_token_is_taken_before_the_wait_and_returned_if_the_wait_is_cancel
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(service.chat, "hi")
                 await watch.retrying.wait()
-                assert service._retry_budget.tokens == 99
+                assert service._state.retry_budget.tokens == 99
                 tasks.cancel_scope.cancel()
         assert len(server.requests) == 1
-        assert service._retry_budget.tokens == 100
+        assert service._state.retry_budget.tokens == 100
 
 
 async def test_second_attempt_after_a_401_needs_no_token(toy: Any) -> None:
@@ -295,7 +295,7 @@ async def test_wait_that_would_exceed_the_deadline_is_not_begun(toy: Any) -> Non
         async with toy(server.url, extensions=[watch], total_timeout=20.0) as service:
             with anyio.fail_after(LONG), pytest.raises(RateLimited, match="go away") as caught:
                 await service.chat("hi")
-            assert service._retry_budget.tokens == 100
+            assert service._state.retry_budget.tokens == 100
         assert len(server.requests) == 1
     assert caught.value.retry_after == 30
     assert not watch.delays
@@ -330,7 +330,7 @@ async def test_budget_is_full_again_after_as_many_successes_as_retries(toy: Any)
     async with serve(handler) as server, toy(server.url) as service:
         for tokens in (99, 100, 100):
             assert await call(service, "stream") == "hello"
-            assert service._retry_budget.tokens == tokens
+            assert service._state.retry_budget.tokens == tokens
 
 
 # Waits

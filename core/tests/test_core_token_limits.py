@@ -420,7 +420,7 @@ async def test_deadline_still_holds_after_a_lookup_that_was_refused(toy: Any) ->
 def test_event_loops_share_what_is_known(toy: Any) -> None:
     provider = Provider(WINDOW)
     service = toy("http://127.0.0.1:1", {"operations": provider.operations}, output_token_limit="auto")
-    known = service._kept.get(KnownLimits, KnownLimits)
+    known = service._state.kept.get(KnownLimits, KnownLimits)
     known.add("toy-1", model_limits.ModelLimits(output_tokens=7))
 
     async def prepared() -> int | None:

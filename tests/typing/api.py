@@ -21,6 +21,7 @@ from trunkline import (
     ModelInfo,
     Operation,
     PartAdded,
+    ProviderService,
     ReasoningDelta,
     ReasoningEnd,
     ReasoningStart,
@@ -68,12 +69,12 @@ weather = Tool(
 
 def opening(acme: Provider) -> None:
     """By name, settings object or provider, with a client of the application's own; many from a file or a mapping."""
-    assert_type(trunkline.open_service("openai", api_key="k", default_model="m"), Service)
-    assert_type(trunkline.open_service(OpenAISettings(api_key="k", api="responses")), Service)
-    assert_type(trunkline.open_service(OpenAICompatibleSettings(api_url="http://127.0.0.1:8080")), Service)
-    assert_type(trunkline.open_service(LlamaCppSettings(model_path="model.gguf"), name="local"), Service)
-    assert_type(trunkline.open_service(acme, api_key="k", default_model="m"), Service)
-    assert_type(trunkline.open_service(acme, OpenAISettings(api_key="k"), name="main"), Service)
+    assert_type(trunkline.open_service("openai", api_key="k", default_model="m"), ProviderService)
+    assert_type(trunkline.open_service(OpenAISettings(api_key="k", api="responses")), ProviderService)
+    assert_type(trunkline.open_service(OpenAICompatibleSettings(api_url="http://127.0.0.1:8080")), ProviderService)
+    assert_type(trunkline.open_service(LlamaCppSettings(model_path="model.gguf"), name="local"), ProviderService)
+    assert_type(trunkline.open_service(acme, api_key="k", default_model="m"), ProviderService)
+    assert_type(trunkline.open_service(acme, OpenAISettings(api_key="k"), name="main"), ProviderService)
     trunkline.open_service("openai", http_client=httpx2.AsyncClient())
     trunkline.open_service("openai", http_client=httpx.AsyncClient())
     assert_type(trunkline.open_services("trunkline.toml"), Services)

@@ -25,10 +25,15 @@ if TYPE_CHECKING:
     )
     from trunkline.authoring.provider import (
         Call as Call,
+        CallGroup as CallGroup,
+        Hop as Hop,
         Observer as Observer,
         Operation as Operation,
         ServiceContext as ServiceContext,
         hookimpl as hookimpl,
+    )
+    from trunkline.compose import (
+        fallback as fallback,
     )
     from trunkline.errors import (
         AuthenticationError as AuthenticationError,
@@ -101,6 +106,9 @@ if TYPE_CHECKING:
         open_service as open_service,
         open_services as open_services,
     )
+    from trunkline.provider_service import (
+        ProviderService as ProviderService,
+    )
     from trunkline.request import (
         ChatParams as ChatParams,
         ChatRequest as ChatRequest,
@@ -143,7 +151,8 @@ _MODULES = {
     "_http.common": "HTTPClient",
     "_json": "JSONObject JSONValue",
     "authoring.middleware": "EventMiddleware Middleware",
-    "authoring.provider": "Call Observer Operation ServiceContext hookimpl",
+    "authoring.provider": "Call CallGroup Hop Observer Operation ServiceContext hookimpl",
+    "compose": "fallback",
     "errors": (
         "AuthenticationError BadRequest CallError ChunkTimeout ConfigurationError ConnectTimeout "
         "ConnectionFailed ContentFiltered ContextTooLong FetchFailed FirstChunkTimeout InvalidRequest "
@@ -160,6 +169,7 @@ _MODULES = {
         "system tool_result user"
     ),
     "opening": "Services open_service open_services",
+    "provider_service": "ProviderService",
     "request": "ChatParams ChatRequest EmbedParams EmbedRequest ReasoningOptions ResponseFormat Tool ToolChoice",
     "response": "CallWarning ChatResponse EmbedResponse FinishReason ModelInfo TokenLogprob Usage",
     "secrets": "Secret",

@@ -38,10 +38,11 @@ def check_keywords(keywords: Mapping[str, object], request: type[attrs.AttrsInst
     names = [field.name for field in attrs.fields(request)]
     for name in keywords:
         if name not in names:
-            raise TypeError(f"{call} has no keyword {name!r}{_hint(name, names[1:])}")
+            raise TypeError(f"{call} has no keyword {name!r}{keyword_hint(name, names[1:])}")
 
 
-def _hint(name: str, names: Iterable[str]) -> str:
+def keyword_hint(name: str, names: Iterable[str]) -> str:
+    """Return what to add to the error about an unknown keyword."""
     names = list(names)
     found = nearest(name, names)
     return f"; did you mean {found!r}?" if found else f"; the keywords are {', '.join(names)}"

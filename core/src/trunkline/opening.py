@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 
-import anyio
 import attrs
 
 from trunkline._config.configuration import Configuration, provider_of, read_configuration
@@ -17,7 +16,9 @@ from trunkline._plugins.registry import check_hooks, load_provider
 from trunkline._setting_types import trimmed
 from trunkline._suggestions import did_you_mean
 from trunkline.authoring.provider import Provider
+from trunkline.compose import close_services
 from trunkline.errors import ConfigurationError
+from trunkline.provider_service import ProviderService
 from trunkline.secrets import without_traceback
 from trunkline.service import Service
 from trunkline.settings import Settings, raise_config_errors, setting_infos
@@ -53,7 +54,7 @@ def open_service(
     name: str | None = None,
     http_client: HTTPClient | None = None,
     **settings: object,
-) -> Service:
+) -> ProviderService:
     """Create one service: `async with open_service("openai", api_key=…, default_model=…) as service: …`.
 
     `provider` is one of:
@@ -84,7 +85,7 @@ def _make_service(
     name: str | None,
     client: HTTPClient | None,
     settings: Mapping[str, object],
-) -> Service:
+) -> ProviderService:
     if not isinstance(name, (str, type(None))):
         raise ConfigurationError(f"the name of a service must be a string, not {type(name).__name__}")
     try:
@@ -100,7 +101,7 @@ def _make_named(
     name: str | None,
     client: HTTPClient | None,
     settings: Mapping[str, object],
-) -> Service:
+) -> ProviderService:
     if isinstance(provider, Settings) and settings_object is None:
         plugin, settings_object = load_provider(provider.provider), provider
     elif isinstance(provider, Provider):
@@ -128,7 +129,7 @@ def _make_named(
         if extensions != checked.extensions:
             checked = attrs.evolve(checked, extensions=extensions)  # type: ignore[misc]  # see settings.py
     _check_client(client, checked, service_name)
-    return Service(service_name, plugin, checked, transports=HTTPTransports(client))
+    return ProviderService(service_name, plugin, checked, transports=HTTPTransports(client))
 
 
 class Services(Mapping[str, Service]):
@@ -164,23 +165,7 @@ class Services(Mapping[str, Service]):
 
         If closing fails, raises the error of the first service that failed, with those of others as notes.
         """
-        failed: dict[str, Exception] = {}
-
-        async def close(name: str, service: Service) -> None:
-            try:
-                await service.aclose()
-            except Exception as error:
-                failed[name] = error
-
-        with anyio.CancelScope(shield=True):
-            async with anyio.create_task_group() as tasks:
-                for name, service in self._services.items():
-                    tasks.start_soon(close, name, service)
-        errors = [failed[name] for name in self._services if name in failed]
-        for other in errors[1:]:
-            errors[0].add_note(f"{type(other).__name__}: {other}")
-        if errors:
-            raise errors[0]
+        await close_services(self._services.values())
 
 
 def open_services(
@@ -224,7 +209,7 @@ def _make_services(
         try:
             settings, plugin = _configured(name, configuration, environ, http_client, variables)
             _check_client(http_client, settings, name)
-            services[name] = Service(name, plugin, settings, transports=transports)
+            services[name] = ProviderService(name, plugin, settings, transports=transports)
         except ConfigurationError as error:
             errors.append(error)
     raise_config_errors([*errors, *variables.errors])

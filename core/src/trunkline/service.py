@@ -1,141 +1,51 @@
-"""`Service`, a configured provider that an application calls."""
+"""`Service`, what an application calls: a configured provider, or services that are composed into one."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import AsyncExitStack, suppress
-from functools import partial
-from typing import TypeVar, Unpack, cast
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Self, TypeVar, Unpack
 
-import anyio
 import attrs
 
-from trunkline._calls.borders import run_step
-from trunkline._calls.deadline import CallDeadline
-from trunkline._calls.middleware import chat_through, embed_through, run_through
-from trunkline._calls.model_pages import ModelPages
-from trunkline._calls.observed import ObservedCall, ServiceCall
-from trunkline._calls.pipeline import Pipeline, parse_result
-from trunkline._calls.retry import RetryBudget, RetryPolicy
-from trunkline._event_loops import PerLoop
-from trunkline._http.choice import HTTPTransports, SharedTransport
-from trunkline._http.proxies import environment_secrets
-from trunkline._kept import KeptObjects
-from trunkline._masking import without_keys
-from trunkline._plugins.plugin_errors import plugin_error
-from trunkline._plugins.registry import Steps, open_steps, provider_label
+from trunkline._calls.options import NO_OPTIONS, CallOptions, OptionParams, checked_options
 from trunkline._suggestions import check_keywords
-from trunkline.authoring.embeddings import check_vectors
-from trunkline.authoring.provider import Operation, Provider, ServiceContext, Translation, Transport
-from trunkline.authoring.warnings import merged
-from trunkline.authoring.wire import WireResponse
-from trunkline.errors import (
-    CallError,
-    InvalidRequest,
-    ProtocolViolation,
-    ServiceClosed,
-    TrunklineError,
-    UnsupportedOperation,
-)
+from trunkline.authoring.provider import CallGroup, Operation
+from trunkline.errors import InvalidRequest, TrunklineError
 from trunkline.messages import Message
 from trunkline.request import ChatParams, ChatRequest, EmbedParams, EmbedRequest
 from trunkline.response import ChatResponse, EmbedResponse, ModelInfo
-from trunkline.secrets import scrub, scrub_error, without_names, without_traceback
-from trunkline.settings import Settings
-from trunkline.stream import CLOSING_LIMIT, Stream
+from trunkline.secrets import without_traceback
+from trunkline.stream import Stream
 
-T = TypeVar("T")
 V = TypeVar("V")
 R = TypeVar("R")
 
-_log = logging.getLogger("trunkline")
 
+class Service(ABC):
+    """What an application calls. `open_service` and `open_services` make services of configured providers.
 
-def _check_count(count: object) -> None:
-    if not isinstance(count, int) or isinstance(count, bool):
-        raise TypeError(f"count_tokens must return an int, not a value of type {type(count).__name__}")
+    `fallback`, `balance` and `limit` make one service of others. All have the same methods. `name` is the service's
+    name in the configuration, by default the provider's.
 
-
-class _LoopPart:
-    """What a service has open in one event loop, and the calls that run in it."""
-
-    def __init__(self) -> None:
-        self.pipeline: Pipeline | None = None
-        self.resources = AsyncExitStack()
-        self.opening = anyio.Lock()  # held by the call that opens the service
-        self.calls: set[anyio.CancelScope] = set()
-        self.streams: set[Stream] = set()
-        self.closing = False
-        self._no_calls = anyio.Event()  # set when the last call has ended, once `closing` is true
-
-    def call_ended(self, scope: anyio.CancelScope) -> None:
-        self.calls.discard(scope)
-        if self.closing and not self.calls:
-            self._no_calls.set()
-
-    async def end_calls(self) -> None:
-        # Running calls are cancelled: their scopes are open in the tasks that make them. A stream has no scope that
-        # stays open, so it is closed, which interrupts its reads. Both raise `ServiceClosed` in their own tasks.
-        self.closing = True
-        for scope in tuple(self.calls):
-            scope.cancel()
-        async with anyio.create_task_group() as tasks:
-            for stream in tuple(self.streams):
-                tasks.start_soon(_close_stream, stream)
-            if self.calls:
-                with anyio.move_on_after(CLOSING_LIMIT):
-                    await self._no_calls.wait()
-
-
-class Service:
-    """A configured provider, ready to be called. `open_service` and `open_services` make one.
-
-    A service opens on its first call and may be used by any number of tasks at once. `name` is its name in the
-    configuration, and `settings` are its settings. Closing it ends the calls that are still running: they raise
-    `ServiceClosed`.
+    A service opens on its first call and may be used by any number of tasks at once. Closing it ends the calls that are
+    still running: they raise `ServiceClosed`.
 
     A service belongs to no event loop: it may be used in several `asyncio.run`, one after another or in several threads
-    at once, and in a process that was forked. Each event loop has its own connections and credentials, which are closed
-    when the loop ends.
+    at once, and in a process that was forked.
     """
 
-    def __init__(
-        self,
-        name: str,
-        provider: Provider,
-        settings: Settings,
-        *,
-        transports: HTTPTransports,
-    ) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
         """The service's name: its name in the configuration file, or the provider's name."""
-        self.settings = settings
-        """The settings that the service was opened with."""
-        self._provider = provider
-        self._transports = transports
-        self._parts = PerLoop(_LoopPart, _close_part)
-        # What all event loops share:
-        self._closed = False
-        self._retry_budget = RetryBudget()
-        self._kept = KeptObjects()
-        self._noted = False
+        self._options = NO_OPTIONS
 
-    @property
-    def provider(self) -> str:
-        """The provider's name."""
-        return self._provider.name
-
-    def __repr__(self) -> str:
-        return f"<Service {self.name!r} of {self.provider}>"
-
-    async def __aenter__(self) -> Service:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
-
-    # Calls
 
     async def chat(
         self, request: ChatRequest | str | Message | Iterable[Message], **params: Unpack[ChatParams]
@@ -148,14 +58,7 @@ class Service:
         Raises a `RemoteError` if the provider or the connection fails, a `CallError` if the request cannot be made, and
         a `ConfigurationError` if a setting is wrong.
         """
-        request = self._request(request, params, "chat")
-
-        async def send(pipeline: Pipeline, request: ChatRequest, call: ObservedCall) -> ChatResponse:
-            translation = await pipeline.translate(request, call.deadline, stream=False)
-            response = await pipeline.call(translation, pipeline.parser.body, call.deadline, call.retried)
-            return pipeline.finish_body(response, translation)
-
-        return await self._run("chat", request, send, chat_through)
+        return await self._chat(self._request(request, params, "chat"), NO_OPTIONS)
 
     def stream(self, request: ChatRequest | str | Message | Iterable[Message], **params: Unpack[ChatParams]) -> Stream:
         """Send a request and read the response as it arrives.
@@ -164,15 +67,7 @@ class Service:
         waits for the first content, so it raises the errors that come before that. The arguments are those of `chat`.
         Leaving the block closes the connection, whether by an exception, a `break` or a `return`.
         """
-        return Stream(
-            self._request(request, params, "stream"),
-            service=self.name,
-            provider=self.provider,
-            total_timeout=self.settings.total_timeout,
-            open_streams=self._open_streams,
-            open_service=lambda: self._open(self._part()),
-            service_is_closed=self._is_closed,
-        )
+        return self._stream(self._request(request, params, "stream"), NO_OPTIONS)
 
     async def list_models(self) -> tuple[ModelInfo, ...]:
         """List the models that the service offers.
@@ -180,20 +75,7 @@ class Service:
         Raises `UnsupportedOperation` if the provider has no such list, and `ProtocolViolation` if its list does not
         end, for example because a page leads back to one before it.
         """
-
-        async def send(pipeline: Pipeline, _: None, call: ObservedCall) -> tuple[ModelInfo, ...]:
-            operation = self._operation(pipeline.steps.operations.list_models, "list_models")
-            pages = ModelPages()
-            while True:
-                translation = pipeline.run_step("operations", operation.translation, pipeline.context, pages.cursor)
-                parse = partial(parse_result, pipeline.at_border, pipeline.context, operation)
-                problem = pages.add(await pipeline.call(translation, parse, call.deadline, call.retried))
-                if problem is not None:
-                    raise pipeline.finalize_error(ProtocolViolation(f"the list of models has no end: {problem}"))
-                if pages.cursor is None:
-                    return pages.models
-
-        return await self._run("list_models", None, send, partial(run_through, result_class=tuple))
+        return await self._list_models(NO_OPTIONS)
 
     async def embed(self, texts: str | Sequence[str] | EmbedRequest, **params: Unpack[EmbedParams]) -> EmbedResponse:
         """Return one vector for each text. The keywords are the fields of an `EmbedRequest`.
@@ -210,26 +92,7 @@ class Service:
         except TrunklineError as error:
             error.service = self.name
             raise
-
-        async def send(pipeline: Pipeline, request: EmbedRequest, call: ObservedCall) -> EmbedResponse:
-            operation = self._operation(pipeline.steps.operations.embed, "embed")
-            with_model = attrs.evolve(request, model=pipeline.model(request.model))
-            translation = pipeline.run_step("operations", operation.translation, pipeline.context, with_model)
-
-            def parse(wire_response: WireResponse) -> EmbedResponse:
-                response = parse_result(pipeline.at_border, pipeline.context, operation, wire_response)
-                pipeline.run_step("operations", check_vectors, response.embeddings, len(request.texts))
-                return response
-
-            response = await pipeline.call(translation, parse, call.deadline, call.retried)
-            return attrs.evolve(
-                response,
-                provider=self.provider,
-                service=self.name,
-                warnings=merged((*translation.warnings, *response.warnings)),
-            )
-
-        return await self._run("embed", request, send, embed_through)
+        return await self._embed(request, NO_OPTIONS)
 
     async def count_tokens(
         self, request: ChatRequest | str | Message | Iterable[Message], **params: Unpack[ChatParams]
@@ -241,21 +104,7 @@ class Service:
 
         Raises `UnsupportedOperation` if the provider does not count.
         """
-        request = self._request(request, params, "count_tokens")
-
-        async def send(pipeline: Pipeline, request: ChatRequest, call: ObservedCall) -> int:
-            operation = self._operation(pipeline.steps.operations.count_tokens, "count_tokens")
-            prepared, warnings = await pipeline.prepare(request, call.deadline)
-            translation = pipeline.run_step("operations", operation.translation, pipeline.context, prepared)
-            translation = attrs.evolve(translation, warnings=(*warnings, *translation.warnings))
-            self._log_warnings("count_tokens", translation)
-            parse = partial(parse_result, pipeline.at_border, pipeline.context, operation)
-            count = await pipeline.call(translation, parse, call.deadline, call.retried)
-            pipeline.run_step("operations", _check_count, count)
-            return count
-
-        through = partial(run_through, value_class=ChatRequest, result_class=int)
-        return await self._run("count_tokens", request, send, through)
+        return await self._count_tokens(self._request(request, params, "count_tokens"), NO_OPTIONS)
 
     async def run(self, operation: Operation[V, R], value: V) -> R:
         """Send a request of your own, such as for an endpoint that Trunkline has no method for; return its result.
@@ -268,37 +117,58 @@ class Service:
         """
         if not isinstance(operation, Operation):
             raise InvalidRequest(f"run takes an Operation, not a {type(operation).__name__}", service=self.name)
-        function = getattr(operation.parse, "func", operation.parse)  # of a `functools.partial`
-        module = getattr(function, "__module__", type(function).__module__)
-
-        async def send(pipeline: Pipeline, value: V, call: ObservedCall) -> R:
-            at_border = partial(pipeline.at_border, owner=f"the module {module}")
-            translation = run_step(at_border, "operations", operation.translation, pipeline.context, value)
-            run_step(at_border, "operations", self._log_warnings, operation.name, translation)
-            parse = partial(parse_result, at_border, pipeline.context, operation)
-            return await pipeline.call(translation, parse, call.deadline, call.retried)
-
-        return await self._run(operation.name, value, send, run_through)
+        return await self._run_operation(operation, value, NO_OPTIONS)
 
     async def authenticate(self) -> None:
-        """Open the service and acquire its credentials without sending a request. Raises what a call would."""
+        """Open the service and acquire its credentials without sending a request. Raises what a call would.
 
-        async def send(pipeline: Pipeline, _: None, call: ObservedCall) -> None:
-            await pipeline.acquire()
+        For a composed service, this authenticates all of its members.
+        """
+        await self._authenticate(NO_OPTIONS)
 
-        await self._run("authenticate", None, send)
-
+    @abstractmethod
     async def aclose(self) -> None:
         """Close the service and end the calls that are still running in this event loop.
 
         Returns when they have ended, after a few seconds at most. Closing it again does nothing, but also waits for the
-        end of the first closing. Calls in other event loops are not ended; new calls are refused everywhere.
+        end of the first closing. Calls in other event loops are not ended; new calls are refused everywhere. Closing a
+        composed service closes its members.
         """
-        self._closed = True
+
+    def with_options(self, **options: Unpack[OptionParams]) -> Self:
+        """Return a view of the service whose calls have other options: `service.with_options(max_retries=0).chat(…)`.
+
+        The view shares everything with the service, such as its connections and credentials, and closing one closes
+        both. All options but `state` replace the settings of the same name:
+
+        - `headers` are added to those of the service, and replace those with the same name.
+        - `max_retries`, `retry_after_limit`, `strict`
+        - `total_timeout`, `connect_timeout`, `first_chunk_timeout`, `chunk_timeout`: in seconds
+        - `state` is what `Call.state` starts with in each call. It tells extensions about the call, for example which
+          customer pays for it. Begin each key with the name of the distribution that reads it.
+
+        A composed service passes the options on to its members, except for `total_timeout`, which then limits the whole
+        call. Options that a view already has are replaced.
+
+        Raises `ConfigurationError` for a value that the setting does not accept.
+        """
         try:
-            await self._parts.aclose()
-        finally:
-            self._kept.clear()
+            checked = checked_options(options, self.name)
+        except BaseException as error:
+            failed = without_traceback(error)
+        else:
+            return self._view(self._options.within(checked))
+        options = {}  # headers may be secret, and error trackers show the local variables of each frame
+        raise failed
+
+    def _view(self, options: CallOptions) -> Self:
+        view = copy.copy(self)
+        view._options = options
+        return view
+
+    def _in_group(self, group: CallGroup) -> Self:
+        """Return a view of the service whose calls belong to a group."""
+        return self._view(attrs.evolve(self._options, group=group))
 
     def _request(
         self, request: ChatRequest | str | Message | Iterable[Message], params: ChatParams, call: str
@@ -306,174 +176,32 @@ class Service:
         check_keywords(params, ChatRequest, call)
         try:
             if isinstance(request, ChatRequest):
-                if request.model is None:
-                    params.setdefault("model", self.settings.default_model)
                 return attrs.evolve(request, **params) if params else request
-            params.setdefault("model", self.settings.default_model)
             return ChatRequest(messages=request, **params)
         except TrunklineError as error:
             error.service = self.name
             raise
 
-    def _operation(self, operation: T | None, name: str) -> T:
-        if operation is None:
-            raise UnsupportedOperation(f"service {self.name!r}: the provider {self.provider!r} has no {name}")
-        return operation
+    # The calls themselves. `outer` has the options of the composed service around this one; those of this view apply
+    # where it has none: see `CallOptions.within`.
 
-    def _part(self) -> _LoopPart:
-        """Return the part of the running event loop. Raises `ServiceClosed` if the service is closed or closing."""
-        if not self._closed:
-            try:
-                part = self._parts.get()
-            except RuntimeError:
-                raise CallError("no event loop of asyncio or trio is running", service=self.name) from None
-            if not part.closing:
-                return part
-        raise ServiceClosed(f"service {self.name!r} is closed", service=self.name)
+    @abstractmethod
+    async def _chat(self, request: ChatRequest, outer: CallOptions) -> ChatResponse: ...
 
-    def _is_closed(self) -> bool:
-        return self._closed
+    @abstractmethod
+    def _stream(self, request: ChatRequest, outer: CallOptions) -> Stream: ...
 
-    def _open_streams(self) -> set[Stream]:
-        return self._part().streams
+    @abstractmethod
+    async def _list_models(self, outer: CallOptions) -> tuple[ModelInfo, ...]: ...
 
-    async def _open(self, part: _LoopPart) -> Pipeline:
-        """Open the service in the running event loop, unless another call did.
+    @abstractmethod
+    async def _embed(self, request: EmbedRequest, outer: CallOptions) -> EmbedResponse: ...
 
-        If the call that opens it is cancelled or runs out of time, the next one that waits opens it.
-        """
-        if part.pipeline is None:
-            async with part.opening:
-                if part.pipeline is None:
-                    part.pipeline = await self._make_pipeline(part)
-        return part.pipeline
+    @abstractmethod
+    async def _count_tokens(self, request: ChatRequest, outer: CallOptions) -> int: ...
 
-    def _secrets(self) -> tuple[str, ...]:
-        secrets = (*self.settings.secrets(), *environment_secrets(), *self._transports.secrets())
-        return without_names(secrets, self.name, self.provider)
+    @abstractmethod
+    async def _run_operation(self, operation: Operation[V, R], value: V, outer: CallOptions) -> R: ...
 
-    async def _make_pipeline(self, part: _LoopPart) -> Pipeline:
-        own = self._transports.shared(self.settings)
-        context = ServiceContext(
-            name=self.name, provider=self.provider, settings=self.settings, transport=own, kept=self._kept
-        )
-        try:
-            self._log_notes()
-            steps = open_steps(self._provider, context, self.settings.extensions, own)
-        except Exception as error:
-            known = isinstance(error, TrunklineError)
-            opened = (
-                without_traceback(error)
-                if known
-                else plugin_error(self.name, "settings", provider_label(self._provider), error)
-            )
-            failed = cast(TrunklineError, opened)
-            failed.service = failed.service or self.name
-            failed = scrub_error(failed, self._secrets())
-        else:
-            pipeline = self._pipeline_of(context, steps, steps.transport or own, own.secrets)
-            async with AsyncExitStack() as resources:
-                resources.push_async_exit(own)
-                await pipeline.enter(resources, pipeline.transport, "transport")
-                await pipeline.enter(resources, steps.auth, "auth")
-                if part.closing or self._closed:
-                    raise ServiceClosed(f"service {self.name!r} was closed while it opened", service=self.name)
-                part.resources = resources.pop_all()
-            return pipeline
-        raise failed
-
-    def _pipeline_of(
-        self,
-        context: ServiceContext[Settings],
-        steps: Steps,
-        transport: Transport,
-        client_secrets: Callable[[], tuple[str, ...]],
-    ) -> Pipeline:
-        return Pipeline(
-            context=context,
-            steps=steps,
-            transport=transport,
-            policy=RetryPolicy(
-                max_retries=self.settings.max_retries, retry_after_limit=self.settings.retry_after_limit
-            ),
-            retry_budget=self._retry_budget,
-            secrets=self._secrets(),
-            client_secrets=client_secrets,
-        )
-
-    def _log_warnings(self, operation: str, translation: Translation) -> None:
-        for warning in translation.warnings:
-            _log.warning("service %r: %s: %s", without_keys(self.name), operation, warning)
-
-    def _log_notes(self) -> None:
-        if not self._noted:
-            self._noted = True
-            for setting, note in self.settings.notes():
-                note = without_keys(scrub(note, self._secrets()))
-                _log.warning("service %r: setting %r: %s", without_keys(self.name), setting, note)
-
-    async def _run(
-        self,
-        operation: str,
-        value: V,
-        send: Callable[[Pipeline, V, ObservedCall], Awaitable[T]],
-        through: Callable[[ServiceCall, V, Callable[[V], Awaitable[T]]], Awaitable[T]] | None = None,
-    ) -> T:
-        """Make a call. `send` makes it without middlewares, and `through` calls `send` through those of the service."""
-        part = self._part()
-        deadline = CallDeadline(self.settings.total_timeout)
-        scope = deadline.scope
-        call: ServiceCall | None = None
-        part.calls.add(scope)
-        try:
-            try:
-                with scope, deadline:
-                    pipeline = await self._open(part)
-                    call = ServiceCall(pipeline, operation, deadline)
-                    if through is None or not pipeline.steps.middlewares:
-                        result = await call.make(send, value)
-                    else:
-                        result = await through(call, value, partial(call.make, send))
-                    call.finished(result)
-                    return result
-            except BaseException as error:
-                if call is not None:
-                    call.failed(error)
-                raise
-            # The scope was cancelled: by the closing of the service, otherwise by the deadline.
-            ended: TrunklineError
-            if part.closing:
-                ended = ServiceClosed(f"service {self.name!r} was closed during the call", service=self.name)
-            else:
-                ended = deadline.timeout_error(provider=self.provider, service=self.name)
-            if call is not None:
-                call.failed(ended)
-            raise ended
-        finally:
-            part.call_ended(scope)
-
-
-def last_endpoint(service: Service) -> str | None:
-    """Return the method and URL of the last request that a service sent in this event loop, or `None`.
-
-    It is always `None` if the provider has a transport of its own.
-    """
-    pipeline = service._part().pipeline
-    transport = pipeline and pipeline.context.transport
-    return transport.last_endpoint if isinstance(transport, SharedTransport) else None
-
-
-async def _close_stream(stream: Stream) -> None:
-    with suppress(TrunklineError):  # nobody waits for this stream, and the others must be closed too
-        await stream.aclose()
-
-
-async def _close_part(part: _LoopPart) -> None:
-    """Close what a service has open in the running event loop. Nothing in here waits without a limit."""
-    try:
-        await part.end_calls()
-    finally:
-        if part.pipeline is not None:
-            part.pipeline.read_timeouts.close()
-        with anyio.move_on_after(CLOSING_LIMIT):
-            await part.resources.aclose()
+    @abstractmethod
+    async def _authenticate(self, outer: CallOptions) -> None: ...

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import AsyncIterator, Awaitable, Callable
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Literal, NoReturn, TypeAlias
+from typing import Literal, NoReturn, TypeAlias, TypeVar
 
 import anyio
 import attrs
 
 from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.event_reader import EventReader
-from trunkline._calls.middleware import MiddlewareReader
+from trunkline._calls.middleware import MiddlewareReader, run_through
 from trunkline._calls.observed import ObservedCall, ServiceCall
+from trunkline._calls.options import CallOptions
 from trunkline._calls.pipeline import Pipeline
 from trunkline._event_loops import running_loop
 from trunkline._masking import without_keys
@@ -33,7 +35,13 @@ from trunkline.fold import Fold
 from trunkline.request import ChatRequest
 from trunkline.response import ChatResponse
 
-# The life of a stream. Only the class below changes its state:
+T = TypeVar("T")
+V = TypeVar("V")
+
+EndCallback: TypeAlias = Callable[[ChatResponse, BaseException | None], None]
+"""Called once when a stream has ended, with what has arrived and the error, or `None` if it was left or complete."""
+
+# The life of a `PipelineStream`. Only the class below changes its state:
 #
 #         __aenter__             first event            Finished, or an error
 #   new ─────────────> opening ─────────────> open ─────────────────────────> ended
@@ -63,7 +71,7 @@ client_has_left: ContextVar[Callable[[], bool] | None] = ContextVar("trunkline.c
 _StreamState: TypeAlias = Literal["new", "opening", "open", "ended", "closed"]
 
 
-class Stream:
+class Stream(ABC):
     """One response as it arrives. An async context manager and an async iterator of events.
 
     The last event is `Finished`. A stream that is cut off raises instead, and the error carries what had arrived in
@@ -73,8 +81,82 @@ class Stream:
     `StreamInterrupted`. A stream that raised an error raises it again when it is read on.
     """
 
+    __slots__ = ("__weakref__",)
+
+    @property
+    @abstractmethod
+    def response(self) -> ChatResponse:
+        """The whole response, once `Finished` has arrived. Raises `CallError` before that."""
+
+    @property
+    @abstractmethod
+    def partial(self) -> ChatResponse:
+        """What has arrived so far; before `Finished` its finish reason is `error`."""
+
+    @property
+    def text(self) -> AsyncIterator[str]:
+        """The text as it arrives, without refusals: `async for text in stream.text`. Other events are skipped.
+
+        Raises what reading the events raises. The response has the other parts, such as reasoning and tool calls.
+        """
+        return _TextDeltas(self)
+
+    async def finish(self) -> ChatResponse:
+        """Read the stream to its end and return the whole response. Raises what reading the events raises."""
+        async for _ in self:
+            pass
+        return self.response
+
+    @abstractmethod
+    async def __aenter__(self) -> Stream: ...
+
+    @abstractmethod
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+    def __aiter__(self) -> Stream:
+        return self
+
+    @abstractmethod
+    async def __anext__(self) -> Event: ...
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Close the connection, in whatever state the stream is. Closing it again does nothing.
+
+        A task that is reading the stream gets a `StreamClosed`.
+        """
+
+    @property
+    @abstractmethod
+    def _is_new(self) -> bool:
+        """Whether the stream was neither entered nor closed."""
+
+    @property
+    @abstractmethod
+    def _refusals(self) -> Collection[int]:
+        """The indexes of the text parts that are refusals, also of those whose start was read elsewhere."""
+
+    @abstractmethod
+    def _on_end(self, callback: EndCallback) -> None:
+        """Call `callback` once when the stream has ended: with what has arrived, and the error if it failed."""
+
+    @abstractmethod
+    async def _run_locally(
+        self, operation: str, value: V, proceed: Callable[[V], Awaitable[T]], result_class: type
+    ) -> T:
+        """Run what belongs to this call but sends nothing, such as a tool, through the middlewares of the service.
+
+        They see `operation` and `value` in `Middleware.run`. Raises what `proceed` and the middlewares raise.
+        """
+
+
+class PipelineStream(Stream):
+    """One response of one provider, read through the pipeline of its service."""
+
     __slots__ = (
-        "__weakref__",
+        "_at_end",
         "_awaited",
         "_batch",
         "_call",
@@ -86,6 +168,8 @@ class Stream:
         "_loop",
         "_open_service",
         "_open_streams",
+        "_options",
+        "_pipeline",
         "_position",
         "_provider",
         "_reader",
@@ -99,6 +183,7 @@ class Stream:
     def __init__(
         self,
         request: ChatRequest,
+        options: CallOptions,
         *,
         service: str,
         provider: str,
@@ -115,6 +200,9 @@ class Stream:
         self._open_service = open_service
         self._service_is_closed = service_is_closed
         self._total_timeout = total_timeout
+        self._options = options
+        self._pipeline: Pipeline | None = None
+        self._at_end: list[EndCallback] = []
         self._loop: object = None  # the event loop that the stream was opened in
         self._request = request
         self._state: _StreamState = "new"
@@ -134,29 +222,38 @@ class Stream:
 
     @property
     def response(self) -> ChatResponse:
-        """The whole response, once `Finished` has arrived. Raises `CallError` before that."""
         if not self._fold.finished:
             raise CallError("the stream has not finished; read it to its end, or use 'partial'", service=self._service)
         return self._fold.response()
 
     @property
     def partial(self) -> ChatResponse:
-        """What has arrived so far; before `Finished` its finish reason is `error`."""
         return self._fold.response()
 
     @property
-    def text(self) -> AsyncIterator[str]:
-        """The text as it arrives, without refusals: `async for text in stream.text`. Other events are skipped.
+    def _is_new(self) -> bool:
+        return self._state == "new"
 
-        Raises what reading the events raises. The response has the other parts, such as reasoning and tool calls.
-        """
-        return _TextDeltas(self)
+    @property
+    def _refusals(self) -> Collection[int]:
+        return self._fold.refusals
 
-    async def finish(self) -> ChatResponse:
-        """Read the stream to its end and return the whole response. Raises what reading the events raises."""
-        async for _ in self:
-            pass
-        return self.response
+    def _on_end(self, callback: EndCallback) -> None:
+        self._at_end.append(callback)
+
+    def _notify_end(self, error: BaseException | None) -> None:
+        if self._at_end:
+            partial = self._fold.response()
+            while self._at_end:
+                self._at_end.pop(0)(partial, error)
+
+    async def _run_locally(
+        self, operation: str, value: V, proceed: Callable[[V], Awaitable[T]], result_class: type
+    ) -> T:
+        if self._pipeline is None:
+            raise CallError("enter the stream first", service=self._service)
+        call = ServiceCall(self._pipeline, operation, CallDeadline(None), self._options)
+        return await run_through(call, value, proceed, object, result_class)
 
     @property
     def _is_closed(self) -> bool:
@@ -181,7 +278,7 @@ class Stream:
     async def _open(self) -> ObservedCall | ServiceCall:
         """Send the request and wait for the first event, in one scope that `aclose` can cancel."""
         # Made here, since a cancel scope can be made only where an event loop runs, but a stream anywhere.
-        deadline = CallDeadline(self._total_timeout)
+        deadline = CallDeadline(self._total_timeout, self._options.time_limit)
 
         def interrupt() -> bool:
             deadline.scope.cancel()
@@ -205,8 +302,8 @@ class Stream:
         return self._call
 
     async def _open_reader(self, deadline: CallDeadline) -> EventReader | MiddlewareReader:
-        pipeline = await self._open_service()
-        whole = ServiceCall(pipeline, "stream", deadline)
+        self._pipeline = pipeline = await self._open_service()
+        whole = ServiceCall(pipeline, "stream", deadline, self._options)
         if pipeline.steps.middlewares:
             self._call = whole
             reader = MiddlewareReader(whole, self._request)
@@ -219,9 +316,6 @@ class Stream:
             return await pipeline.stream(translation, deadline, call.retried)
         finally:
             call_variable.reset(token)
-
-    def __aiter__(self) -> Stream:
-        return self
 
     async def __anext__(self) -> Event:
         position = self._position
@@ -267,6 +361,7 @@ class Stream:
             self._state = "ended"
         if self._call is not None and self._call.observed:
             self._call.finished(self._fold.response())
+        self._notify_end(None)
 
     def _fail(self, error: BaseException) -> None:
         if isinstance(error, RemoteError) and error.partial is None:
@@ -280,6 +375,7 @@ class Stream:
         self._batch, self._position = [], 0
         if not self._is_closed:
             self._state = "ended"
+        self._notify_end(error)
 
     def _partial(self, error: RemoteError) -> ChatResponse:
         response = self._fold.response()
@@ -346,10 +442,6 @@ class Stream:
         await self._close(None if left else error)
 
     async def aclose(self) -> None:
-        """Close the connection, in whatever state the stream is. Closing it again does nothing.
-
-        A task that is reading the stream gets a `StreamClosed`.
-        """
         await self._close(None)
 
     async def _close_reader(self, ended: BaseException | None) -> None:
@@ -394,6 +486,7 @@ class Stream:
                 self._closing = None
                 closing.set()
                 self._notify_closed(cancelled)
+                self._notify_end(cancelled)
 
     def _notify_closed(self, cancelled: BaseException | None) -> None:
         """Notify the observers that the stream was closed before its end."""
@@ -419,11 +512,10 @@ def _is_hang_up(error: BaseException) -> bool:
 class _TextDeltas:
     """The text of a stream, as it arrives. No generator: one that is dropped halfway would need closing."""
 
-    __slots__ = ("_refusals", "_stream")
+    __slots__ = ("_stream",)
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self._refusals = stream._fold.refusals  # also of parts whose start was read elsewhere
 
     def __aiter__(self) -> _TextDeltas:
         return self
@@ -431,5 +523,5 @@ class _TextDeltas:
     async def __anext__(self) -> str:
         while True:
             event = await self._stream.__anext__()
-            if type(event) is TextDelta and event.index not in self._refusals:
+            if type(event) is TextDelta and event.index not in self._stream._refusals:
                 return event.text

@@ -227,7 +227,7 @@ def _start(run: Coroutine[Any, Any, None]) -> object:
 def _entered(stream: Any) -> AbstractAsyncContextManager[AsyncIterable[Any]]:
     """Return the context manager in which to read a stream. Leaving it closes the stream."""
     if isinstance(stream, Stream):
-        return stream if stream._state == "new" else aclosing(stream)
+        return stream if stream._is_new else aclosing(stream)
     if isinstance(stream, AbstractAsyncContextManager):
         return stream
     return aclosing(stream) if hasattr(stream, "aclose") else nullcontext(stream)

@@ -7,20 +7,25 @@ import time
 
 import anyio
 
+from trunkline._calls.options import TimeLimit
 from trunkline.errors import TotalTimeout
 
 
 class CallDeadline:
     """How much of `total_timeout` a call has left. The time that the application takes to read a stream is not counted.
 
+    `total` is the service's `total_timeout`, and `limit` that of a composed service around it.
     `left` is in seconds, and `end` is the time at which nothing is left, by the clock of anyio. `scope` is the cancel
     scope that the call runs in. The code that enters it raises `timeout_error()` if the deadline cancelled it.
     """
 
-    __slots__ = ("_started", "active", "end", "left", "read_started", "scope", "total")
+    __slots__ = ("_started", "active", "end", "left", "limited_by", "read_started", "scope", "total")
 
-    def __init__(self, total: float | None) -> None:
+    def __init__(self, total: float | None, limit: TimeLimit | None = None) -> None:
         self.left = math.inf if total is None else total
+        self.limited_by = ""
+        if limit is not None and limit.left < self.left:
+            self.left, total, self.limited_by = limit.left, limit.total, limit.service
         self.total = total
         self.scope = anyio.CancelScope()
         self.end = math.inf
@@ -49,7 +54,7 @@ class CallDeadline:
         The deadline has no cancel scope and does not count time, since the surrounding read does both.
         """
         inner = CallDeadline(None)
-        inner.total = self.total
+        inner.total, inner.limited_by = self.total, self.limited_by
         if self.total is not None:
             started = anyio.current_time() if self.read_started is None else self.read_started
             inner.end = started + max(self.left, 0)
@@ -69,5 +74,6 @@ class CallDeadline:
 
     def timeout_error(self, *, provider: str | None = None, service: str | None = None) -> TotalTimeout:
         """Return the error for a call that has no time left."""
-        message = f"not complete within total_timeout ({self.total:g} s)"
+        owner = f" of service {self.limited_by!r}" if self.limited_by else ""
+        message = f"not complete within total_timeout ({self.total:g} s){owner}"
         return TotalTimeout(message, provider=provider, service=service)

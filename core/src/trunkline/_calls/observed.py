@@ -17,6 +17,7 @@ from typing import TypeVar
 import attrs
 
 from trunkline._calls.deadline import CallDeadline
+from trunkline._calls.options import NO_OPTIONS, CallOptions
 from trunkline._calls.pipeline import Pipeline
 from trunkline._masking import without_keys
 from trunkline.authoring.provider import Call, Observer, call_variable
@@ -116,9 +117,18 @@ class ServiceCall:
 
     __slots__ = ("_is_first", "_outcome", "_unsettled", "call", "deadline", "is_closing", "open_streams", "pipeline")
 
-    def __init__(self, pipeline: Pipeline, operation: str, deadline: CallDeadline) -> None:
+    def __init__(
+        self, pipeline: Pipeline, operation: str, deadline: CallDeadline, options: CallOptions = NO_OPTIONS
+    ) -> None:
         self.pipeline = pipeline
-        self.call = Call(number=next(_numbers), operation=operation, context=pipeline.context)
+        self.call = Call(
+            number=next(_numbers),
+            operation=operation,
+            context=pipeline.context,
+            state=dict(options.state),
+            hops=options.hops,
+            group=options.group,
+        )
         self.deadline = deadline
         self.is_closing = False
         """Whether the application is leaving the stream."""

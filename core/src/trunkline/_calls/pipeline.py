@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 from urllib.parse import urljoin
 
@@ -96,6 +96,8 @@ class Pipeline:
     steps: Steps = attrs.field(repr=False)  # of plugins, which may show secrets
     transport: Transport = attrs.field(repr=False)
     policy: RetryPolicy
+    resend: bool
+    """Whether a request is sent once more if a reused connection turns out to be closed: see `SendOptions`."""
     retry_budget: RetryBudget
     read_timeouts: ReadTimeouts = attrs.field(factory=ReadTimeouts)
     secrets: tuple[str, ...] = attrs.field(repr=False)
@@ -133,10 +135,15 @@ class Pipeline:
         options = SendOptions(
             connect=settings.connect_timeout,
             headers=settings.first_chunk_timeout,
-            resend=self.policy.max_retries > 0,
+            resend=self.resend,
             sign=partial(self._sign_further, wire_request, credentials),
         )
         return self.transport.send(self._sign(wire_request, credentials), options)
+
+    @cached_property
+    def without_retries(self) -> Pipeline:
+        """The same pipeline, but a failed attempt is not retried."""
+        return attrs.evolve(self, policy=attrs.evolve(self.policy, max_retries=0))
 
     # The two kinds of calls
 

@@ -7,6 +7,8 @@ no I/O and read no clock, so they can be tested without a network.
 from __future__ import annotations
 
 import inspect
+import itertools
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
@@ -29,6 +31,8 @@ from trunkline.settings import Settings
 
 hookimpl: pluggy.HookimplMarker = pluggy.HookimplMarker("trunkline")
 """Decorator that marks a function as the implementation of a hook in `trunkline.hookspecs`."""
+
+_log = logging.getLogger("trunkline")
 
 T = TypeVar("T")
 V_contra = TypeVar("V_contra", contravariant=True)
@@ -72,13 +76,80 @@ class ServiceContext(Generic[S_co]):
         return self._kept.get(kind, make)
 
 
+@attrs.frozen(kw_only=True)
+class Hop:
+    """A call of one member of a composed service.
+
+    `service` is the name of the composed service, and `kind` is `fallback`, `balance` or `limit`. `number` counts the
+    members that were called for one call of the composed service, from 1. `error` is why the previous member did not
+    serve it, and `None` for the first one.
+    """
+
+    service: str
+    kind: str
+    number: int
+    error: TrunklineError | None = attrs.field(default=None, repr=False)
+
+
+class CallGroup:
+    """What several calls belong to, such as one run of tools: see `Call.group`.
+
+    `number` is different for each group of the process. `operation` is what the calls are made for, such as
+    `run_tools`, and `name` is the name that the application gave it, if any. `state` holds values that the extensions
+    of all calls in the group share; begin each key with the name of your distribution.
+    """
+
+    def __init__(self, operation: str, name: str | None = None) -> None:
+        self.number = next(_group_numbers)
+        self.operation = operation
+        self.name = name
+        self.state: dict[str, object] = {}
+        self._callbacks: list[Callable[[BaseException | None], None]] = []
+        self._outcome: tuple[BaseException | None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<CallGroup {self.number} of {self.operation}>"
+
+    def on_end(self, callback: Callable[[BaseException | None], None]) -> None:
+        """Call `callback` once when the group has ended, with its error or `None`; at once if it has ended already.
+
+        An exception that it raises is logged; it affects neither the group nor the other callbacks.
+        """
+        if self._outcome is None:
+            self._callbacks.append(callback)
+        else:
+            _call_back(callback, self._outcome[0])
+
+    def end(self, error: BaseException | None) -> None:
+        """End the group. Ending it again does nothing."""
+        if self._outcome is None:
+            self._outcome = (error,)
+            while self._callbacks:
+                _call_back(self._callbacks.pop(0), error)
+
+
+_group_numbers = itertools.count(1)
+
+
+def _call_back(callback: Callable[[BaseException | None], None], error: BaseException | None) -> None:
+    try:
+        callback(error)
+    except Exception as failed:
+        # Without the text of the exception, which may contain a secret.
+        _log.error("a callback of CallGroup.on_end failed: %s", type(failed).__name__)
+
+
 @attrs.frozen(kw_only=True, eq=False)
 class Call:
     """One call of a service, which its middlewares, observers, translator, `Auth` and parser share.
 
     `number` is different for each call of the process. `operation` is `chat`, `stream`, `embed`, `list_models`,
     `count_tokens`, `authenticate`, or the name of the `Operation` that `Service.run` was called with. `context` is the
-    service. `state` holds values that they share; begin each key with the name of your distribution.
+    service. `state` holds values that they share; begin each key with the name of your distribution. It starts with the
+    `state` of `Service.with_options`.
+
+    `hops` has one `Hop` for each composed service around this call, the outermost first. `group` is what this call and
+    others belong to, such as one run of tools.
 
     Each call is equal only to itself, so it can be the key of a mapping.
     """
@@ -87,6 +158,8 @@ class Call:
     operation: str
     context: ServiceContext[Settings] = attrs.field(repr=False)
     state: dict[str, object] = attrs.field(factory=dict, repr=False)
+    hops: tuple[Hop, ...] = ()
+    group: CallGroup | None = attrs.field(default=None, repr=False)
 
 
 call_variable: ContextVar[Call | None] = ContextVar("trunkline.current_call", default=None)

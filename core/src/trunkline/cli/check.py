@@ -34,10 +34,10 @@ from trunkline.errors import (
     UnsupportedOperation,
 )
 from trunkline.messages import user
+from trunkline.provider_service import ProviderService, last_endpoint
 from trunkline.request import ChatRequest
 from trunkline.response import ModelInfo
 from trunkline.secrets import scrub
-from trunkline.service import Service, last_endpoint
 from trunkline.settings import Settings
 
 OUTPUT_TOKENS = 16
@@ -246,7 +246,7 @@ class _Check:
         )
         report.provider, report.model = settings.provider, model
         report.steps.append(Step(name="settings", status="ok", seconds=0.0, detail="settings"))
-        steps: list[tuple[StepName, Callable[[Service], Awaitable[str | None]]]]
+        steps: list[tuple[StepName, Callable[[ProviderService], Awaitable[str | None]]]]
         steps = [("credentials", self._credentials), ("models", self._list)]
         if self._options.request:
             steps.append(("request", self._ask))
@@ -280,7 +280,7 @@ class _Check:
 
     # The steps. Each returns what it found, or `None` if it could not be tested.
 
-    async def _noting_endpoint(self, service: Service, call: Awaitable[R]) -> R:
+    async def _noting_endpoint(self, service: ProviderService, call: Awaitable[R]) -> R:
         """Make a call of a service, and note what it asked last."""
         was_sent = True
         try:
@@ -295,11 +295,11 @@ class _Check:
                 self._report.url = endpoint
                 self._report.proxy = _proxy_for(endpoint.rpartition(" ")[2], service.settings)
 
-    async def _credentials(self, service: Service) -> str:
+    async def _credentials(self, service: ProviderService) -> str:
         await self._noting_endpoint(service, service.authenticate())
         return "credentials"
 
-    async def _list(self, service: Service) -> str | None:
+    async def _list(self, service: ProviderService) -> str | None:
         settings, report = service.settings, self._report
         follows = self._options.request and not _lacks_model(settings)
         limit = min(LIST_LIMIT, (settings.total_timeout or math.inf) / 2) if follows else math.inf
@@ -344,7 +344,7 @@ class _Check:
             notes.append(f"the list of models does not have the default_model {model!r}{hint}")
         notes.append("the model was not asked for an answer; a list that anybody may read does not test the key")
 
-    async def _ask(self, service: Service) -> str:
+    async def _ask(self, service: ProviderService) -> str:
         settings = service.settings
         if _lacks_model(settings):
             self._note_list()

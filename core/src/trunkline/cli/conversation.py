@@ -15,8 +15,8 @@ from trunkline.cli.terminal import DIM, is_terminal, print_json, print_note, wri
 from trunkline.errors import CallError, ConfigurationError, TrunklineError
 from trunkline.messages import Message, Part, Text, user
 from trunkline.opening import open_service
+from trunkline.provider_service import ProviderService
 from trunkline.request import ChatRequest
-from trunkline.service import Service
 from trunkline.stream import Stream
 
 PROMPT = "> "
@@ -63,7 +63,7 @@ class Conversation:
                 runner.run(service.aclose())
         return 0
 
-    def _turn(self, runner: asyncio.Runner, service: Service, line: str) -> None:
+    def _turn(self, runner: asyncio.Runner, service: ProviderService, line: str) -> None:
         turn = user(line, *self._attached)
         stream = service.stream(self._request(messages=(*self._history, turn)))
         try:

@@ -17,8 +17,8 @@ from trunkline._plugins.registry import load_provider
 from trunkline.authoring.provider import Auth, ByteStream, Provider, SendOptions, ServiceContext, hookimpl
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import AuthenticationError, RemoteError, TrunklineError
+from trunkline.provider_service import ProviderService
 from trunkline.secrets import Secret
-from trunkline.service import Service
 from trunkline.settings import Settings
 from trunkline.testing.kit import LIMIT, KitTests, assert_no_secret, canaries_in, check_subclass, replaced
 from trunkline.testing.server import Exchange, LoopbackServer, ReceivedRequest, serve
@@ -59,7 +59,7 @@ class _Capture:
 class _Opened:
     """A service, and the requests that arrived for it."""
 
-    def __init__(self, service: Service, capture: _Capture, path: str, server: LoopbackServer) -> None:
+    def __init__(self, service: ProviderService, capture: _Capture, path: str, server: LoopbackServer) -> None:
         self.service = service
         self._capture = capture
         self._path = path
@@ -182,7 +182,7 @@ class AuthTests(KitTests):
             extensions = [*listed, *self.extensions(server.url), capture]
             values = {"default_model": "m", "max_retries": 0, **given, "extensions": extensions}
             settings = make_settings("tested", self.plugin(), arguments=values, environ={})
-            service = Service("tested", self.plugin(), settings, transports=HTTPTransports(None))
+            service = ProviderService("tested", self.plugin(), settings, transports=HTTPTransports(None))
             with anyio.fail_after(LIMIT) as limit:
                 async with service:
                     yield _Opened(service, capture, self.token_path, server)

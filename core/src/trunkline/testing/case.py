@@ -26,9 +26,9 @@ from trunkline.errors import ConfigurationError, TrunklineError
 from trunkline.events import Event, TextDelta
 from trunkline.fold import fold
 from trunkline.messages import Reasoning, Text, ToolCall
+from trunkline.provider_service import ProviderService
 from trunkline.request import ChatRequest
 from trunkline.response import ChatResponse, ModelInfo
-from trunkline.service import Service
 from trunkline.settings import SettingInfo, Settings, setting_infos
 from trunkline.storage import to_json
 from trunkline.testing.catalogue import Facts, not_applicable
@@ -330,32 +330,34 @@ class ProviderCase(KitTests):
             path: body if isinstance(body, bytes) else json.dumps(body).encode() for path, body in cls.routes.items()
         }
 
-    def new_service(self, url: str, /, *, client: Any = None, watcher: object = None, **changes: object) -> Service:
+    def new_service(
+        self, url: str, /, *, client: Any = None, watcher: object = None, **changes: object
+    ) -> ProviderService:
         """Return a service whose server is at `url`. `changes` are settings, and `watcher` is a further extension."""
         extensions = self.extensions(url, **changes) + ([watcher] if watcher is not None else [])
         made = self.made_settings(url, **{**changes, "extensions": extensions})
-        return Service("tested", self.plugin(), made, transports=HTTPTransports(client))
+        return ProviderService("tested", self.plugin(), made, transports=HTTPTransports(client))
 
     @asynccontextmanager
     async def service(
         self, url: str, /, *, client: Any = None, watcher: object = None, **changes: object
-    ) -> AsyncIterator[Service]:
+    ) -> AsyncIterator[ProviderService]:
         """Open a new service, as `new_service` returns it. The block fails if it takes longer than `LIMIT`."""
         service = self.new_service(url, client=client, watcher=watcher, **changes)
         with anyio.fail_after(LIMIT):
             async with service:
                 yield service
 
-    async def read(self, service: Service, request: ChatRequest | None = None) -> list[Event]:
+    async def read(self, service: ProviderService, request: ChatRequest | None = None) -> list[Event]:
         """Return all events of a stream."""
         async with service.stream(request or self.sample_text.request) as stream:
             return [event async for event in stream]
 
-    async def chat(self, service: Service) -> ChatResponse:
+    async def chat(self, service: ProviderService) -> ChatResponse:
         """Return a response that is not streamed."""
         return await service.chat(self.sample_text.request)
 
-    async def ask(self, service: Service, method: str) -> object:
+    async def ask(self, service: ProviderService, method: str) -> object:
         """Call `chat` or `stream`, as `method` says."""
         return await (self.chat(service) if method == "chat" else self.read(service))
 

@@ -23,9 +23,9 @@ from trunkline._http.choice import HTTPTransports
 from trunkline._plugins.registry import open_steps
 from trunkline.authoring.provider import ServiceContext
 from trunkline.errors import ConfigurationError, TrunklineError
+from trunkline.provider_service import ProviderService
 from trunkline.request import ChatRequest
 from trunkline.secrets import Secret
-from trunkline.service import Service
 from trunkline.settings import SettingInfo, setting_infos
 from trunkline.testing.case import ProviderCase, Script, in_turn
 from trunkline.testing.kit import LIMIT, canaries_in, replaced
@@ -211,7 +211,7 @@ class CredentialTests(ProviderCase):
                 await self._check_renewal(service, server)
             assert asked[1] > asked[0], "after a 401, no new token is asked for"
 
-    async def _check_renewal(self, service: Service, server: LoopbackServer) -> None:
+    async def _check_renewal(self, service: ProviderService, server: LoopbackServer) -> None:
         message = "after a 401, the credentials stay the same: `acquire(refresh=True)` must not return those it has"
         with _same_time_and_randomness():
             try:
@@ -268,7 +268,7 @@ class CredentialTests(ProviderCase):
                 tasks.cancel_scope.cancel()
             await self._check_recovery(service)
 
-    async def _check_recovery(self, service: Service) -> None:
+    async def _check_recovery(self, service: ProviderService) -> None:
         message = "after a token exchange that hung, the next call {} too"
         try:
             with anyio.move_on_after(LIMIT) as limit:
@@ -280,7 +280,7 @@ class CredentialTests(ProviderCase):
     @asynccontextmanager
     async def _hung_exchange(
         self, *, in_body: bool = False, **changes: object
-    ) -> AsyncIterator[tuple[Service, anyio.Event]]:
+    ) -> AsyncIterator[tuple[ProviderService, anyio.Event]]:
         """Open a service whose first token exchange hangs. The event is set when it has begun."""
         hung = anyio.Event()
 

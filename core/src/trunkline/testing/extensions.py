@@ -33,9 +33,9 @@ from trunkline._plugins.registry import open_steps
 from trunkline.authoring.provider import ServiceContext
 from trunkline.errors import CallError, PluginError, RemoteError, TrunklineError
 from trunkline.messages import user
+from trunkline.provider_service import ProviderService
 from trunkline.request import ChatRequest
 from trunkline.response import ChatResponse, EmbedResponse
-from trunkline.service import Service
 from trunkline.testing.extension_toy import ANSWERED, ASKED, RESPONSES, Answer, Probe, toy_provider
 from trunkline.testing.kit import LIMIT, PROXY_VARIABLES, KitTests, assert_no_secret, check_subclass
 from trunkline.testing.server import LoopbackServer, serve
@@ -64,7 +64,7 @@ class _LeftByTheApplication(Exception):
 class _Opened:
     """A service with the extension between two probes, and its server."""
 
-    service: Service
+    service: ProviderService
     server: LoopbackServer
     answer: Answer
     outer: Probe
@@ -140,11 +140,11 @@ class ExtensionTests(KitTests):
         with anyio.fail_after(LIMIT):
             async with serve(answer) as server:
                 settings = make_settings("tested", provider, arguments={"api_url": server.url, **values}, environ={})
-                async with Service("tested", provider, settings, transports=HTTPTransports(None)) as service:
+                async with ProviderService("tested", provider, settings, transports=HTTPTransports(None)) as service:
                     yield _Opened(service, server, answer, outer, inner)
 
     async def _call(
-        self, service: Service, method: str, request: ChatRequest | None = None
+        self, service: ProviderService, method: str, request: ChatRequest | None = None
     ) -> ChatResponse | EmbedResponse:
         """Make a call of `chat`, `stream` or `embed`, and return its response."""
         request = request or self.request
@@ -155,7 +155,7 @@ class ExtensionTests(KitTests):
         async with service.stream(request) as stream:
             return await stream.finish()
 
-    async def _ask(self, service: Service, method: str, request: ChatRequest | None = None) -> ChatResponse:
+    async def _ask(self, service: ProviderService, method: str, request: ChatRequest | None = None) -> ChatResponse:
         """Make a call of `chat` or `stream`, and return its response."""
         response = await self._call(service, method, request)
         assert isinstance(response, ChatResponse)
@@ -201,7 +201,7 @@ class ExtensionTests(KitTests):
             async with self._opened() as opened:
                 alone[number] = _content(await self._ask(opened.service, method, request))
 
-        async def make(number: int, service: Service) -> None:
+        async def make(number: int, service: ProviderService) -> None:
             together[number] = _content(await self._ask(service, method, requests[number]))
 
         async with self._opened() as opened, anyio.create_task_group() as tasks:

@@ -23,9 +23,9 @@ from trunkline.authoring.provider import Auth, hookimpl
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import AuthenticationError, RemoteError, TrunklineError, UnexpectedRedirect
 from trunkline.messages import Audio, Document, Image, Text, user
+from trunkline.provider_service import ProviderService
 from trunkline.request import ChatRequest
 from trunkline.secrets import Headers
-from trunkline.service import Service
 from trunkline.testing.case import QUICK, ProviderCase, Script, Watcher, in_turn, until_hung_up
 from trunkline.testing.kit import LIMIT
 from trunkline.testing.server import JSON, Exchange, closed_port
@@ -363,7 +363,7 @@ class ErrorFaults(ProviderCase):
         kept = AuthenticationError("no token today", code="no")
         caught: list[TrunklineError] = []
 
-        async def call(service: Service) -> None:
+        async def call(service: ProviderService) -> None:
             try:
                 await self.chat(service)
             except TrunklineError as error:
@@ -438,7 +438,7 @@ class _FailingAuth(NoAuth):
 
 def _shorten_first_delay(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retry after a few milliseconds. A wait that the provider requests is spread over a tenth of a second."""
-    monkeypatch.setattr("trunkline.service.RetryPolicy", partial(RetryPolicy, first_delay=0.005))
+    monkeypatch.setattr("trunkline.provider_service.RetryPolicy", partial(RetryPolicy, first_delay=0.005))
 
 
 _CLIENTS = ("aiohttp", "h2", "hpack", "httpcore", "httpx")

@@ -17,8 +17,8 @@ from trunkline.authoring.decoder import StreamDecoder
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import CallError, RemoteError, ServiceClosed, StreamInterrupted, TotalTimeout, TrunklineError
 from trunkline.events import Finished, TextDelta, UsageReported
+from trunkline.provider_service import ProviderService
 from trunkline.response import Usage
-from trunkline.service import Service
 from trunkline.testing.case import QUICK, ProviderCase, Watcher
 from trunkline.testing.server import Exchange
 from trunkline.testing.wire_values import decoded_body, json_leaves
@@ -89,7 +89,7 @@ class LifecycleFaults(ProviderCase):
             await script.gone.wait()
             await server.wait_idle()
 
-    async def _break(self, service: Service) -> None:
+    async def _break(self, service: ProviderService) -> None:
         async with service.stream(self.sample_text.request) as stream:
             async for event in stream:
                 if isinstance(event, TextDelta):

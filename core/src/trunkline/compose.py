@@ -1,0 +1,347 @@
+"""Services made of services. `fallback` calls the next service if one cannot serve the call.
+
+A composed service is a `Service`: it has the same methods, and may be a member of another composed service.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from types import TracebackType
+from typing import TypeVar, cast
+
+import anyio
+import attrs
+
+from trunkline._calls.circuit_breaker import CircuitBreaker
+from trunkline._calls.options import CallOptions, TimeLimit, time_limit
+from trunkline._masking import quoted
+from trunkline.authoring.provider import Hop, Operation
+from trunkline.errors import (
+    AuthenticationError,
+    CallError,
+    ConfigurationError,
+    NotFound,
+    PermissionDenied,
+    ProtocolViolation,
+    QuotaExhausted,
+    RemoteError,
+    StreamClosed,
+    TotalTimeout,
+    TrunklineError,
+    UnexpectedRedirect,
+    UnsupportedOperation,
+    UnsupportedRequest,
+)
+from trunkline.events import Event
+from trunkline.fold import Fold
+from trunkline.request import ChatRequest, EmbedRequest
+from trunkline.response import ChatResponse, EmbedResponse, ModelInfo
+from trunkline.secrets import without_traceback
+from trunkline.service import Service
+from trunkline.stream import CLOSING_LIMIT, EndCallback, Stream
+
+T = TypeVar("T")
+V = TypeVar("V")
+R = TypeVar("R")
+
+_CANNOT_SERVE = (
+    AuthenticationError,
+    ConfigurationError,
+    NotFound,
+    PermissionDenied,
+    ProtocolViolation,
+    QuotaExhausted,
+    TotalTimeout,
+    UnexpectedRedirect,
+    UnsupportedOperation,
+    UnsupportedRequest,
+)
+"""Errors that say that a member cannot serve the call, although trying the same one again would not help."""
+
+
+def fallback(*services: Service, name: str | None = None, total_timeout: float | None = None) -> Service:
+    """Make one service of several: a call goes to the first one, and to the next one if that cannot serve it.
+
+    The next one is called at once after an error that is `retryable`, or that says that the service cannot serve the
+    call: for example a wrong key, an unknown model, an exhausted quota, or something that a `strict` service cannot
+    express. A `BadRequest` is raised, since the request itself is wrong. So is every error once a stream has started.
+
+    Only the last service retries, unless another one has a `max_retries` that is not the default, or an option of
+    `with_options`. A service that fails five times in a row, or asks for a wait with `Retry-After`, rests and is called
+    only if no other one can serve. After its rest, one call is sent to it as a probe.
+
+    `name` is the name of the new service. `total_timeout` is the time in seconds that a call may take with all
+    services; those of the services themselves apply as well. Closing the new service closes the others.
+
+    The response and the errors name the service that answered. If all services fail, the error is that of the last one;
+    its notes have those of the others.
+
+    Raises `ConfigurationError` if there is no service, or if one is given twice.
+    """
+    return _Fallback(_members(services, "fallback"), name or _name("fallback", services), total_timeout)
+
+
+def _members(services: Sequence[object], function: str) -> tuple[Service, ...]:
+    for service in services:
+        if not isinstance(service, Service):
+            raise ConfigurationError(f"{function} takes services, not a value of type {type(service).__name__}")
+    members = tuple(service for service in services if isinstance(service, Service))
+    if not members:
+        raise ConfigurationError(f"{function} needs at least one service")
+    if len({id(member) for member in members}) != len(members):
+        raise ConfigurationError(f"{function} was given the same service twice")
+    return members
+
+
+def _name(function: str, services: Iterable[Service]) -> str:
+    return f"{function}({', '.join(service.name for service in services)})"
+
+
+async def close_services(services: Iterable[Service]) -> None:
+    """Close services at the same time, and return when all of them are closed.
+
+    If closing fails, raises the error of the first service that failed, with those of others as notes.
+    """
+    every = tuple(services)
+    failed: dict[int, Exception] = {}
+
+    async def close(number: int, service: Service) -> None:
+        try:
+            await service.aclose()
+        except Exception as error:
+            failed[number] = error
+
+    with anyio.CancelScope(shield=True):
+        async with anyio.create_task_group() as tasks:
+            for number, service in enumerate(every):
+                tasks.start_soon(close, number, service)
+    errors = [failed[number] for number in sorted(failed)]
+    for other in errors[1:]:
+        errors[0].add_note(f"{type(other).__name__}: {other}")
+    if errors:
+        raise errors[0]
+
+
+class _Composed(Service):
+    """A service whose calls are calls of its members. A subclass decides of which, in `_serve`."""
+
+    kind = ""
+
+    def __init__(self, members: tuple[Service, ...], name: str, total_timeout: float | None) -> None:
+        super().__init__(name)
+        self._members = members
+        self._total_timeout = total_timeout
+
+    def __repr__(self) -> str:
+        return f"<Service {self.name!r}: {self.kind} of {', '.join(quoted(member.name) for member in self._members)}>"
+
+    @abstractmethod
+    async def _serve(self, outer: CallOptions, call: Callable[[Service, CallOptions], Awaitable[T]]) -> T:
+        """Make a call with one member or several: `call` makes it with the member and the options it is given."""
+
+    def _limits(self, outer: CallOptions) -> tuple[CallOptions, TimeLimit | None]:
+        """Return the options for the members, and the time limit of the whole call."""
+        options = self._options.within(outer)
+        limit = time_limit(options, self._total_timeout, self.name)
+        settings = {name: value for name, value in options.settings.items() if name != "total_timeout"}
+        return attrs.evolve(options, settings=settings, time_limit=limit), limit
+
+    def _hop(self, options: CallOptions, number: int, error: TrunklineError | None = None) -> tuple[Hop, ...]:
+        return (*options.hops, Hop(service=self.name, kind=self.kind, number=number, error=error))
+
+    async def aclose(self) -> None:
+        await close_services(self._members)
+
+    async def _chat(self, request: ChatRequest, outer: CallOptions) -> ChatResponse:
+        return await self._serve(outer, lambda member, options: member._chat(request, options))
+
+    def _stream(self, request: ChatRequest, outer: CallOptions) -> Stream:
+        return _MemberStream(self.name, lambda enter: self._open_stream(request, outer, enter))
+
+    async def _open_stream(
+        self, request: ChatRequest, outer: CallOptions, enter: Callable[[Stream], Awaitable[Stream]]
+    ) -> Stream:
+        return await self._serve(outer, lambda member, options: enter(member._stream(request, options)))
+
+    async def _list_models(self, outer: CallOptions) -> tuple[ModelInfo, ...]:
+        return await self._serve(outer, lambda member, options: member._list_models(options))
+
+    async def _embed(self, request: EmbedRequest, outer: CallOptions) -> EmbedResponse:
+        return await self._serve(outer, lambda member, options: member._embed(request, options))
+
+    async def _count_tokens(self, request: ChatRequest, outer: CallOptions) -> int:
+        return await self._serve(outer, lambda member, options: member._count_tokens(request, options))
+
+    async def _run_operation(self, operation: Operation[V, R], value: V, outer: CallOptions) -> R:
+        return await self._serve(outer, lambda member, options: member._run_operation(operation, value, options))
+
+    async def _authenticate(self, outer: CallOptions) -> None:
+        options, _ = self._limits(outer)
+        for member in self._members:
+            await member._authenticate(options)
+
+
+class _Fallback(_Composed):
+    kind = "fallback"
+
+    def __init__(self, members: tuple[Service, ...], name: str, total_timeout: float | None) -> None:
+        super().__init__(members, name, total_timeout)
+        self._breakers = tuple(CircuitBreaker() for _ in members)
+
+    def _order(self) -> list[int]:
+        """Return the numbers of the members in the order in which a call tries them: those that rest come last."""
+        serving = [breaker.allows() for breaker in self._breakers]
+        numbers = range(len(self._members))
+        return [number for number in numbers if serving[number]] + [n for n in numbers if not serving[n]]
+
+    async def _serve(self, outer: CallOptions, call: Callable[[Service, CallOptions], Awaitable[T]]) -> T:
+        options, limit = self._limits(outer)
+        order = self._order()
+        errors: list[TrunklineError] = []
+        for count, number in enumerate(order, 1):
+            breaker, is_last = self._breakers[number], count == len(order)
+            hop = attrs.evolve(
+                options,
+                hops=self._hop(options, count, errors[-1] if errors else None),
+                is_not_last=options.is_not_last or not is_last,
+            )
+            try:
+                result = await call(self._members[number], hop)
+            except TrunklineError as error:
+                breaker.failed(error)
+                if is_last or not _goes_on(error) or (limit is not None and limit.left <= 0):
+                    for earlier in errors:
+                        error.add_note(f"before that, in {quoted(self.name)}: {earlier}")
+                    raise
+                errors.append(cast(TrunklineError, without_traceback(error)))
+            except BaseException as error:
+                breaker.failed(error)
+                raise
+            else:
+                if isinstance(result, Stream):
+                    breaker.answered()
+                    result._on_end(_reporting(breaker))
+                else:
+                    breaker.succeeded()
+                return result
+        raise AssertionError("there is at least one member")
+
+
+def _reporting(breaker: CircuitBreaker) -> EndCallback:
+    def report(partial: ChatResponse, error: BaseException | None) -> None:
+        if error is None:
+            breaker.succeeded()
+        else:
+            breaker.failed(error)
+
+    return report
+
+
+def _goes_on(error: TrunklineError) -> bool:
+    """Return whether the next member is called after an error."""
+    return isinstance(error, _CANNOT_SERVE) or (isinstance(error, RemoteError) and error.retryable)
+
+
+class _MemberStream(Stream):
+    """The stream of the member that serves the call.
+
+    Until a member's stream has opened, `_opening` is the scope in which members are tried. After that, everything is
+    left to the member's stream.
+    """
+
+    __slots__ = ("_at_end", "_closed", "_entering", "_member", "_open", "_opened", "_opening", "_service")
+
+    def __init__(
+        self, service: str, open_member: Callable[[Callable[[Stream], Awaitable[Stream]]], Awaitable[Stream]]
+    ) -> None:
+        self._service = service
+        self._open = open_member
+        self._member: Stream | None = None
+        self._entering: Stream | None = None  # the stream of the member that is being tried, or that was tried last
+        self._opening: anyio.CancelScope | None = None
+        self._opened: anyio.Event | None = None
+        self._closed = False
+        self._at_end: list[EndCallback] = []
+
+    def __repr__(self) -> str:
+        return f"<Stream of the service {quoted(self._service)}>"
+
+    @property
+    def response(self) -> ChatResponse:
+        if self._member is None:
+            raise CallError("the stream has not finished; read it to its end, or use 'partial'", service=self._service)
+        return self._member.response
+
+    @property
+    def partial(self) -> ChatResponse:
+        stream = self._member or self._entering
+        return Fold(self._service, self._service).response() if stream is None else stream.partial
+
+    async def _enter(self, stream: Stream) -> Stream:
+        self._entering = stream
+        return await stream.__aenter__()
+
+    async def __aenter__(self) -> Stream:
+        if self._opened is not None or self._closed:
+            raise CallError("a stream can be entered only once; ask the service for another", service=self._service)
+        self._opened = anyio.Event()
+        self._opening = anyio.CancelScope()
+        try:
+            with self._opening:
+                self._member = await self._open(self._enter)
+        finally:
+            self._opening = None
+            self._opened.set()
+        if self._member is None:  # `aclose` cancelled the scope
+            message = f"a stream of service {self._service!r} was closed before it opened"
+            raise StreamClosed(message, service=self._service, partial=self.partial)
+        for callback in self._at_end:
+            self._member._on_end(callback)
+        return self
+
+    def __aiter__(self) -> Stream:
+        return self._member or self
+
+    async def __anext__(self) -> Event:
+        if self._member is None:
+            raise CallError(
+                "enter the stream before reading it: async with service.stream(…) as stream", service=self._service
+            )
+        return await self._member.__anext__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._member is not None:
+            await self._member.__aexit__(kind, error, traceback)
+
+    async def aclose(self) -> None:
+        self._closed = True
+        if self._opening is not None and self._opened is not None:
+            self._opening.cancel()
+            with anyio.move_on_after(CLOSING_LIMIT):
+                await self._opened.wait()
+        if self._member is not None:
+            await self._member.aclose()
+
+    @property
+    def _is_new(self) -> bool:
+        return self._opened is None and not self._closed
+
+    @property
+    def _refusals(self) -> Collection[int]:
+        return () if self._member is None else self._member._refusals
+
+    def _on_end(self, callback: EndCallback) -> None:
+        if self._member is None:
+            self._at_end.append(callback)
+        else:
+            self._member._on_end(callback)
+
+    async def _run_locally(
+        self, operation: str, value: V, proceed: Callable[[V], Awaitable[T]], result_class: type
+    ) -> T:
+        if self._member is None:
+            raise CallError("enter the stream first", service=self._service)
+        return await self._member._run_locally(operation, value, proceed, result_class)
