@@ -35,6 +35,7 @@ EXPLAINED = {
     "authoring.provider.Provider.auth": CONTEXT,
     "authoring.provider.Provider.advice": CONTEXT,
     "authoring.provider.Provider.operations": CONTEXT,
+    "authoring.provider.Provider.rate_limits": CONTEXT,
     "authoring.provider.Provider.response_parser": CONTEXT,
     "authoring.provider.Provider.translator": CONTEXT,
     "authoring.provider.Provider.transport": CONTEXT,

@@ -125,6 +125,8 @@ if TYPE_CHECKING:
         EmbedResponse as EmbedResponse,
         FinishReason as FinishReason,
         ModelInfo as ModelInfo,
+        RateLimit as RateLimit,
+        RateLimits as RateLimits,
         TokenLogprob as TokenLogprob,
         Usage as Usage,
     )
@@ -171,7 +173,7 @@ _MODULES = {
     "opening": "Services open_service open_services",
     "provider_service": "ProviderService",
     "request": "ChatParams ChatRequest EmbedParams EmbedRequest ReasoningOptions ResponseFormat Tool ToolChoice",
-    "response": "CallWarning ChatResponse EmbedResponse FinishReason ModelInfo TokenLogprob Usage",
+    "response": "CallWarning ChatResponse EmbedResponse FinishReason ModelInfo RateLimit RateLimits TokenLogprob Usage",
     "secrets": "Secret",
     "service": "Service",
     "settings": "Settings",

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trunkline._json import JSONValue
-    from trunkline.response import ChatResponse, FinishReason
+    from trunkline.response import ChatResponse, FinishReason, RateLimits
 
 
 __all__ = [
@@ -185,6 +185,7 @@ class RemoteError(TrunklineError):
         advice: str | None = None,
         problem: Problem | None = None,
         proxy: str | None = None,
+        rate_limits: RateLimits | None = None,
     ) -> None:
         super().__init__(message, service=service, advice=advice, problem=problem)
         self.message = message
@@ -211,6 +212,8 @@ class RemoteError(TrunklineError):
         """The part of a streamed response that had arrived; its `finish_reason` is `error`."""
         self.proxy = proxy
         """The URL of the proxy, without its login, if the connection through one failed."""
+        self.rate_limits = rate_limits
+        """The provider's limits, as the headers of the response report them."""
 
     def __str__(self) -> str:
         origin = self.service or self.provider or "the provider"

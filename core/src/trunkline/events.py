@@ -13,7 +13,7 @@ import attrs
 
 from trunkline._json import JSONValue, ProviderOptions
 from trunkline.messages import Audio, Citation, Document, Image, Opaque
-from trunkline.response import CallWarning, FinishReason, TokenLogprob, Usage
+from trunkline.response import CallWarning, FinishReason, RateLimits, TokenLogprob, Usage
 
 
 @attrs.frozen(kw_only=True)
@@ -22,7 +22,7 @@ class ResponseStarted:
 
     `warnings` report the parts of the request that the provider cannot express. `family` is the family of the model
     that answers. It becomes the `family` of the parts. `provider` and `service` are the names of those that answer. The
-    core sets them, and they are not compared.
+    core sets them and `rate_limits`, the provider's limits at the start of the response, and they are not compared.
     """
 
     id: str | None = None
@@ -31,6 +31,7 @@ class ResponseStarted:
     warnings: tuple[CallWarning, ...] = ()
     provider: str | None = attrs.field(default=None, eq=False)
     service: str | None = attrs.field(default=None, eq=False)
+    rate_limits: RateLimits | None = attrs.field(default=None, repr=False, eq=False)
 
 
 @attrs.frozen(kw_only=True)

@@ -228,6 +228,7 @@ class Fold:
             model=self._started.model,
             provider=provider,
             service=self._started.service or self._service,
+            rate_limits=self._started.rate_limits,
             provider_metadata=finished.provider_metadata,
             raw=finished.raw,
         )
@@ -320,6 +321,7 @@ def unfold(response: ChatResponse) -> list[Event]:
             warnings=tuple(warning for warning in response.warnings if warning not in folded),
             provider=response.provider,
             service=response.service,
+            rate_limits=response.rate_limits,
         )
     ]
     logprobs = response.logprobs  # of all texts together: the first one gets them

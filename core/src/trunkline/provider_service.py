@@ -137,7 +137,7 @@ class ProviderService(Service):
     async def _chat(self, request: ChatRequest, outer: CallOptions) -> ChatResponse:
         async def send(pipeline: Pipeline, request: ChatRequest, call: ObservedCall) -> ChatResponse:
             translation = await pipeline.translate(request, call.deadline, stream=False)
-            response = await pipeline.call(translation, pipeline.parser.body, call.deadline, call.retried)
+            response = await pipeline.call(translation, pipeline.read_chat, call.deadline, call.retried)
             return pipeline.finish_body(response, translation)
 
         return await self._run("chat", self._with_model(request), send, outer, chat_through)
@@ -179,7 +179,7 @@ class ProviderService(Service):
             def parse(wire_response: WireResponse) -> EmbedResponse:
                 response = parse_result(pipeline.at_border, pipeline.context, operation, wire_response)
                 pipeline.run_step("operations", check_vectors, response.embeddings, len(request.texts))
-                return response
+                return attrs.evolve(response, rate_limits=pipeline.rate_limits(wire_response))
 
             response = await pipeline.call(translation, parse, call.deadline, call.retried)
             return attrs.evolve(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Literal, TypeAlias
 
@@ -89,6 +90,36 @@ class Usage:
 
 
 @attrs.frozen(kw_only=True)
+class RateLimit:
+    """One of a provider's limits, as the headers of a response report it. What they do not report is `None`.
+
+    `limit` is how many requests or tokens the provider allows in its window of time, and `remaining` how many of them
+    are left. `reset_after` is the number of seconds from this response until the limit resets; for most providers, that
+    is when it is full again.
+    """
+
+    limit: int | None = None
+    remaining: int | None = None
+    reset_after: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class RateLimits:
+    """A provider's limits at the time of a response. A limit that the provider does not report is `None`.
+
+    `tokens` are input and output together. If a provider reports several windows, such as a minute and a day, the
+    shortest is here; Groq and Cerebras report requests for a day only. `raw` has the headers of the response about
+    limits, by lower-case name, also those that no field is made of.
+    """
+
+    requests: RateLimit | None = None
+    tokens: RateLimit | None = None
+    input_tokens: RateLimit | None = None
+    output_tokens: RateLimit | None = None
+    raw: Mapping[str, str] = attrs.field(factory=dict, eq=False)
+
+
+@attrs.frozen(kw_only=True)
 class TokenLogprob:
     """A token with the natural logarithm of its probability. `top` holds the likeliest tokens at this position."""
 
@@ -104,7 +135,8 @@ class ChatResponse:
     `usage` is `None` if the provider reported no token counts. `raw_finish_reason` is the provider's own finish reason.
     `raw` is the decoded body of a response that was not streamed; for a stream it is the last event if that contains
     the complete response, else `None`. `model` is the model that answered, as the provider names it. `service` is the
-    name of the service, by default the provider's.
+    name of the service, by default the provider's. `rate_limits` are the provider's limits when it answered, or `None`
+    if it reports none.
     """
 
     parts: tuple[Part, ...]
@@ -118,6 +150,7 @@ class ChatResponse:
     provider: str | None = None
     service: str | None = attrs.field(default=None, eq=False)
     provider_metadata: ProviderOptions = attrs.field(factory=dict, repr=False, eq=False)
+    rate_limits: RateLimits | None = attrs.field(default=None, repr=False, eq=False)
     raw: JSONValue = attrs.field(default=None, repr=False, eq=False)
 
     @property
@@ -161,6 +194,7 @@ class EmbedResponse:
     service: str | None = attrs.field(default=None, eq=False)
     usage: Usage | None = None
     warnings: tuple[CallWarning, ...] = ()
+    rate_limits: RateLimits | None = attrs.field(default=None, repr=False, eq=False)
     raw: JSONValue = attrs.field(default=None, repr=False, eq=False)
 
 

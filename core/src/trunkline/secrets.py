@@ -376,6 +376,11 @@ def scrub_error(error: TrunklineError, secrets: tuple[str, ...]) -> TrunklineErr
     return error
 
 
+def scrub_all_again(error: TrunklineError) -> None:
+    """Let the next `scrub_error` remove secrets from all fields again, since one got a new container."""
+    vars(error).pop("_scrubbed_of", None)
+
+
 def _scrubbed_fields(
     fields: dict[str, Any], arguments: tuple[Any, ...], secrets: tuple[str, ...]
 ) -> tuple[dict[str, Any], tuple[Any, ...]]:

@@ -1,4 +1,5 @@
-"""Store conversations: convert messages, requests and responses to JSON and back. Only `raw` is not stored.
+"""Store conversations: convert messages, requests and responses to JSON and back. Not stored are `raw`, and
+`rate_limits`, which are out of date by then.
 
 The `type` of a part is stored as `text`, `tool_call` and so on; bytes are stored in base64. Fields with their default
 value are left out, so that a later version, which may have more fields, can read the data.
@@ -119,7 +120,9 @@ def _converter() -> Converter:
         converter.register_structure_hook(union, partial(_part, converter.get_structure_hook(union), types))
     converter.register_unstructure_hook_factory(
         lambda kind: kind is ChatResponse,
-        lambda kind: make_dict_unstructure_fn(kind, converter, _cattrs_omit_if_default=True, raw=override(omit=True)),
+        lambda kind: make_dict_unstructure_fn(
+            kind, converter, _cattrs_omit_if_default=True, raw=override(omit=True), rate_limits=override(omit=True)
+        ),
     )
     return converter
 

@@ -247,6 +247,7 @@ class EventReader(TimedReader):
             family=started.family or self._family,
             provider=self._context.provider,
             service=self._context.name,
+            rate_limits=self._answer.rate_limits(),
         )
         return [completed, *rest]
 

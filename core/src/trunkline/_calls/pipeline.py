@@ -43,6 +43,7 @@ from trunkline._plugins.registry import Steps, acquired_secrets
 from trunkline._urls import redact_url, same_origin, split_login
 from trunkline.authoring.http_errors import is_web_page
 from trunkline.authoring.provider import ByteStream, Operation, SendOptions, ServiceContext, Translation, Transport
+from trunkline.authoring.rate_limits import read_rate_limits
 from trunkline.authoring.warnings import merged
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import (
@@ -57,7 +58,7 @@ from trunkline.errors import (
 )
 from trunkline.fold import response_warnings, with_family
 from trunkline.request import ChatRequest
-from trunkline.response import CallWarning, ChatResponse
+from trunkline.response import CallWarning, ChatResponse, RateLimits
 from trunkline.secrets import scrub_error, without_names, without_traceback
 from trunkline.settings import Settings, setting_error
 
@@ -222,6 +223,17 @@ class Pipeline:
             return translation
         return attrs.evolve(translation, warnings=merged((*warnings, *translation.warnings)))
 
+    def read_chat(self, wire_response: WireResponse) -> ChatResponse:
+        """Parse the whole body of a chat, and add the rate limits from the headers."""
+        response = self.parser.body(wire_response)
+        # Set in place: the parser made this object for this call.
+        object.__setattr__(response, "rate_limits", self.rate_limits(wire_response))
+        return response
+
+    def rate_limits(self, wire_response: WireResponse) -> RateLimits | None:
+        """Return the rate limits that the headers of a response report."""
+        return read_rate_limits(wire_response.headers, self.steps.rate_limits)
+
     def finish_body(self, response: ChatResponse, translation: Translation) -> ChatResponse:
         """Return the response of a whole body, with the model's family, the names of service and provider, and
         the warnings of the request and of the core.
@@ -270,7 +282,7 @@ class Pipeline:
         refused: TrunklineError | None = None
         scheduled = False  # whether a retry has been sent at the time that the provider asked for
         while True:
-            answer = Answer(wire_request)
+            answer = Answer(wire_request, self.steps.rate_limits)
             # For each attempt: a token may have expired while a retry waited.
             credentials: Credentials | None = None
             try:

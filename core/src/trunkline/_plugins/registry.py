@@ -51,6 +51,7 @@ from trunkline.authoring.provider import (
     Transport,
     hookimpl,
 )
+from trunkline.authoring.rate_limits import RateLimitHeaders
 from trunkline.errors import ConfigurationError, PluginError, ProviderNotFound, TrunklineError
 from trunkline.secrets import Secret
 from trunkline.settings import setting_infos
@@ -336,6 +337,7 @@ class Steps:
     operations: Operations
     bytes_only_media: tuple[MediaClass, ...]
     advice: Callable[[ServiceContext[Any], TrunklineError], Advice | None]
+    rate_limits: RateLimitHeaders
     owners: Mapping[str, str]
 
 
@@ -398,6 +400,7 @@ def open_steps(
         operations=_operations(provider, context),
         bytes_only_media=provider.bytes_only_media,
         advice=provider.advice,
+        rate_limits=provider.rate_limits(context),
         owners={
             "auth": calls.owner(hooks.trunkline_auth, auth),
             "translator": calls.owner(hooks.trunkline_translator, translator),

@@ -20,6 +20,7 @@ import pluggy
 
 from trunkline._kept import KeptObjects
 from trunkline.authoring.advice import Advice
+from trunkline.authoring.rate_limits import NO_RATE_LIMITS, RateLimitHeaders
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import TrunklineError
 from trunkline.events import Event
@@ -461,6 +462,10 @@ def _chat_only(context: ServiceContext[Any]) -> Operations:
     return Operations()
 
 
+def _no_rate_limits(context: ServiceContext[Any]) -> RateLimitHeaders:
+    return NO_RATE_LIMITS
+
+
 def _no_advice(context: ServiceContext[Any], error: TrunklineError) -> Advice | None:
     return None
 
@@ -473,6 +478,7 @@ class Provider:
     settings. Each other part is a function of the `ServiceContext` that is called once, when a service opens.
     `bytes_only_media` lists the types of media that the provider does not accept by URL: the core fetches them if the
     setting `fetch_urls` allows it. `advice` returns what to do about an error: see `trunkline.authoring.advice`.
+    `rate_limits` returns the names of the headers about rate limits: see `trunkline.authoring.rate_limits`.
 
     Use `lazy_provider` to import the modules of the parts only when a service opens.
     """
@@ -486,6 +492,7 @@ class Provider:
     operations: Callable[[ServiceContext[Any]], Operations] = _chat_only
     bytes_only_media: tuple[MediaClass, ...] = ()
     advice: Callable[[ServiceContext[Any], TrunklineError], Advice | None] = _no_advice
+    rate_limits: Callable[[ServiceContext[Any]], RateLimitHeaders] = _no_rate_limits
 
     @hookimpl
     def trunkline_auth(self, context: ServiceContext[Any]) -> Auth:
@@ -512,7 +519,8 @@ class Provider:
 class ProviderParts(Generic[S]):
     """The parts of a provider that `lazy_provider` loads: functions (or classes) that take a `ServiceContext`.
 
-    `advice` also takes an error, and returns what to do about it: see `trunkline.authoring.advice`.
+    `advice` also takes an error, and returns what to do about it: see `trunkline.authoring.advice`. `rate_limits` has
+    the names of the provider's headers about rate limits: see `trunkline.authoring.rate_limits`.
     """
 
     auth: Callable[[ServiceContext[S]], Auth]
@@ -521,6 +529,7 @@ class ProviderParts(Generic[S]):
     transport: Callable[[ServiceContext[S]], Transport | None] = _no_transport
     operations: Callable[[ServiceContext[S]], Operations] = _chat_only
     advice: Callable[[ServiceContext[S], TrunklineError], Advice | None] = _no_advice
+    rate_limits: RateLimitHeaders = NO_RATE_LIMITS
 
 
 def lazy_provider(
@@ -545,5 +554,6 @@ def lazy_provider(
         transport=lambda context: parts().transport(context),
         operations=lambda context: parts().operations(context),
         advice=lambda context, error: parts().advice(context, error),
+        rate_limits=lambda context: parts().rate_limits,
         bytes_only_media=bytes_only_media,
     )

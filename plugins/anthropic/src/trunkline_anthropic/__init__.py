@@ -21,6 +21,7 @@ def _load() -> ProviderParts[AnthropicSettings]:
     from trunkline_anthropic.advice import advice
     from trunkline_anthropic.operations import OPERATIONS
     from trunkline_anthropic.parse import MessagesParser
+    from trunkline_anthropic.rate_limits import RATE_LIMITS
     from trunkline_anthropic.translate import MessagesTranslator
 
     return ProviderParts(
@@ -29,6 +30,7 @@ def _load() -> ProviderParts[AnthropicSettings]:
         response_parser=MessagesParser,
         operations=lambda context: OPERATIONS,
         advice=advice,
+        rate_limits=RATE_LIMITS,
     )
 
 

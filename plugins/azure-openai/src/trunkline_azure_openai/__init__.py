@@ -41,6 +41,8 @@ def _load_chat() -> ChatParts:
 
 
 def _load_responses() -> ProviderParts[AzureOpenAISettings]:
+    from trunkline_openai.rate_limits import RATE_LIMITS
+
     from trunkline_azure_openai.advice import advice
     from trunkline_azure_openai.parse import AzureResponsesParser
     from trunkline_azure_openai.translate import AzureResponsesTranslator
@@ -51,6 +53,7 @@ def _load_responses() -> ProviderParts[AzureOpenAISettings]:
         response_parser=AzureResponsesParser,
         operations=_operations,
         advice=advice,
+        rate_limits=RATE_LIMITS,
     )
 
 

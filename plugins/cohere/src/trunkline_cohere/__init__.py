@@ -22,6 +22,7 @@ def _load() -> ProviderParts[CohereSettings]:
     from trunkline_cohere.advice import advice
     from trunkline_cohere.operations import OPERATIONS
     from trunkline_cohere.parse import CohereParser
+    from trunkline_cohere.rate_limits import RATE_LIMITS
     from trunkline_cohere.translate import CohereTranslator
 
     return ProviderParts(
@@ -30,6 +31,7 @@ def _load() -> ProviderParts[CohereSettings]:
         response_parser=CohereParser,
         operations=lambda context: OPERATIONS,
         advice=advice,
+        rate_limits=RATE_LIMITS,
     )
 
 

@@ -16,6 +16,7 @@ def _load() -> ChatParts:
     from trunkline_mistral.advice import advice
     from trunkline_mistral.operations import OPERATIONS
     from trunkline_mistral.parse import MistralParser
+    from trunkline_mistral.rate_limits import RATE_LIMITS
     from trunkline_mistral.translate import MistralTranslator
 
     return ChatParts(
@@ -23,6 +24,7 @@ def _load() -> ChatParts:
         parser=MistralParser,
         operations=lambda context: OPERATIONS,
         advice=advice,
+        rate_limits=RATE_LIMITS,
     )
 
 

@@ -39,6 +39,7 @@ __all__ = [
 def _load_responses() -> ProviderParts[OpenAISettings]:
     from trunkline_openai.advice import openai_advice
     from trunkline_openai.operations import chat_operations
+    from trunkline_openai.rate_limits import RATE_LIMITS
     from trunkline_openai.responses_count_tokens import count_tokens
     from trunkline_openai.responses_parse import ResponsesParser
     from trunkline_openai.responses_translate import ResponsesTranslator
@@ -50,6 +51,7 @@ def _load_responses() -> ProviderParts[OpenAISettings]:
         response_parser=ResponsesParser,
         operations=lambda context: operations,
         advice=openai_advice,
+        rate_limits=RATE_LIMITS,
     )
 
 

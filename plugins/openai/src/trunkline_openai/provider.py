@@ -28,6 +28,7 @@ from trunkline.authoring.provider import (
     Transport,
     lazy_provider,
 )
+from trunkline.authoring.rate_limits import RateLimitHeaders
 from trunkline.errors import TrunklineError
 from trunkline.settings import Settings
 
@@ -53,7 +54,8 @@ class ChatParts:
     `operations` replaces listing models
     and embedding texts. `transport` replaces HTTP, for a model that is not behind a server.
 
-    `advice` returns what to do about an error: see `trunkline.authoring.advice`.
+    `advice` returns what to do about an error: see `trunkline.authoring.advice`. `rate_limits` has the names of the
+    server's headers about rate limits, if they are none that the known servers send.
     """
 
     translator: type[ChatTranslator] | None = None
@@ -61,6 +63,7 @@ class ChatParts:
     operations: Callable[[ServiceContext[Any]], Operations] | None = None
     transport: Callable[[ServiceContext[Any]], Transport] | None = None
     advice: Callable[[ServiceContext[Any], TrunklineError], Advice | None] | None = None
+    rate_limits: RateLimitHeaders | None = None
 
 
 def bearer_auth(context: ServiceContext[Settings]) -> Auth:
@@ -101,6 +104,7 @@ def chat_completions(
         from trunkline_openai.advice import compatible_advice
         from trunkline_openai.operations import chat_operations
         from trunkline_openai.parse import ChatParser, ChatResponseParser
+        from trunkline_openai.rate_limits import RATE_LIMITS
         from trunkline_openai.translate import ChatTranslator
 
         parts = load()
@@ -112,6 +116,7 @@ def chat_completions(
             transport=parts.transport or _no_transport,
             operations=parts.operations or (lambda context: chat_operations(profile, url, headers)),
             advice=parts.advice or compatible_advice,
+            rate_limits=parts.rate_limits or RATE_LIMITS,
         )
 
     return lazy_provider(name=name, settings=settings, load=load_parts)
