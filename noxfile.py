@@ -394,6 +394,10 @@ def isolated(session: nox.Session) -> None:
         session.log(run(python, "-I", "tests/isolated/check_installed.py", name).strip())
         if folder == "core":
             return
+        if "trunkline.extensions" in (ROOT / folder / "pyproject.toml").read_text(encoding="utf-8"):
+            # The tests of an extension make calls of a provider.
+            provider = run("python", "-I", "tests/isolated/wheels_for.py", str(DIST), "trunkline-openai").splitlines()
+            run(*install, *provider)
         run(*install, *group("tests"))
         run(*install, "--no-deps", MODEL, AWS)
         # How a plugin is installed makes no difference to the tests left out, which run in `tests`.

@@ -42,7 +42,7 @@ ASYNC_IN_CORE = (
     "cli/",
     "testing/",
 )
-ASYNC_IN_PLUGINS = ("_aiobotocore.py", "auth.py", "transport.py")
+ASYNC_IN_PLUGINS = ("_aiobotocore.py", "auth.py", "middleware.py", "transport.py")
 CONVERTER = "OpenAI's form, call trunkline_openai.messages_from(messages), from the package trunkline-openai"
 """The one place where the core names a plugin: the error for a dict says which function converts it to a message."""
 PROVIDER_NAMES = re.compile(r"openai|anthropic|bedrock|cohere|mistral|azure|llama_?cpp|ollama|gemini", re.IGNORECASE)

@@ -1,0 +1,146 @@
+"""`CallLog`, the observer that writes the lines."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+from trunkline import (
+    Call,
+    ChatRequest,
+    ChatResponse,
+    ConfigurationError,
+    EmbedRequest,
+    EmbedResponse,
+    Observer,
+    ServiceContext,
+    Settings,
+    TrunklineError,
+    hookimpl,
+)
+
+Fields: TypeAlias = Mapping[str, str | int | float]
+WriteLine: TypeAlias = Callable[[bool, Fields], None]
+"""Writes a line with its fields: as a warning if the first argument is true."""
+
+_CANCELLATIONS = ("CancelledError", "Cancelled", "GeneratorExit")
+"""The names of the exceptions that cancel a call on asyncio and on trio, and that close a coroutine."""
+
+
+def line_writer(library: str, name: str) -> WriteLine:
+    """Return the function that gives lines to the logger `name` of a library.
+
+    Raises `ConfigurationError` if the library is not installed.
+    """
+    if library == "structlog":
+        try:
+            import structlog
+        except ImportError:
+            raise ConfigurationError(
+                "the extension 'logging' writes to structlog, which is not installed: "
+                "pip install 'trunkline-logging[structlog]'",
+                setting="library",
+            ) from None
+        structured = structlog.get_logger(name)
+
+        def write_structured(failed: bool, fields: Fields) -> None:
+            (structured.warning if failed else structured.info)("call", **fields)
+
+        return write_structured
+
+    logger = logging.getLogger(name)
+
+    def write(failed: bool, fields: Fields) -> None:
+        level = logging.WARNING if failed else logging.INFO
+        if logger.isEnabledFor(level):
+            # Handlers that write JSON take the fields from the record; others write the text.
+            logger.log(level, "%s", " ".join(map(_pair, fields.items())), extra=dict(fields))
+
+    return write
+
+
+def _pair(item: tuple[str, str | int | float]) -> str:
+    name, value = item
+    text = str(value)
+    plain = text and all(character.isprintable() and character not in ' "=' for character in text)
+    return f"{name}={text}" if plain else f"{name}={text!r}"
+
+
+class CallLog(Observer):
+    """Writes a line for each call to the provider, when it has ended."""
+
+    def __init__(self, write: WriteLine) -> None:
+        self._write = write
+        self._running: dict[Call, _Running] = {}
+
+    @hookimpl
+    def trunkline_observer(self, context: ServiceContext[Settings]) -> Observer:
+        """Return the observer of a service."""
+        return self
+
+    def started(self, call: Call, context: ServiceContext[Settings], operation: str, request: object) -> None:
+        """Take the time and the model of a call."""
+        model = request.model if isinstance(request, (ChatRequest, EmbedRequest)) else None
+        if isinstance(request, (ChatRequest, EmbedRequest)):
+            model = model or context.settings.default_model
+        self._running[call] = _Running(model)
+
+    def retried(self, call: Call, error: TrunklineError, delay: float) -> None:
+        """Count a retry."""
+        self._running[call].retries += 1
+
+    def finished(self, call: Call, response: object) -> None:
+        """Write the line of a call that succeeded."""
+        self._end(call, "finished", response)
+
+    def abandoned(self, call: Call, partial: ChatResponse) -> None:
+        """Write the line of a stream that was left before its end."""
+        self._end(call, "abandoned", partial)
+
+    def failed(self, call: Call, error: BaseException) -> None:
+        """Write the line of a call that failed or was cancelled."""
+        name = type(error).__name__
+        if name in _CANCELLATIONS:
+            self._end(call, "cancelled", None)
+        else:
+            self._end(call, "failed", getattr(error, "partial", None), name)
+
+    def _end(self, call: Call, outcome: str, response: object, error: str | None = None) -> None:
+        running = self._running.pop(call)
+        context = call.context
+        fields: dict[str, str | int | float | None] = {
+            "call": call.number,
+            "service": context.name,
+            "provider": context.provider,
+            "operation": call.operation,
+            "model": running.model,
+            "outcome": outcome,
+            "duration": round(time.monotonic() - running.since, 6),
+            "retries": running.retries,
+            "error": error,
+        }
+        if isinstance(response, (ChatResponse, EmbedResponse)):
+            fields["model"] = response.model or running.model
+            if (usage := response.usage) is not None:
+                fields |= {
+                    "input_tokens": usage.input_tokens,
+                    "output_tokens": usage.output_tokens,
+                    "cache_read_tokens": usage.cache_read_tokens,
+                    "reasoning_tokens": usage.reasoning_tokens,
+                }
+        if isinstance(response, ChatResponse) and outcome == "finished":
+            fields["finish_reason"] = str(response.finish_reason)
+        self._write(outcome == "failed", {name: value for name, value in fields.items() if value is not None})
+
+
+class _Running:
+    """A call that has not ended yet."""
+
+    __slots__ = ("model", "retries", "since")
+
+    def __init__(self, model: str | None) -> None:
+        self.model = model
+        self.retries = 0
+        self.since = time.monotonic()

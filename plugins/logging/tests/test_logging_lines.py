@@ -1,0 +1,178 @@
+"""The lines of the extension `logging`, and the rules that all extensions follow."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from typing import Any
+
+import anyio
+import pytest
+import structlog
+import trunkline
+from trunkline.testing import Exchange, ExtensionTests, serve
+from trunkline_logging import LoggingSettings
+
+KEY = "sk-canary/Ab+9=Zz0-key"
+USAGE = {"prompt_tokens": 12, "completion_tokens": 9, "total_tokens": 21}
+
+
+class TestLogging(ExtensionTests):
+    def extension(self) -> object:
+        return LoggingSettings()
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def frame(delta: dict[str, Any], reason: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": reason}
+    return b"data: " + json.dumps({"model": "m-0603", "choices": [choice], "usage": USAGE}).encode() + b"\n\n"
+
+
+class Answers:
+    """Gives the statuses one after another, then 200."""
+
+    def __init__(self, *statuses: int, hangs: bool = False) -> None:
+        self.statuses = list(statuses)
+        self.hangs = hangs
+
+    async def __call__(self, exchange: Exchange) -> None:
+        status = self.statuses.pop(0) if self.statuses else 200
+        if self.hangs:
+            exchange.keep_alive = False
+            await anyio.sleep_forever()
+        elif status != 200:
+            body = {"error": {"message": f"Question-canary {KEY}"}}
+            await exchange.respond(json.dumps(body).encode(), status=status, headers={"retry-after": "0"})
+        elif json.loads(exchange.request.body).get("stream"):
+            await exchange.start(headers={"content-type": "text/event-stream"})
+            await exchange.chunk(frame({"content": "Answer-canary"}))
+            await exchange.chunk(frame({}, "stop") + b"data: [DONE]\n\n")
+            await exchange.end()
+        else:
+            message = {"role": "assistant", "content": "Answer-canary"}
+            choice = {"index": 0, "message": message, "finish_reason": "stop"}
+            await exchange.respond(json.dumps({"model": "m-0603", "choices": [choice], "usage": USAGE}).encode())
+
+
+async def lines(caplog: pytest.LogCaptureFixture, answers: Answers, use: Any, **settings: Any) -> list[Any]:
+    """Return the records of the calls that `use` makes with a service."""
+    caplog.set_level(logging.INFO, "trunkline.calls")
+    values = {"api_key": KEY, "default_model": "m", "max_retries": 2, "extensions": ["logging"], **settings}
+    async with serve(answers) as server:
+        async with trunkline.open_service("openai-compatible", api_url=server.url, **values) as service:
+            await use(service)
+    assert "canary" not in caplog.text
+    return [record for record in caplog.records if record.name == "trunkline.calls"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("method", ["chat", "stream"])
+async def test_call_is_one_line(caplog: pytest.LogCaptureFixture, method: str) -> None:
+    async def use(service: trunkline.Service) -> None:
+        if method == "chat":
+            await service.chat("Question-canary")
+        else:
+            async with service.stream("Question-canary") as stream:
+                await stream.finish()
+
+    [record] = await lines(caplog, Answers(503), use)
+    assert record.levelno == logging.INFO
+    fields = dict(pair.split("=", 1) for pair in record.getMessage().split(" "))
+    assert float(fields.pop("duration")) == record.duration >= 0
+    assert int(fields.pop("call")) == record.call > 0
+    assert fields == {
+        "service": "openai-compatible",
+        "provider": "openai-compatible",
+        "operation": method,
+        "model": "m-0603",
+        "outcome": "finished",
+        "retries": "1",
+        "input_tokens": "12",
+        "output_tokens": "9",
+        "finish_reason": "stop",
+    }
+    assert record.input_tokens == 12
+
+
+@pytest.mark.anyio
+async def test_failed_call_is_a_warning_with_the_class_of_the_error(caplog: pytest.LogCaptureFixture) -> None:
+    async def use(service: trunkline.Service) -> None:
+        with pytest.raises(trunkline.AuthenticationError):
+            await service.chat("Question-canary")
+
+    [record] = await lines(caplog, Answers(401, 401), use)
+    assert (record.levelno, record.outcome, record.error) == (logging.WARNING, "failed", "AuthenticationError")
+    assert record.model == "m"
+
+
+@pytest.mark.anyio
+async def test_stream_that_is_left_is_abandoned(caplog: pytest.LogCaptureFixture) -> None:
+    async def use(service: trunkline.Service) -> None:
+        async with service.stream("Question-canary") as stream:
+            await anext(stream)
+
+    [record] = await lines(caplog, Answers(), use)
+    assert (record.levelno, record.outcome) == (logging.INFO, "abandoned")
+
+
+@pytest.mark.anyio
+async def test_cancelled_call_is_one_line_without_error(caplog: pytest.LogCaptureFixture) -> None:
+    async def use(service: trunkline.Service) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(service.chat, "Question-canary")
+            await anyio.wait_all_tasks_blocked()
+            tasks.cancel_scope.cancel()
+
+    [record] = await lines(caplog, Answers(hangs=True), use)
+    assert (record.levelno, record.outcome) == (logging.INFO, "cancelled")
+    assert not hasattr(record, "error")
+
+
+@pytest.mark.anyio
+async def test_line_goes_to_the_logger_of_the_setting(caplog: pytest.LogCaptureFixture) -> None:
+    async def use(service: trunkline.Service) -> None:
+        await service.embed("Question-canary")
+
+    async def embed(exchange: Exchange) -> None:
+        await exchange.respond(b'{"data": [{"index": 0, "embedding": [1.0]}]}')
+
+    caplog.set_level(logging.INFO, "acme")
+    extensions = [{"name": "logging", "logger": "acme.calls"}]
+    await lines(caplog, embed, use, extensions=extensions)  # type: ignore[arg-type]
+    assert [record.name for record in caplog.records if hasattr(record, "outcome")] == ["acme.calls"]
+
+
+@pytest.mark.anyio
+async def test_structlog_gets_the_fields_as_keywords(caplog: pytest.LogCaptureFixture) -> None:
+    async def use(service: trunkline.Service) -> None:
+        await service.chat("Question-canary")
+        with pytest.raises(trunkline.BadRequest):
+            await service.chat("Question-canary")
+
+    with structlog.testing.capture_logs() as events:
+        extensions = [{"name": "logging", "library": "structlog"}]
+        assert await lines(caplog, Answers(200, 400), use, extensions=extensions) == []
+    first, second = events
+    assert (first["event"], first["log_level"], first["input_tokens"]) == ("call", "info", 12)
+    assert (second["log_level"], second["error"]) == ("warning", "BadRequest")
+
+
+def test_missing_structlog_is_an_error_that_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "structlog", None)
+    from trunkline_logging.call_log import line_writer
+
+    with pytest.raises(trunkline.ConfigurationError, match=r"pip install 'trunkline-logging\[structlog\]'"):
+        line_writer("structlog", "trunkline.calls")
+
+
+def test_value_that_would_break_a_line_is_quoted(caplog: pytest.LogCaptureFixture) -> None:
+    from trunkline_logging.call_log import line_writer
+
+    caplog.set_level(logging.INFO, "trunkline.calls")
+    line_writer("logging", "trunkline.calls")(False, {"service": "a b\nc", "model": "m"})
+    assert caplog.messages == ["service='a b\\nc' model=m"]

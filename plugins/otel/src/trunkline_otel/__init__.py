@@ -1,0 +1,39 @@
+"""The extension `otel`: OpenTelemetry spans and metrics of a service's calls, after the GenAI semantic conventions."""
+
+from __future__ import annotations
+
+from trunkline.authoring.extension import Extension, ExtensionSettings
+from trunkline.settings import setting, settings
+
+__version__ = "0.1.0"
+
+__all__ = ["OtelSettings", "__version__", "otel"]
+
+
+@settings
+class OtelSettings(ExtensionSettings):
+    """Settings of the extension `otel`."""
+
+    extension = "otel"
+
+    content: bool = setting(
+        "Content",
+        "Record the messages, instructions, tool definitions, arguments and results, and the text of errors, which may "
+        "quote them. The bytes of media are never recorded.",
+        default=False,
+    )
+    propagate: bool = setting(
+        "Propagate the trace",
+        "Send the trace's headers, such as `traceparent`, to the provider. Baggage is never sent.",
+        default=False,
+    )
+
+
+def _make(settings: OtelSettings) -> object:
+    from trunkline_otel.telemetry import Telemetry
+
+    return Telemetry(content=settings.content, propagate=settings.propagate)
+
+
+otel = Extension(name="otel", settings=OtelSettings, make=_make)
+"""The object of the entry point `otel`."""

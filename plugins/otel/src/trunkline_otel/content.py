@@ -1,0 +1,122 @@
+"""Messages, instructions and tools as the JSON that the conventions define for attributes with content.
+
+The forms are those of `docs/gen-ai/gen-ai-input-messages.json` and its neighbours, at the commit in `conventions.py`.
+The bytes of media are left out: a span is no place for megabytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+
+from trunkline.messages import (
+    Audio,
+    Citation,
+    Document,
+    Image,
+    Message,
+    Opaque,
+    Part,
+    Reasoning,
+    Text,
+    ToolCall,
+    ToolResult,
+)
+from trunkline.request import ChatRequest
+from trunkline.response import ChatResponse
+from trunkline.storage import to_json
+
+from trunkline_otel import conventions as names
+
+_MODALITIES: Mapping[type[Part], str] = {Image: "image", Audio: "audio", Document: "document"}
+_FINISH_REASONS = {"tool_calls": "tool_call"}  # of a message; the attribute has the reason itself
+
+
+def request_content(request: ChatRequest) -> dict[str, str]:
+    """Return the attributes with the content of a request."""
+    instructions = [part for message in request.messages if message.role == "system" for part in message.parts]
+    messages = [_message(message) for message in request.messages if message.role != "system"]
+    found = {names.INPUT_MESSAGES: _dumps(messages)}
+    if instructions:
+        found[names.INSTRUCTIONS] = _dumps([_part(part) for part in instructions])
+    if request.tools:
+        tools = [
+            {
+                "type": "function",
+                "name": tool.name,
+                **({"description": tool.description} if tool.description else {}),
+                "parameters": tool.parameters,
+            }
+            for tool in request.tools
+        ]
+        found[names.TOOL_DEFINITIONS] = _dumps(tools)
+    return found
+
+
+def response_content(response: ChatResponse) -> dict[str, str]:
+    """Return the attributes with the content of a response, or of the part of one that arrived."""
+    reason = str(response.finish_reason)
+    message = {**_message(response.message), "finish_reason": _FINISH_REASONS.get(reason, reason)}
+    return {names.OUTPUT_MESSAGES: _dumps([message])}
+
+
+def arguments_content(call: ToolCall) -> dict[str, str]:
+    """Return the attribute with the arguments of a tool call."""
+    return {names.TOOL_ARGUMENTS: _dumps(_arguments(call))}
+
+
+def result_content(result: object) -> dict[str, str]:
+    """Return the attribute with the result of a tool."""
+    if isinstance(result, Message):
+        result = result.parts[0] if len(result.parts) == 1 else list(map(_part, result.parts))
+    return {names.TOOL_RESULT: _dumps(_result(result) if isinstance(result, ToolResult) else result)}
+
+
+def _message(message: Message) -> dict[str, object]:
+    role = "tool" if any(isinstance(part, ToolResult) for part in message.parts) else message.role
+    named = {} if message.name is None else {"name": message.name}
+    return {"role": role, "parts": list(map(_part, message.parts)), **named}
+
+
+def _part(part: Part) -> Mapping[str, object]:
+    match part:
+        case Text():
+            return {"type": "text", "content": part.text}
+        case Reasoning():
+            return {"type": "reasoning", "content": part.text}
+        case ToolCall():
+            return {"type": "tool_call", "id": part.id, "name": part.name, "arguments": _arguments(part)}
+        case ToolResult():
+            return {"type": "tool_call_response", "id": part.tool_call_id, "response": _result(part)}
+        case Image() | Audio() | Document():
+            return _media(part)
+        case Citation():
+            return {"type": "citation", "url": part.url, "title": part.title}
+        case Opaque():
+            return {"type": part.kind, "provider": part.provider}
+
+
+def _media(part: Image | Audio | Document) -> dict[str, object]:
+    about: dict[str, object] = {"modality": _MODALITIES[type(part)], "mime_type": part.media_type}
+    if part.url is not None:
+        return {"type": "uri", "uri": part.url, **about}
+    if part.file_id is not None:
+        return {"type": "file", "file_id": part.file_id, **about}
+    return {"type": "blob", "size": len(part.data or b""), **about}
+
+
+def _arguments(call: ToolCall) -> object:
+    return call.arguments if call.invalid_arguments is None else call.invalid_arguments
+
+
+def _result(result: ToolResult) -> object:
+    parts: Iterable[Part] = result.parts
+    texts = [part.text for part in parts if isinstance(part, Text)]
+    return texts[0] if len(texts) == len(result.parts) == 1 else [_part(part) for part in result.parts]
+
+
+def _dumps(value: object) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False, default=to_json)
+    except Exception as error:  # a tool may return anything; what cannot be shown must not fail the call
+        return f"<a {type(value).__name__} that is no JSON: {type(error).__name__}>"
