@@ -500,7 +500,7 @@ async def test_no_canary_shows_whatever_fails(
                 if label == "status 400":
                     assert all("***" in text for text in shown), shown
             found += leaks(case, "observer", "\n".join(recorder.seen))
-            pipeline = service._parts.get().pipeline
+            pipeline = service._state.parts.get().pipeline
             assert pipeline is not None
             credentials = await pipeline.steps.auth.acquire()
             for value in (

@@ -228,7 +228,7 @@ async def try_step(toy: Toy, server: LoopbackServer, step: int, how: str, method
     if method != "close":
         await chat(service)
         await stream(service)
-        part = service._parts.get()
+        part = service._state.parts.get()
         assert not part.calls, f"step {step} left a call behind"
         assert not part.streams, f"step {step} left a stream behind"
     await service.aclose()

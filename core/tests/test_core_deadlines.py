@@ -462,4 +462,4 @@ async def test_call_of_a_closed_service_opens_nothing(toy: Toy) -> None:
     await service.aclose()
     with pytest.raises(ServiceClosed):
         await service.chat("Hi")
-    assert not service._parts._entries
+    assert not service._state.parts._entries

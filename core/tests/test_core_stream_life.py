@@ -72,7 +72,7 @@ async def test_closing_a_stream_while_the_service_still_opens_sends_nothing(toy:
             with pytest.raises(StreamClosed, match="closed before it opened"):
                 await stream.__aenter__()
 
-        async with service._parts.get().opening:  # as another call holds it while it opens the service
+        async with service._state.parts.get().opening:  # as another call holds it while it opens the service
             tasks.start_soon(enter)
             await anyio.wait_all_tasks_blocked()
             await stream.aclose()

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import attrs
 
+from trunkline._config.compositions import Compositions
 from trunkline._config.configuration import Configuration, provider_of, read_configuration
 from trunkline._config.sources import VariableReaders, check_defaults, make_settings, with_extension_settings
 from trunkline._http.choice import HTTPTransports
@@ -16,7 +17,7 @@ from trunkline._plugins.registry import check_hooks, load_provider
 from trunkline._setting_types import trimmed
 from trunkline._suggestions import did_you_mean
 from trunkline.authoring.provider import Provider
-from trunkline.compose import close_services
+from trunkline.compose import close_services, fallback
 from trunkline.errors import ConfigurationError
 from trunkline.provider_service import ProviderService
 from trunkline.secrets import without_traceback
@@ -204,16 +205,33 @@ def _make_services(
     errors += wrong_defaults
     transports = HTTPTransports(http_client)
     variables = VariableReaders()
-    services: dict[str, Service] = {}
+    made: dict[str, Service] = {}
     for name in configuration.tables:
         try:
             settings, plugin = _configured(name, configuration, environ, http_client, variables)
             _check_client(http_client, settings, name)
-            services[name] = ProviderService(name, plugin, settings, transports=transports)
+            made[name] = ProviderService(name, plugin, settings, transports=transports)
         except ConfigurationError as error:
             errors.append(error)
     raise_config_errors([*errors, *variables.errors])
-    return Services(services)
+    composed = compose(configuration.compositions, made)
+    return Services({name: composed[name] for name in configuration.names})
+
+
+def compose(compositions: Compositions, made: Mapping[str, Service]) -> dict[str, Service]:
+    """Return services with those that are composed of them. All members must have been made."""
+    services = {name: _limited(name, service, compositions) for name, service in made.items()}
+    for name, composition in compositions.services.items():
+        if any(member not in services for member in composition.members):
+            continue
+        members = {services[member]: weight for member, weight in composition.members.items()}
+        service = fallback(*members, name=name, total_timeout=composition.total_timeout)
+        services[name] = _limited(name, service, compositions)
+    return services
+
+
+def _limited(name: str, service: Service, compositions: Compositions) -> Service:
+    return service
 
 
 def _are_variables(environ: object) -> bool:

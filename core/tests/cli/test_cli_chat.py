@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from trunkline.cli.config_files import read_safely, trust_file
 
 RUN = [sys.executable, "-c", "import sys; from trunkline.cli import main; sys.exit(main())"]
 FAKE = ("chat", "--provider", "fake", "--model")
@@ -291,3 +292,21 @@ def test_prompt_without_end_is_a_clear_error(piped: Any, key: str) -> None:
         done = subprocess.run([*RUN, *FAKE, "echo"], stdin=endless, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "the text on stdin has more than" in done.stderr
+
+
+def test_composed_service_can_be_asked(call: Any) -> None:
+    settings = 'provider = "fake"\napi_key = "{}"\ndefault_model = "echo"\n'
+    path = Path("trunkline.toml")
+    path.write_text(
+        f"[services.down]\n{settings.format('wrong-canary-12345')}"
+        f"[services.good]\n{settings.format('good-key-1234567')}"
+        '[services.main]\nfallback = ["down", "good"]\n'
+    )
+    trust_file(read_safely(path))
+    status, out, err = call("chat", "--service", "main", "Hello")
+    assert (status, err.count("canary")) == (0, 0)
+    assert "Hello" in out
+    assert call("models", "--service", "main")[0] == 0
+    status, _, err = call("chat", "--service", "main", "--set", "default_model=x", "Hello")
+    assert status != 0
+    assert "main is made of others: select one of those" in err

@@ -372,3 +372,32 @@ def test_ctrl_c_ends_the_check_and_shows_the_cursor_again(terminal: Any) -> None
     screen.wait_for("checking: request")
     status, shown = screen.end("\x03")
     assert (status, "\x1b[?25h" in shown) == (130, True)
+
+
+def test_composed_service_works_if_one_of_its_members_does(call: Any) -> None:
+    write(service("down", key="wrong-canary-12345"), service("good"), '[services.main]\nfallback = ["down", "good"]\n')
+    status, out, _ = call("check", "--service", "main")
+    assert status == 1  # since a member does not work
+    results = {block.split()[0]: block for block in out.replace("\n    ", " | ").splitlines()}
+    assert list(results) == ["down", "good", "main"]
+    assert "ok" in results["main"].split()
+    assert "fallback of down, good" in results["main"]
+    assert "note: down does not work" in results["main"]
+    _, out, _ = call("check", "--json")
+    main = json.loads(out)[-1]
+    assert (main["name"], main["ok"], main["provider"]) == ("main", True, None)
+    assert main["members"] == {"down": False, "good": True}
+
+
+def test_composed_service_of_which_no_member_works_fails(call: Any) -> None:
+    write(service("down", key="wrong-canary-12345"), '[services.main]\nfallback = ["down"]\n')
+    status, out, _ = call("check")
+    assert status == 1
+    assert "none of the services that it is made of works: down" in out
+
+
+def test_mistake_in_a_composed_service_fails_the_check_of_the_file(call: Any) -> None:
+    write(service("good"), '[services.main]\nfallback = ["god"]\n')
+    status, _, err = call("check")
+    assert status != 0
+    assert "names 'god', which is no service of the configuration; did you mean 'good'?" in err

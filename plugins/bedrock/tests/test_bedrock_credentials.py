@@ -459,7 +459,7 @@ async def test_many_calls_after_the_keys_end_cause_one_refresh_and_no_failure(co
         container(aws)
         async with opened(aws, max_retries=0) as service:
             await service.chat("x")
-            pipeline = service._parts.get().pipeline
+            pipeline = service._state.parts.get().pipeline
             assert pipeline is not None
             auth = pipeline.steps.auth
             assert isinstance(auth, ChainAuth)

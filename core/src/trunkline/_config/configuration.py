@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import attrs
 
+from trunkline._config.compositions import KINDS, Compositions, split_tables
 from trunkline._files import UnreadableFile, decoded, read_file
 from trunkline._masking import masked, quoted
 from trunkline._plugins.registry import PROVIDERS, installed, load_provider
@@ -35,11 +36,16 @@ class Configuration:
     """The content of a configuration file: a table of unchecked settings for each service, and those for all."""
 
     tables: Mapping[str, Table] = attrs.field(repr=False)
+    """The tables of the services that have a provider, by name, without their limits."""
     defaults: Table = attrs.field(repr=False)
     folder: Path
     """The folder that relative paths in the file are resolved against."""
     reported: Mapping[str, ConfigurationError] = attrs.field(factory=dict, repr=False)
     """The errors of wrong settings in `[defaults]`, by setting. No service gets these settings, and none lacks them."""
+
+    compositions: Compositions = attrs.field(factory=Compositions, repr=False)
+    names: tuple[str, ...] = ()
+    """The names of all services, in the order of the file."""
 
     @property
     def services(self) -> dict[str, Table]:
@@ -125,7 +131,8 @@ def read_configuration(
         services = {}
     _check_names(services, f"{origin}: in services")
     _check_names(defaults, f"{origin}: in [defaults]")
-    tables = _service_tables(services, origin, found)
+    every = _service_tables(services, origin, found)
+    tables, compositions = split_tables(every, found)
     common = {info.name for info in setting_infos(Settings)}
     reported: dict[str, ConfigurationError] = {}
     if not defaults.keys() <= common:
@@ -138,6 +145,8 @@ def read_configuration(
         errors.extend(found)
     return Configuration(
         tables=tables,
+        compositions=compositions,
+        names=tuple(every),
         defaults={name: value for name, value in defaults.items() if name in common},
         folder=folder,
         reported=reported,
@@ -273,7 +282,11 @@ def provider_of(service: str, table: Table) -> str:
         )
     if provider is None or is_blank(provider):
         similar = next((name for name in table if name != "provider" and nearest(name, ["provider"])), None)
-        hint = f"; did you mean it by {masked(similar)!r}?" if similar is not None else quotes_hint(service, table)
+        kind = next((kind for name in table if (kind := nearest(name, KINDS)) is not None), None)
+        if similar is not None:
+            hint = f"; did you mean it by {masked(similar)!r}?"
+        else:
+            hint = f"; did you mean {kind!r}?" if kind is not None else quotes_hint(service, table)
         raise ConfigurationError(
             f"service {service!r}: setting 'provider' is required: the name of an installed provider{hint}",
             service=service,

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from trunkline._files import UnreadableFile, read_file
 from trunkline._visible_text import one_line
 from trunkline.cli.failures import CommandError
-from trunkline.cli.selection import SelectedService, ServiceOptions, select_service
+from trunkline.cli.selection import ComposedService, SelectedService, ServiceOptions, select_service
 from trunkline.cli.terminal import DIM, is_terminal, print_json, print_note
 from trunkline.messages import Image, Message, Part, system, user
 from trunkline.request import ChatRequest
@@ -69,7 +69,7 @@ def chat(
     question = _question(prompt)
     images = tuple(_image(source) for source in options.image)
     selected = select_service(target)
-    if options.model is None and selected.settings.default_model is None:
+    if options.model is None and not selected.names_model:
         raise CommandError(f"{selected.origin}: no model is given; use --model, or set default_model")
     if not json and target.provider is None and target.service is None:
         print_note(one_line(f"[{selected.origin}]"), style=DIM)
@@ -122,15 +122,14 @@ def _image(source: str) -> Part:
     return image
 
 
-async def _answer(selected: SelectedService, request: ChatRequest, as_json: bool) -> None:
+async def _answer(selected: SelectedService | ComposedService, request: ChatRequest, as_json: bool) -> None:
     from trunkline.cli.display import show_stream
     from trunkline.cli.eventjson import error_fields
     from trunkline.errors import TrunklineError
-    from trunkline.opening import open_service
 
     try:
         # Ctrl-C cancels the task here. Leaving the block closes the connection, so that the provider stops generating.
-        async with open_service(selected.settings, name=selected.name) as service:
+        async with selected.open() as service:
             await show_stream(service.stream(request), as_json=as_json)
     except TrunklineError as error:
         if as_json:

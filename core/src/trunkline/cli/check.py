@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from http import HTTPStatus
 from typing import Literal, TypeVar
@@ -22,7 +22,7 @@ from trunkline._http.proxies import Proxies
 from trunkline._visible_text import one_line
 from trunkline.cli.diagnosis import Diagnosis, diagnose, near_models, not_listed
 from trunkline.cli.failures import CommandError
-from trunkline.cli.selection import SelectedService, ServiceOptions, WrongService, select_services
+from trunkline.cli.selection import ComposedService, SelectedService, ServiceOptions, WrongService, select_services
 from trunkline.cli.terminal import live_lines, print_json, print_result
 from trunkline.errors import (
     BadRequest,
@@ -116,6 +116,8 @@ class Report:
     model: str | None = None
     url: str | None = None
     proxy: str | None = None
+    members: dict[str, bool] | None = None
+    """For a composed service: the services it is made of, and whether each works."""
     steps: list[Step] = attrs.field(factory=list)
     notes: list[str] = attrs.field(factory=list)
     diagnosis: Diagnosis | None = None
@@ -147,6 +149,7 @@ class Report:
             "model": self.model,
             "url": self.url,
             "proxy": self.proxy,
+            **({} if self.members is None else {"members": self.members}),
             "steps": [{**attrs.asdict(step), "seconds": round(step.seconds, 3)} for step in self.steps],
             "problem": problem and problem.problem,
             "message": problem and problem.message,
@@ -176,7 +179,9 @@ class Report:
         return f"{self.url} {self.proxy}" if self.proxy else str(self.url)
 
 
-async def _check_all(services: dict[str, SelectedService | WrongService], options: _Options, as_json: bool) -> int:
+async def _check_all(
+    services: dict[str, SelectedService | ComposedService | WrongService], options: _Options, as_json: bool
+) -> int:
     reports = [Report(name=name) for name in services]
     width = max(len(one_line(name)) for name in services)
     printed = 0
@@ -198,13 +203,36 @@ async def _check_all(services: dict[str, SelectedService | WrongService], option
 
         async with anyio.create_task_group() as tasks:
             for selected, report in zip(services.values(), reports, strict=True):
-                tasks.start_soon(_Check(selected, report, options, show).run)
+                if not isinstance(selected, ComposedService):
+                    tasks.start_soon(_Check(selected, report, options, show).run)
+        found = {report.name: report for report in reports}
+        for selected in services.values():
+            if isinstance(selected, ComposedService):
+                _conclude(selected, found)
+        show()
     if as_json:
         print_json([report.as_json() for report in reports], indent=2)
     else:
         for report in reports[printed:]:
             print_result(report.as_text(width))
     return 0 if all(report.ok for report in reports) else 1
+
+
+def _conclude(selected: ComposedService, reports: Mapping[str | None, Report]) -> None:
+    """Complete the report of a composed service from those of its members. It works if one of them does."""
+    report = reports[selected.name]
+    members = {name: reports[name] for name in selected.members}
+    working = [name for name, member in members.items() if member.ok]
+    report.members = {name: member.ok for name, member in members.items()}
+    kind = selected.compositions.services[selected.name].kind
+    report.notes += [f"{one_line(name)} does not work" for name in members if name not in working]
+    if working:
+        detail = f"{kind} of {', '.join(members)}"
+        report.steps.append(Step(name="settings", status="ok", seconds=0.0, detail=detail))
+    else:
+        error = ConfigurationError(f"none of the services that it is made of works: {', '.join(members)}")
+        report.fail("settings", diagnose(error, None, None), seconds=0.0)
+    report.running = None
 
 
 class _Check:

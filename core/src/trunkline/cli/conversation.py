@@ -10,13 +10,12 @@ from collections.abc import Callable
 from trunkline.cli.display import show_stream
 from trunkline.cli.eventjson import error_fields
 from trunkline.cli.failures import INTERRUPTED
-from trunkline.cli.selection import SelectedService
+from trunkline.cli.selection import ComposedService, SelectedService
 from trunkline.cli.terminal import DIM, is_terminal, print_json, print_note, write
 from trunkline.errors import CallError, ConfigurationError, TrunklineError
 from trunkline.messages import Message, Part, Text, user
-from trunkline.opening import open_service
-from trunkline.provider_service import ProviderService
 from trunkline.request import ChatRequest
+from trunkline.service import Service
 from trunkline.stream import Stream
 
 PROMPT = "> "
@@ -30,7 +29,7 @@ class Conversation:
 
     def __init__(
         self,
-        selected: SelectedService,
+        selected: SelectedService | ComposedService,
         request: Callable[..., ChatRequest],
         *,
         history: tuple[Message, ...],
@@ -52,7 +51,7 @@ class Conversation:
         # service's connections with it, after each turn. The loop runs only while an answer is read. During that time
         # the runner turns Ctrl-C into the cancellation of the turn; at the prompt, Ctrl-C raises KeyboardInterrupt.
         with asyncio.Runner() as runner:
-            service = open_service(self._selected.settings, name=self._selected.name)
+            service = self._selected.open()
             try:
                 while line := _ask():
                     self._turn(runner, service, line)
@@ -63,7 +62,7 @@ class Conversation:
                 runner.run(service.aclose())
         return 0
 
-    def _turn(self, runner: asyncio.Runner, service: ProviderService, line: str) -> None:
+    def _turn(self, runner: asyncio.Runner, service: Service, line: str) -> None:
         turn = user(line, *self._attached)
         stream = service.stream(self._request(messages=(*self._history, turn)))
         try:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from trunkline.cli.selection import SelectedService, ServiceOptions, select_service
+from trunkline.cli.selection import ComposedService, SelectedService, ServiceOptions, select_service
 from trunkline.cli.terminal import print_json, print_table
 from trunkline.response import ModelInfo
 
@@ -65,10 +65,8 @@ def _number(value: int | None) -> str:
     return f"{value:,}" if value is not None else ""
 
 
-async def _list(selected: SelectedService) -> tuple[ModelInfo, ...]:
-    from trunkline.opening import open_service
-
-    async with open_service(selected.settings, name=selected.name) as service:
+async def _list(selected: SelectedService | ComposedService) -> tuple[ModelInfo, ...]:
+    async with selected.open() as service:
         return await service.list_models()
 
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import attrs
 from cyclopts import Parameter
 
+from trunkline._config.compositions import Compositions
 from trunkline._config.configuration import Configuration, provider_of
 from trunkline._config.sources import VariableReaders, check_defaults, json_or_text, make_settings, variable_name
 from trunkline._masking import listed
@@ -21,6 +22,7 @@ from trunkline.cli.config_files import DEFAULT_FILE, ConfigurationFile, configur
 from trunkline.cli.failures import CommandError
 from trunkline.cli.hidden import hide
 from trunkline.errors import ConfigurationError, PluginError
+from trunkline.service import Service
 from trunkline.settings import SettingInfo, Settings, raise_config_errors, setting_infos
 
 
@@ -49,6 +51,39 @@ class SelectedService:
     name: str
     settings: Settings
     origin: str
+
+    @property
+    def names_model(self) -> bool:
+        """Whether the service has a model for requests that name none."""
+        return self.settings.default_model is not None
+
+    def open(self) -> Service:
+        """Open the service."""
+        from trunkline.opening import open_service
+
+        return open_service(self.settings, name=self.name)
+
+
+@attrs.frozen(kw_only=True)
+class ComposedService:
+    """A service that is made of others: its name, the settings of those, and a phrase that says where it comes from."""
+
+    name: str
+    members: Mapping[str, SelectedService]
+    """The services with a provider that it is made of, by name."""
+    compositions: Compositions = attrs.field(repr=False)
+    origin: str
+
+    @property
+    def names_model(self) -> bool:
+        """Whether all members have a model for requests that name none."""
+        return all(member.names_model for member in self.members.values())
+
+    def open(self) -> Service:
+        """Open the service. Closing it closes its members."""
+        from trunkline.opening import compose
+
+        return compose(self.compositions, {name: member.open() for name, member in self.members.items()})[self.name]
 
 
 @attrs.frozen(kw_only=True)
@@ -114,7 +149,7 @@ def _check(options: ServiceOptions) -> None:
         )
 
 
-def select_service(options: ServiceOptions) -> SelectedService:
+def select_service(options: ServiceOptions) -> SelectedService | ComposedService:
     """Return the service that the options name, or the only one that there is.
 
     Raises `CommandError`, whose message says what to do, if there is none or more than one, and `ConfigurationError` if
@@ -132,14 +167,17 @@ def select_service(options: ServiceOptions) -> SelectedService:
             )
         return _only_usable(options)
     configuration = _checked(file, options)
-    names = list(configuration.tables)
+    names = configuration.names
     if options.service is None and len(names) > 1:
         raise CommandError(f"{file.path} has several services; select one with --service: {listed(names)}")
-    return _from_file(file.path, configuration, options.service or names[0], options)
+    name = options.service or names[0]
+    if name in configuration.compositions.services:
+        return _composed(file.path, configuration, name, options)
+    return _from_file(file.path, configuration, name, options)
 
 
-def select_services(options: ServiceOptions) -> dict[str, SelectedService | WrongService]:
-    """Return all services that the options select, by name."""
+def select_services(options: ServiceOptions) -> dict[str, SelectedService | ComposedService | WrongService]:
+    """Return all services that the options select, by name. The members of a composed service come with it."""
     _check(options)
     if options.provider is not None:
         try:
@@ -152,14 +190,32 @@ def select_services(options: ServiceOptions) -> dict[str, SelectedService | Wron
             "there is no configuration file: use --config FILE or --provider, or create one with `trunkline init`"
         )
     configuration = _checked(file, options)
-    found: dict[str, SelectedService | WrongService] = {}
-    for name in configuration.tables if options.service is None else [options.service]:
+    found: dict[str, SelectedService | ComposedService | WrongService] = {}
+    compositions = configuration.compositions
+    chosen = configuration.names if options.service is None else (options.service,)
+    for name in dict.fromkeys(inner for outer in chosen for inner in (*compositions.members(outer), outer)):
         try:
-            found[name] = _from_file(file.path, configuration, name, options)
+            if name in compositions.services:
+                found[name] = _composed(file.path, configuration, name, options)
+            else:
+                found[name] = _from_file(file.path, configuration, name, options)
         except ConfigurationError as error:
-            provider = configuration.tables[name].get("provider")
+            provider = configuration.tables.get(name, {}).get("provider")
             found[name] = WrongService(error=error, provider=provider if isinstance(provider, str) else None)
-    return found
+    order = [name for name in configuration.names if name in found]
+    return {name: found[name] for name in order}
+
+
+def _composed(path: Path, configuration: Configuration, name: str, options: ServiceOptions) -> ComposedService:
+    """Return a composed service of a configuration file. Its members have no `--set`, which is for one service."""
+    if options.set_:
+        raise CommandError(f"--set changes a service with a provider; {name} is made of others: select one of those")
+    members = {
+        member: _from_file(path, configuration, member, options) for member in configuration.compositions.members(name)
+    }
+    return ComposedService(
+        name=name, members=members, compositions=configuration.compositions, origin=f"service {name} of {path}"
+    )
 
 
 def _checked(file: ConfigurationFile, options: ServiceOptions) -> Configuration:
@@ -172,8 +228,9 @@ def _checked(file: ConfigurationFile, options: ServiceOptions) -> Configuration:
     configuration, wrong_defaults = check_defaults(configuration_of(file, errors))
     errors += wrong_defaults
     if errors:
+        members = () if options.service is None else tuple(configuration.compositions.members(options.service))
         for name in configuration.tables:
-            if options.service in (None, name):
+            if options.service is None or name in members:
                 try:
                     _from_file(file.path, configuration, name, options)
                 except ConfigurationError as error:
@@ -193,8 +250,8 @@ def _from_provider(name: str, options: ServiceOptions) -> SelectedService:
 def _from_file(path: Path, configuration: Configuration, name: str, options: ServiceOptions) -> SelectedService:
     """Return one service of a configuration file."""
     if name not in configuration.tables:
-        hint = did_you_mean(name, configuration.tables)
-        raise CommandError(f"{path} has no service {name!r}{hint} it has: {listed(configuration.tables)}")
+        hint = did_you_mean(name, configuration.names)
+        raise CommandError(f"{path} has no service {name!r}{hint} it has: {listed(configuration.names)}")
     variables = VariableReaders()
     settings = _configured(name, configuration, assignments(options.set_), variables)
     for other in configuration.tables:

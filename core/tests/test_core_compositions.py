@@ -1,0 +1,103 @@
+"""Composed services of a configuration file: what is accepted, and what an error says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from trunkline import ConfigurationError, open_services
+from trunkline.testing import Exchange, serve
+
+from .conftest import make_toy
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def configured(install: Callable[..., None]) -> Callable[..., Any]:
+    """Open the services of a configuration with the toys `a` and `b`, and further tables."""
+    source = f"from {make_toy.__module__} import make_toy\n\nprovider = make_toy()\n"
+    install("trunkline-toy", "trunkline.providers", {"toy": "plugin_toy:provider"}, plugin_toy=source)
+
+    def make(url: str = "http://127.0.0.1:9", **tables: object) -> Any:
+        toy = {"provider": "toy", "url": url, "default_model": "toy-1"}
+        return open_services({"services": {**tables, "a": {**toy, "url": "http://127.0.0.1:9"}, "b": toy}})
+
+    return make
+
+
+async def test_service_made_of_others_calls_them_in_their_order(configured: Callable[..., Any]) -> None:
+    async def answer(exchange: Exchange) -> None:
+        await exchange.respond(b'{"text": "Hello"}')
+
+    async with serve(answer) as server:
+        tables = {"outer": {"fallback": ["inner"], "total_timeout": 20}, "inner": {"fallback": ["a", "b"]}}
+        async with configured(server.url, **tables) as services:
+            assert list(services) == ["outer", "inner", "a", "b"]
+            response = await services["outer"].chat("Hi")
+    assert (response.text, response.service) == ("Hello", "b")
+
+
+def message(configured: Callable[..., Any], **tables: object) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        configured(**tables)
+    return str(caught.value)
+
+
+def test_unknown_member_is_named_with_the_services_that_there_are(configured: Callable[..., Any]) -> None:
+    error = message(configured, main={"fallback": ["a", "spare"]})
+    assert error.startswith("service 'main': setting 'fallback' names 'spare', which is no service")
+    assert "it has: main, a, b" in error
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        {"main": {"fallback": ["main"]}},
+        {"main": {"fallback": ["a", "x"]}, "x": {"fallback": ["main"]}},
+        {"main": {"fallback": ["x"]}, "x": {"fallback": ["y"]}, "y": {"fallback": ["a", "x"]}},
+    ],
+)
+def test_service_that_is_its_own_member_is_an_error_at_start(
+    configured: Callable[..., Any], tables: dict[str, object]
+) -> None:
+    error = message(configured, **tables)
+    assert error.count("leads back to the service itself") == 1
+    assert " -> " in error
+
+
+@pytest.mark.parametrize(
+    ("table", "text"),
+    [
+        ({"fallback": []}, "'fallback' must be a list of names of other services"),
+        ({"fallback": "a"}, "'fallback' must be a list of names of other services"),
+        ({"fallback": [1]}, "a list of names, which are strings"),
+        ({"fallback": ["a", "a"]}, "names the same service twice"),
+        ({"fallback": {"a": 1}}, "'fallback' must be a list"),
+        ({"fallback": ["a"], "provider": "toy"}, "'provider' cannot be combined with 'fallback'"),
+        ({"fallback": ["a"], "balance": ["b"]}, "'balance' cannot be combined with 'fallback'"),
+        ({"fallback": ["a"], "total_timeot": 3}, "did you mean 'total_timeout'?"),
+        ({"fallback": ["a"], "total_timeout": 0}, "must be a number of seconds above 0"),
+        ({"fallback": ["a"], "total_timeout": float("nan")}, "must be a number of seconds above 0"),
+        ({"falback": ["a"]}, "did you mean 'fallback'?"),
+        ({"balance": {"a": 0}}, "a weight above 0"),
+        ({"balance": {}}, "a table of their weights"),
+        ({"fallback": ["a"], "limits": 3}, "'limits' must be a table of concurrency"),
+        ({"fallback": ["a"], "limits": {}}, "'limits' must be a table of concurrency"),
+        ({"fallback": ["a"], "limits": {"concurency": 3}}, "did you mean 'concurrency'?"),
+        ({"fallback": ["a"], "limits": {"concurrency": 0}}, "a whole number above 0, which concurrency is not"),
+        ({"fallback": ["a"], "limits": {"concurrency": True}}, "a whole number above 0, which concurrency is not"),
+    ],
+)
+def test_mistake_in_a_composed_service_names_the_setting_and_what_is_accepted(
+    configured: Callable[..., Any], table: dict[str, object], text: str
+) -> None:
+    error = message(configured, main=table)
+    assert "service 'main': setting" in error
+    assert text in error
+
+
+def test_all_mistakes_are_reported_at_once(configured: Callable[..., Any]) -> None:
+    error = message(configured, main={"fallback": ["x"]}, other={"provider": "toy"}, third={"fallback": []})
+    assert all(name in error for name in ("'main'", "'other'", "'third'"))
