@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("core/*.md"), *ROOT.glob("plugins/*/*.md")])
 FENCE = re.compile(r"^ *```.*?^ *```", re.DOTALL | re.MULTILINE)
 CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
-OTHER = (".toml", ".py", ".providers", ".extensions", ".commands")
-"""Ends of dotted names that are files or groups of entry points."""
+OTHER = (".toml", ".py", ".providers", ".extensions", ".commands", ".calls")
+"""Ends of dotted names that are files, groups of entry points, or the logger of trunkline-logging."""
 
 
 def exists(dotted: str) -> bool:
