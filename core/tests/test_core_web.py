@@ -34,6 +34,7 @@ from trunkline import (
     TextDelta,
     hookimpl,
 )
+from trunkline.stream import PipelineStream
 from trunkline.testing import Exchange, serve
 
 pytestmark = [pytest.mark.anyio, pytest.mark.each_stack]
@@ -287,7 +288,7 @@ async def test_a_stream_whose_closing_fails_leaves_no_task_behind(
     async with serve(handler) as server, toy(server.url) as service, no_task_left(anyio_backend):
         with monkeypatch.context() as patch, pytest.raises(ConnectionFailed, match="closing failed"):
             async with trunkline.heartbeats(service.stream("Hi"), 60):
-                patch.setattr(Stream, "aclose", broken)
+                patch.setattr(PipelineStream, "aclose", broken)
         with anyio.fail_after(5):
             await server.wait_idle()
 

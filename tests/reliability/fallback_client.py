@@ -77,31 +77,14 @@ async def litellm(down: str, spare: str) -> tuple[Ask, Ask]:
 async def trunkline(down: str, spare: str) -> tuple[Ask, Ask]:
     import trunkline as library
 
-    services = library.open_services(
-        {
-            "services": {
-                name: {"provider": "openai-compatible", "api_url": url, "api_key": KEY, "default_model": "m"}
-                for name, url in (("main", down), ("spare", spare))
-            }
-        }
-    )
-
-    failures = (
-        library.ServerError,
-        library.RateLimited,
-        library.QuotaExhausted,
-        library.ConnectionFailed,
-        library.RequestTimeout,
-        library.StreamInterrupted,
-        library.ProtocolViolation,
-        library.AuthenticationError,
-    )
+    members = {
+        name: {"provider": "openai-compatible", "api_url": url, "api_key": KEY, "default_model": "m"}
+        for name, url in (("first", down), ("spare", spare))
+    }
+    services = library.open_services({"services": {**members, "main": {"fallback": list(members)}}})
 
     async def ask() -> str:
-        try:
-            return (await services["main"].chat("hi")).text
-        except failures:
-            return (await services["spare"].chat("hi")).text
+        return (await services["main"].chat("hi")).text
 
     async def second() -> str:
         return (await services["spare"].chat("hi")).text

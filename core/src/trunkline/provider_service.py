@@ -254,7 +254,7 @@ class ProviderService(Service):
     def _open_streams(self) -> set[Stream]:
         return self._part().streams
 
-    async def _open(self, part: _LoopPart, options: CallOptions) -> Pipeline:
+    async def _open(self, part: _LoopPart, options: CallOptions = NO_OPTIONS) -> Pipeline:
         """Open the service in the running event loop, unless another call did, and return the pipeline for a call.
 
         If the call that opens it is cancelled or runs out of time, the next one that waits opens it.
