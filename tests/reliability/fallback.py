@@ -1,8 +1,8 @@
 """Measure a fallback: 40 calls at once to a service that answers 503, each with a second service to turn to.
 
 Every client has its default settings, and the fallback that its documentation shows: `fallback` for Trunkline, `try`
-and `except` for the openai SDK, `FallbackModel` for pydantic-ai, `Router(fallbacks=…)` for litellm. The promise is that each of
-Trunkline's calls is answered. Each client runs in its own process, one after another, against the same server.
+and `except` for the openai SDK, `FallbackModel` for pydantic-ai, `Router(fallbacks=…)` for litellm. The promise is that
+each of Trunkline's calls is answered. Each client runs in its own process, one after another, against the same server.
 
 The environments of the other clients are those of `peers.py`; without `TRUNKLINE_PEERS` only Trunkline is measured.
 """
