@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import trunkline
 import trunkline.testing
+from trunkline_otel import conventions
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("core/*.md"), *ROOT.glob("plugins/*/*.md")])
@@ -19,6 +20,8 @@ FENCE = re.compile(r"^ *```.*?^ *```", re.DOTALL | re.MULTILINE)
 CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 OTHER = (".toml", ".py", ".providers", ".extensions", ".commands", ".calls")
 """Ends of dotted names that are files, groups of entry points, or the logger of trunkline-logging."""
+TELEMETRY = frozenset(value for value in vars(conventions).values() if isinstance(value, str))
+"""The names of attributes and events that trunkline-otel records."""
 
 
 def exists(dotted: str) -> bool:
@@ -60,7 +63,7 @@ def test_names_in_the_text_exist(page: Path) -> None:
     dotted = [name for code in codes for name in re.findall(r"(?<![\w./\[\"-])trunkline\.[\w.]*\w", code)]
     members = [name for code in codes for name in re.findall(r"(?<![\w.])([A-Z]\w+\.\w+)", code)]
     dotted += [f"trunkline.{name}" for name in members if name.split(".")[0] in trunkline.__all__]
-    wrong = [name for name in dotted if not name.endswith(OTHER) and not exists(name)]
+    wrong = [name for name in dotted if not name.endswith(OTHER) and name not in TELEMETRY and not exists(name)]
     wrong += [code for code in codes if re.fullmatch(r"test_\w+", code) and code not in evidence()]
     assert not wrong
 
