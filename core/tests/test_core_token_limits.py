@@ -39,9 +39,9 @@ from trunkline._calls import model_limits
 from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.model_limits import KnownLimits
 from trunkline._calls.request_limits import RequestLimits
-from trunkline._calls.token_limits import TOKENS_FOR_TOOLS, estimate_fixed_tokens, estimate_tokens
 from trunkline._json import dumps, loads
 from trunkline.authoring.provider import Operation, Operations, ServiceContext, Translation
+from trunkline.authoring.token_estimates import TOKENS_FOR_TOOLS, estimate_fixed_tokens, estimate_tokens
 from trunkline.authoring.wire import WireRequest
 from trunkline.settings import Settings, json_schema
 from trunkline.testing import Exchange, serve
@@ -424,7 +424,7 @@ def test_event_loops_share_what_is_known(toy: Any) -> None:
     known.add("toy-1", model_limits.ModelLimits(output_tokens=7))
 
     async def prepared() -> int | None:
-        pipeline = await service._open(service._part())
+        pipeline = await service._open(service._part(), service._options)
         request, _ = await pipeline.limits.apply(ChatRequest(messages="a", model="toy-1"), None)
         return cast("int | None", request.max_output_tokens)
 

@@ -10,7 +10,6 @@ import attrs
 
 from trunkline._calls.model_limits import Ask, KnownLimits, ModelLimits, find_limits
 from trunkline._calls.token_limits import (
-    MARGIN,
     Conversation,
     Fitted,
     exceeded_message,
@@ -20,6 +19,7 @@ from trunkline._calls.token_limits import (
 )
 from trunkline._excerpts import single_line
 from trunkline.authoring.provider import Operation, Operations
+from trunkline.authoring.token_estimates import MARGIN
 from trunkline.errors import ContextTooLong, ProtocolViolation, TrunklineError
 from trunkline.messages import Text
 from trunkline.request import ChatRequest

@@ -1,0 +1,92 @@
+"""What calls cost, and budgets: `cost` for a response, and the extension `prices` for a service.
+
+Importing this module does not import the price list. The first call of `cost` does, which takes up to half a second;
+the extension imports it in a worker thread.
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING
+
+from trunkline import ChatResponse, EmbedResponse, Usage
+from trunkline.authoring.extension import Extension
+
+from trunkline_prices.extension import Prices, find_prices, made_for
+from trunkline_prices.price_list import PriceOptions, TokenPrices, cost_of
+from trunkline_prices.settings import PricesSettings
+from trunkline_prices.stored import stored_cost
+from trunkline_prices.values import (
+    BudgetExceeded,
+    Charge,
+    Cost,
+    CostPart,
+    Period,
+    Spending,
+    UnknownPrice,
+    UnknownReason,
+)
+
+if TYPE_CHECKING:
+    from trunkline import ProviderService
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BudgetExceeded",
+    "Charge",
+    "Cost",
+    "CostPart",
+    "Period",
+    "Prices",
+    "PricesSettings",
+    "Spending",
+    "TokenPrices",
+    "UnknownPrice",
+    "UnknownReason",
+    "__version__",
+    "cost",
+    "extension",
+    "prices_of",
+]
+
+extension = Extension(name="prices", settings=PricesSettings, make=made_for)
+"""The object of the entry point `prices`."""
+
+
+def cost(
+    value: ChatResponse | EmbedResponse | Usage,
+    *,
+    model: str | None = None,
+    provider: str | None = None,
+    date: datetime.datetime | None = None,
+    batch: bool = False,
+) -> Cost:
+    """Return what a response costs, in USD, or why that is unknown.
+
+    If the service has the extension `prices`, this is what the extension calculated, with its settings.
+
+    - `model` is the model of the request. Pass it for a provider whose responses do not name it (Bedrock, Cohere), and
+      for a `Usage`.
+    - `provider` is whose prices apply: the name of a provider of Trunkline, or of the price list, such as `groq`. Pass
+      it for `openai-compatible` servers, and for a `Usage`.
+    - `date` is when the call was made, by default now. One without a time zone is in UTC.
+    - `batch` says that the response is from a batch API.
+
+    A `Usage` may be the sum of several calls. If the price depends on the size of each call, it is unknown.
+    """
+    if isinstance(value, ChatResponse) and model is None and provider is None and date is None and not batch:
+        stored = stored_cost(value)
+        if stored is not None:
+            return stored
+    when = date or datetime.datetime.now(datetime.UTC)
+    when = when.replace(tzinfo=datetime.UTC) if when.tzinfo is None else when
+    return cost_of(value, requested=model, provider=provider, date=when, batch=batch, options=PriceOptions())
+
+
+def prices_of(service: ProviderService) -> Prices:
+    """Return the extension `prices` of a service that has it in its configuration, to read what was spent.
+
+    Raises `LookupError` if the service does not have the extension.
+    """
+    return find_prices(service.settings.extensions)

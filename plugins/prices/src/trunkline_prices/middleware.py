@@ -1,0 +1,327 @@
+"""The middleware and the observer of the extension: costs of the calls of a service, and budgets."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from decimal import Decimal
+
+import anyio.to_thread
+import attrs
+from trunkline import (
+    Call,
+    CallError,
+    CallWarning,
+    ChatRequest,
+    ChatResponse,
+    ConnectTimeout,
+    EmbedRequest,
+    EmbedResponse,
+    Event,
+    Finished,
+    Middleware,
+    Observer,
+    RemoteError,
+    RequestTimeout,
+    ServiceClosed,
+    ServiceContext,
+    Settings,
+    StreamClosed,
+    StreamInterrupted,
+    Usage,
+)
+from trunkline.authoring.middleware import ChatProceed, RunProceed, StreamProceed
+from trunkline.authoring.token_estimates import estimate_request, estimate_tokens
+from trunkline.fold import Fold
+
+from trunkline_prices.ledger import Ledger, Reservation, utc_now
+from trunkline_prices.price_list import Entry, PriceOptions, Unpriced, calculate, cost_of, find_entry, is_loaded, load
+from trunkline_prices.settings import PricesSettings, price_options
+from trunkline_prices.stored import KEY, cost_to_json, with_cost
+from trunkline_prices.values import Charge, Cost, UnknownPrice
+
+STATE = "trunkline_prices.cost"
+"""The key of `Call.state` under which other extensions find the `Cost` of a call."""
+
+_log = logging.getLogger("trunkline")
+
+
+def options_of(settings: PricesSettings, context: ServiceContext[Settings]) -> PriceOptions:
+    """Return where the prices of a service come from."""
+    url = getattr(context.settings, "api_url", None)
+    return price_options(settings, url if isinstance(url, str) else None)
+
+
+def _cost(
+    response: ChatResponse | EmbedResponse, request: object, context: ServiceContext[Settings], options: PriceOptions
+) -> Cost:
+    model = request.model if isinstance(request, (ChatRequest, EmbedRequest)) else None
+    return cost_of(
+        response,
+        requested=model or context.settings.default_model,
+        provider=context.provider,
+        date=utc_now(),
+        batch=False,
+        options=options,
+    )
+
+
+class PricesObserver(Observer):
+    """Puts the cost of each call into its state."""
+
+    def __init__(self, options: PriceOptions, context: ServiceContext[Settings]) -> None:
+        self._options = options
+        self._context = context
+        self._requests: dict[Call, object] = {}
+
+    def started(self, call: Call, context: ServiceContext[Settings], operation: str, request: object) -> None:
+        self._requests[call] = request
+
+    def finished(self, call: Call, response: object) -> None:
+        request = self._requests.pop(call, None)
+        if isinstance(response, (ChatResponse, EmbedResponse)) and is_loaded():  # the middleware has loaded it
+            call.state[STATE] = _cost(response, request, self._context, self._options)
+
+    def failed(self, call: Call, error: BaseException) -> None:
+        self._requests.pop(call, None)
+
+    def abandoned(self, call: Call, partial: ChatResponse) -> None:
+        self._requests.pop(call, None)
+
+
+class PricesMiddleware(Middleware):
+    def __init__(
+        self,
+        settings: PricesSettings,
+        ledger: Ledger,
+        context: ServiceContext[Settings],
+        on_charge: Callable[[Charge], None] | None,
+    ) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._context = context
+        self._options = options_of(settings, context)
+        self._on_charge = on_charge
+
+    async def chat(self, call: Call, request: ChatRequest, proceed: ChatProceed) -> ChatResponse:
+        account = await self._open(call, request)
+        try:
+            response = await proceed(request)
+        except BaseException as error:
+            account.failed(error, account.reservation.amount)
+            raise
+        cost = account.finished(response)
+        return with_cost(attrs.evolve(response, warnings=(*response.warnings, *account.warnings)), cost)
+
+    @asynccontextmanager
+    async def stream(
+        self, call: Call, request: ChatRequest, proceed: StreamProceed
+    ) -> AsyncGenerator[AsyncIterator[Event]]:
+        account = await self._open(call, request)
+        fold = Fold(call.context.provider, call.context.name)
+        try:
+            async with proceed(request) as events:
+                yield _PricedEvents(events, fold, account)
+        except BaseException as error:
+            account.failed(error, account.of_partial(fold.response()))
+            raise
+        if not account.is_charged:  # the application left early
+            account.left(account.of_partial(fold.response()))
+
+    async def run(self, call: Call, operation: str, value: object, proceed: RunProceed) -> object:
+        if not isinstance(value, EmbedRequest):
+            return await proceed(value)
+        account = await self._open(call, value)
+        try:
+            result = await proceed(value)
+        except BaseException as error:
+            account.failed(error, account.reservation.amount)
+            raise
+        if isinstance(result, EmbedResponse):
+            account.finished(result)
+            return attrs.evolve(result, warnings=(*result.warnings, *account.warnings))
+        account.left(account.reservation.amount)
+        return result
+
+    async def _open(self, call: Call, request: ChatRequest | EmbedRequest) -> _Account:
+        """Reserve what a call may cost. Raises `BudgetExceeded` or `UnknownPrice`."""
+        if not is_loaded():
+            await anyio.to_thread.run_sync(load, abandon_on_cancel=True)
+        label = call.state.get("label")
+        label = label if isinstance(label, str) else None
+        inputs = estimate_request(request)
+        outputs = 0
+        if isinstance(request, ChatRequest):
+            limit = self._context.settings.output_token_limit
+            outputs = request.max_output_tokens or (limit if isinstance(limit, int) else 0)
+            outputs = outputs or self._settings.budget_output_tokens
+        entry, problem = self._entry(request, inputs, outputs)
+        amount = Decimal() if entry is None else _estimate(entry, inputs, outputs)
+        warnings: tuple[CallWarning, ...] = ()
+        service = call.context.name
+        if entry is None and self._ledger.has_limit(label):
+            assert problem is not None
+            if self._settings.unknown_prices == "refuse":
+                raise UnknownPrice(
+                    f"there is a budget, and the price of this call is unknown: {problem.problem}; or set "
+                    "unknown_prices to 'allow'",
+                    service=service,
+                    cost=problem,
+                )
+            warnings = (
+                CallWarning(
+                    kind="other",
+                    subject="prices",
+                    message=f"not charged to the budget, because the price is unknown: {problem.problem}",
+                    lossy=False,
+                ),
+            )
+        reservation = self._ledger.reserve(label, amount, service=service)
+        return _Account(self, call, request, label, entry, inputs, reservation, warnings)
+
+    def _entry(
+        self, request: ChatRequest | EmbedRequest, inputs: int, outputs: int
+    ) -> tuple[Entry | None, Cost | None]:
+        """Return the prices of a request, or why they are unknown."""
+        model = request.model or self._context.settings.default_model
+        if model is None:  # the provider refuses the call
+            return None, Cost(reason="model", problem="the request names no model")
+        try:
+            entry = find_entry(
+                model, self._context.provider, self._options, requested=model, date=utc_now(), selected={}
+            )
+            _estimate(entry, inputs, outputs)
+        except Unpriced as error:
+            return None, Cost(model=model, reason=error.reason, problem=error.problem)
+        return entry, None
+
+    def cost(self, response: ChatResponse | EmbedResponse, request: ChatRequest | EmbedRequest) -> Cost:
+        return _cost(response, request, self._context, self._options)
+
+    def charge(
+        self, account: _Account, amount: Decimal, *, is_estimate: bool, cost: Cost | None, is_unpriced: bool = False
+    ) -> None:
+        """Settle the reservation of a call."""
+        states = self._ledger.settle(account.reservation, amount, is_estimate=is_estimate, is_unpriced=is_unpriced)
+        if self._on_charge is None:
+            return
+        charge = Charge(
+            service=account.call.context.name,
+            label=account.label,
+            amount=amount,
+            is_estimate=is_estimate,
+            cost=cost,
+            spent=states,
+        )
+        try:
+            self._on_charge(charge)
+        except Exception as error:  # the call was made, and its response is worth more than the report
+            _log.error("on_charge of the extension 'prices' failed: %s", type(error).__name__)
+
+
+def _estimate(entry: Entry, inputs: int, outputs: int) -> Decimal:
+    """Return what tokens may cost at most: none are read from a cache, and all may be written to one."""
+    counts: dict[str, int | float] = {"input_tokens": inputs, **({"output_tokens": outputs} if outputs else {})}
+    amounts = [_total(entry, counts)]
+    if getattr(entry.prices, "cache_write_mtok", None) is not None:
+        amounts.append(_total(entry, {**counts, "cache_write_tokens": inputs}))
+    return max(amounts)
+
+
+def _total(entry: Entry, counts: dict[str, int | float]) -> Decimal:
+    return sum((part.amount for part in calculate(entry, counts)), Decimal())
+
+
+@attrs.define(eq=False)
+class _Account:
+    """One call that was reserved for, until it is charged."""
+
+    middleware: PricesMiddleware
+    call: Call
+    request: ChatRequest | EmbedRequest
+    label: str | None
+    entry: Entry | None
+    inputs: int
+    reservation: Reservation
+    warnings: tuple[CallWarning, ...]
+    is_charged: bool = False
+
+    def finished(self, response: ChatResponse | EmbedResponse) -> Cost:
+        """Charge the cost of a response, or an estimate if it is unknown."""
+        cost = self.middleware.cost(response, self.request)
+        if cost.total is not None:
+            self._charge(cost.total, cost=cost)
+        elif self.entry is None:
+            self._charge(Decimal(), cost=cost, is_unpriced=True)
+        else:
+            amount = self.of_partial(response) if isinstance(response, ChatResponse) else self.reservation.amount
+            self._charge(amount, cost=cost, is_estimate=True)
+        return cost
+
+    def of_partial(self, response: ChatResponse) -> Decimal:
+        """Return an estimate of what a response costs that broke off, or whose cost is unknown.
+
+        It takes the larger of each count that the provider reported and of what was estimated from the texts.
+        """
+        if self.entry is None:
+            return Decimal()
+        usage = response.usage or Usage()
+        outputs = max(usage.output_tokens or 0, estimate_tokens(response.message) if response.parts else 0)
+        return _estimate(self.entry, usage.input_tokens or self.inputs, outputs)
+
+    def failed(self, error: BaseException, estimate: Decimal) -> None:
+        """Charge a call that failed or was cancelled: `estimate`, unless the provider refused it."""
+        if _was_refused(error):
+            self._charge(Decimal())
+        else:
+            self.left(estimate)
+
+    def left(self, estimate: Decimal) -> None:
+        """Charge an estimate for a call of which no whole response arrived."""
+        self._charge(estimate, is_estimate=True, is_unpriced=self.entry is None)
+
+    def _charge(
+        self, amount: Decimal, *, is_estimate: bool = False, is_unpriced: bool = False, cost: Cost | None = None
+    ) -> None:
+        if not self.is_charged:
+            self.is_charged = True
+            self.middleware.charge(self, amount, is_estimate=is_estimate, is_unpriced=is_unpriced, cost=cost)
+
+
+def _was_refused(error: BaseException) -> bool:
+    """Whether a call that failed costs nothing: it was not sent, or the provider answered with an error.
+
+    A provider may charge for a call that timed out, whose stream broke off, or that was cancelled.
+    """
+    if isinstance(error, CallError):
+        return not isinstance(error, (ServiceClosed, StreamClosed))
+    if isinstance(error, ConnectTimeout):
+        return True
+    if not isinstance(error, RemoteError) or isinstance(error, (RequestTimeout, StreamInterrupted)):
+        return False
+    return error.partial is None or not (error.partial.parts or error.partial.usage)
+
+
+class _PricedEvents:
+    """The events of a stream. Charges the call when the last one has arrived, and adds the cost to it."""
+
+    def __init__(self, events: AsyncIterator[Event], fold: Fold, account: _Account) -> None:
+        self._events = events
+        self._fold = fold
+        self._account = account
+
+    def __aiter__(self) -> _PricedEvents:
+        return self
+
+    async def __anext__(self) -> Event:
+        event = await self._events.__anext__()
+        self._fold.add(event)
+        if not isinstance(event, Finished):
+            return event
+        cost = self._account.finished(self._fold.response())
+        return attrs.evolve(
+            event,
+            warnings=(*event.warnings, *self._account.warnings),
+            provider_metadata={**event.provider_metadata, KEY: cost_to_json(cost)},
+        )

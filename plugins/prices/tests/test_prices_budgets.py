@@ -1,0 +1,403 @@
+"""Budgets around calls: refused before, charged after, whatever becomes of the call."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from typing import Any
+
+import anyio
+import pytest
+from trunkline import (
+    Call,
+    ChatRequest,
+    ChatResponse,
+    Middleware,
+    Observer,
+    ProviderService,
+    RateLimited,
+    RemoteError,
+    ServiceContext,
+    Settings,
+    TextDelta,
+    TotalTimeout,
+    hookimpl,
+)
+from trunkline._config.sources import make_settings
+from trunkline._http.choice import HTTPTransports
+from trunkline.authoring.middleware import ChatProceed
+from trunkline.testing import serve
+from trunkline.testing.extension_toy import Answer, toy_provider
+from trunkline_prices import BudgetExceeded, Charge, Cost, Prices, PricesSettings, UnknownPrice, cost, prices_of
+
+pytestmark = pytest.mark.anyio
+
+PRICES = {"m": {"input": 1_000_000, "output": 1_000_000}}  # a dollar for each token
+COST = Decimal(5)  # two tokens and three
+ASK = ChatRequest(messages="Hi", max_output_tokens=3)
+# The estimate of the request is 6 tokens: 4 for a message, 1 for its text, and a tenth of both.
+RESERVED = Decimal(9)
+
+
+@asynccontextmanager
+async def toy_service(
+    *extensions: object, answer: Answer | None = None, **changes: Any
+) -> AsyncIterator[ProviderService]:
+    provider = toy_provider("toy")
+    async with serve(answer or Answer()) as server:
+        values = {"default_model": "m", "max_retries": 0, "extensions": extensions, "api_url": server.url, **changes}
+        settings = make_settings("toy", provider, arguments=values, environ={})
+        async with ProviderService("toy", provider, settings, transports=HTTPTransports(None)) as service:
+            yield service
+
+
+def extension(**settings: Any) -> Prices:
+    on_charge = settings.pop("on_charge", None)
+    return Prices(PricesSettings(prices=PRICES, **settings), on_charge=on_charge)
+
+
+Make = Callable[[ProviderService], Awaitable[object]]
+
+
+async def chat(service: ProviderService) -> ChatResponse:
+    return await service.chat(ASK)
+
+
+async def stream(service: ProviderService) -> ChatResponse:
+    async with service.stream(ASK) as events:
+        return await events.finish()
+
+
+@pytest.mark.parametrize("make", [chat, stream])
+async def test_calls_are_charged_until_the_budget_is_used_up(make: Make) -> None:
+    prices = extension(budget=20)
+    async with toy_service(prices) as service:
+        for _ in range(3):
+            await make(service)
+        assert prices.spent().spent == 3 * COST
+        with pytest.raises(BudgetExceeded, match=r"may cost up to \$9: \$15 of \$20 are spent") as caught:
+            await make(service)
+    assert (caught.value.service, caught.value.worst_case) == ("toy", RESERVED)
+    assert prices.spent().reserved == 0
+
+
+@pytest.mark.parametrize("make", [chat, stream])
+async def test_response_has_its_cost(make: Callable[[ProviderService], Awaitable[ChatResponse]]) -> None:
+    async with toy_service(extension()) as service:
+        response = await make(service)
+    found = cost(response)
+    assert (found.total, found.input, found.output, found.price_model) == (COST, 2, 3, "m")
+
+
+async def test_other_extensions_find_the_cost_in_the_state() -> None:
+    seen: list[object] = []
+
+    class Other(Observer, Middleware):
+        @hookimpl
+        def trunkline_observer(self, context: ServiceContext[Settings]) -> Observer:
+            return self
+
+        @hookimpl
+        def trunkline_middleware(self, context: ServiceContext[Settings]) -> Middleware:
+            return self
+
+        def finished(self, call: Call, response: object) -> None:
+            seen.append(call.state["trunkline_prices.cost"])
+
+        async def chat(self, call: Call, request: ChatRequest, proceed: ChatProceed) -> ChatResponse:
+            response = await proceed(request)
+            seen.append(call.state["trunkline_prices.cost"])
+            return response
+
+    for extensions in ((Other(), extension()), (extension(), Other())):
+        async with toy_service(*extensions) as service:
+            await chat(service)
+            await stream(service)
+    assert [found.total for found in seen if isinstance(found, Cost)] == [COST] * 6
+
+
+async def test_embeddings_are_reserved_and_charged() -> None:
+    prices = extension(budget=3)
+    async with toy_service(prices) as service:
+        await service.embed("Hi")  # the toy does not report a usage, so the estimate is charged: 1.1 tokens, rounded up
+        assert (prices.spent().spent, prices.spent().estimated) == (2, 2)
+        with pytest.raises(BudgetExceeded):
+            await service.embed("Hi")
+
+
+async def test_label_has_a_budget_of_its_own() -> None:
+    prices = extension(label_budget=10, label_budgets={"vip": 30})
+    async with toy_service(prices) as service:
+        tenant, vip = (service.with_options(state={"label": label}) for label in ("tenant", "vip"))
+        await tenant.chat(ASK)
+        with pytest.raises(BudgetExceeded, match="the budget of the label 'tenant' is too small"):
+            await tenant.chat(ASK)
+        for _ in range(3):
+            await vip.chat(ASK)
+            await service.chat(ASK)  # without a label, there is no limit
+        assert [prices.spent(label).spent for label in (None, "tenant", "vip")] == [7 * COST, COST, 3 * COST]
+        assert prices.labels() == ("vip", "tenant")
+
+
+async def test_services_share_the_budget_of_one_object() -> None:
+    prices = extension(budget=10)
+    async with toy_service(prices) as first, toy_service(prices) as second:
+        await chat(first)
+        with pytest.raises(BudgetExceeded):
+            await chat(second)
+
+
+async def test_budget_from_the_configuration_can_be_read() -> None:
+    async with toy_service({"name": "prices", "budget": "12.50", "prices": PRICES}) as service:
+        prices = prices_of(service)
+        await chat(service)
+        assert (prices.spent().spent, prices.spent().limit) == (COST, Decimal("12.50"))
+        assert prices_of(service) is prices
+    async with toy_service() as service:
+        with pytest.raises(LookupError, match="does not have the extension 'prices'"):
+            prices_of(service)
+
+
+async def test_concurrent_calls_spend_no_more_than_the_budget() -> None:
+    prices = extension(budget=30)
+    refused: list[BudgetExceeded] = []
+
+    async def call(service: ProviderService, make: Make) -> None:
+        try:
+            await make(service)
+        except BudgetExceeded as error:
+            refused.append(error)
+
+    async with toy_service(prices) as service:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(10):
+                tasks.start_soon(call, service, chat)
+                tasks.start_soon(call, service, stream)
+    state = prices.spent()
+    assert state.spent + len(refused) * COST == 20 * COST
+    assert 3 * COST <= state.spent <= 30
+    assert state.reserved == 0
+
+
+def test_event_loops_in_threads_spend_no_more_than_the_budget(anyio_backend: str) -> None:
+    prices = extension(budget=50)
+    answered: list[ChatResponse] = []
+
+    async def calls() -> None:
+        async with toy_service(prices) as service:
+            for _ in range(5):
+                try:
+                    answered.append(await chat(service))
+                except BudgetExceeded:
+                    return
+
+    threads = [threading.Thread(target=functools.partial(anyio.run, calls, backend=anyio_backend)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert prices.spent().spent == len(answered) * COST
+    assert 25 <= prices.spent().spent <= 50
+    assert prices.spent().reserved == 0
+
+
+# Calls that do not end well
+
+
+@pytest.mark.parametrize("make", [chat, stream])
+async def test_call_that_the_provider_refuses_costs_nothing(make: Make) -> None:
+    prices = extension(budget=10)
+    async with toy_service(prices, answer=Answer(status=429)) as service:
+        for _ in range(3):
+            with pytest.raises(RateLimited):
+                await make(service)
+    assert (prices.spent().spent, prices.spent().reserved) == (0, 0)
+
+
+async def test_call_that_is_not_sent_costs_nothing() -> None:
+    prices = extension(budget=100)
+    async with toy_service(prices, api_url="http://127.0.0.1:9", extensions=[prices]) as service:
+        with pytest.raises(RemoteError):
+            await chat(service)
+    assert (prices.spent().spent, prices.spent().reserved) == (0, 0)
+
+
+async def test_chat_that_times_out_is_charged_what_was_reserved() -> None:
+    prices = extension(budget=10)
+    answer = Answer(hangs=True)
+    async with toy_service(prices, answer=answer, total_timeout=0.05) as service:
+        with pytest.raises(TotalTimeout):
+            await chat(service)
+        answer.released.set()
+    state = prices.spent()
+    assert (state.spent, state.estimated, state.reserved) == (RESERVED, RESERVED, 0)
+
+
+async def leave_early(service: ProviderService) -> None:
+    async with service.stream(ASK) as events:
+        async for event in events:
+            if isinstance(event, TextDelta):
+                break
+
+
+async def fail(service: ProviderService) -> None:
+    async with service.stream(ASK) as events:
+        async for event in events:
+            if isinstance(event, TextDelta):
+                raise KeyError
+
+
+async def cancel(service: ProviderService) -> None:
+    with anyio.CancelScope() as scope:
+        async with service.stream(ASK) as events:
+            async for event in events:
+                if isinstance(event, TextDelta):
+                    scope.cancel()
+    assert scope.cancelled_caught
+
+
+async def close(service: ProviderService) -> None:
+    async with service.stream(ASK) as events:
+        async for event in events:
+            if isinstance(event, TextDelta):
+                await events.aclose()
+                return
+
+
+async def read_to_the_error(service: ProviderService) -> None:
+    with pytest.raises(RemoteError):
+        await stream(service)
+
+
+@pytest.mark.parametrize(
+    ("make", "answer"),
+    [
+        (leave_early, {}),
+        (fail, {}),
+        (cancel, {}),
+        (close, {}),
+        (read_to_the_error, {"error": 500}),
+    ],
+)
+async def test_interrupted_stream_is_charged_an_estimate(make: Make, answer: dict[str, Any]) -> None:
+    charges: list[Charge] = []
+    prices = extension(budget=100, on_charge=charges.append)
+    async with toy_service(prices, answer=Answer(**answer)) as service:
+        try:
+            await make(service)
+        except KeyError:
+            assert make is fail
+    state = prices.spent()
+    assert state.reserved == 0
+    assert state.spent == state.estimated > 6
+    [charge] = charges
+    assert (charge.amount, charge.is_estimate, charge.cost, charge.service) == (state.spent, True, None, "toy")
+
+
+async def test_cancelled_chat_is_charged_what_was_reserved() -> None:
+    prices = extension(budget=100)
+    answer = Answer(hangs=True)
+    async with toy_service(prices, answer=answer) as service, anyio.create_task_group() as tasks:
+        tasks.start_soon(chat, service)
+        while not prices.spent().reserved:
+            await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    answer.released.set()
+    assert (prices.spent().spent, prices.spent().reserved) == (RESERVED, 0)
+
+
+async def test_response_without_usage_is_charged_an_estimate() -> None:
+    prices = extension(budget=100)
+    async with toy_service(prices, answer=Answer("nothing")) as service:
+        response = await chat(service)
+    assert (cost(response).total, cost(response).reason) == (None, "no_usage")
+    assert (prices.spent().spent, prices.spent().estimated) == (6, 6)
+
+
+# Unknown prices
+
+
+async def test_call_of_unknown_price_is_refused_if_there_is_a_budget() -> None:
+    async with toy_service(Prices(PricesSettings(budget=1))) as service:
+        for make in (chat, stream):
+            with pytest.raises(UnknownPrice, match=r"no provider 'toy'.*set unknown_prices to 'allow'") as caught:
+                await make(service)
+        assert caught.value.cost.reason == "model"
+    prices = Prices()
+    async with toy_service(prices) as service:  # there is no budget
+        response = await chat(service)
+        assert (cost(response).reason, [warning.subject for warning in response.warnings]) == (
+            "model",
+            ["toys", "toys"],
+        )
+    assert prices.spent().unpriced == 1
+
+
+@pytest.mark.parametrize("make", [chat, stream])
+async def test_call_of_unknown_price_is_allowed_with_a_warning(
+    make: Callable[[ProviderService], Awaitable[ChatResponse]],
+) -> None:
+    prices = Prices(PricesSettings(budget=1, unknown_prices="allow"))
+    async with toy_service(prices) as service:
+        response = await make(service)
+    [warning] = [warning for warning in response.warnings if warning.subject == "prices"]
+    assert "not charged to the budget" in warning.message
+    assert not warning.lossy
+    assert (prices.spent().spent, prices.spent().unpriced) == (0, 1)
+
+
+async def test_request_without_a_limit_reserves_the_output_of_the_settings() -> None:
+    prices = extension(budget=50, budget_output_tokens=45)
+    async with toy_service(prices) as service:
+        with pytest.raises(BudgetExceeded, match=r"up to \$51"):
+            await service.chat("Hi")
+    async with toy_service(prices, output_token_limit=40) as service:
+        await service.chat("Hi")
+
+
+async def test_answers_of_a_cache_are_not_charged() -> None:
+    class Cache(Middleware):
+        def __init__(self) -> None:
+            self.stored: ChatResponse | None = None
+
+        @hookimpl
+        def trunkline_middleware(self, context: ServiceContext[Settings]) -> Middleware:
+            return self
+
+        async def chat(self, call: Call, request: ChatRequest, proceed: ChatProceed) -> ChatResponse:
+            self.stored = self.stored or await proceed(request)
+            return self.stored
+
+    for order in (1, -1):
+        prices = extension(budget=10)
+        async with toy_service(*[prices, Cache()][::order]) as service:
+            for _ in range(3):
+                await chat(service)
+        assert prices.spent().spent == COST
+
+
+async def test_failing_callback_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(charge: Charge) -> None:
+        raise ValueError("the secret reason")
+
+    async with toy_service(extension(on_charge=broken)) as service:
+        with caplog.at_level(logging.ERROR, "trunkline"):
+            await chat(service)
+    assert [record.getMessage() for record in caplog.records] == [
+        "on_charge of the extension 'prices' failed: ValueError"
+    ]
+
+
+async def test_callback_gets_what_a_call_was_charged() -> None:
+    charges: list[Charge] = []
+    async with toy_service(extension(label_budget=10, on_charge=charges.append)) as service:
+        await service.with_options(state={"label": "tenant"}).chat(ASK)
+    [charge] = charges
+    assert (charge.label, charge.amount, charge.is_estimate) == ("tenant", COST, False)
+    assert charge.cost is not None
+    assert charge.cost.total == COST
+    assert [(state.label, state.spent, state.reserved) for state in charge.spent] == [(None, 5, 0), ("tenant", 5, 0)]
