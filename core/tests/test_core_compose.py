@@ -34,6 +34,7 @@ from trunkline._calls.circuit_breaker import CircuitBreaker
 from trunkline._calls.retry import RetryPolicy
 from trunkline.authoring.provider import Operations
 from trunkline.errors import NotFound, RateLimited, TrunklineError
+from trunkline.settings import replaced
 from trunkline.testing import Exchange, LoopbackServer, serve
 
 pytestmark = [pytest.mark.anyio, pytest.mark.each_stack]
@@ -478,3 +479,10 @@ def test_endless_retry_after_rests_no_longer_than_the_longest_rest() -> None:
     breaker = CircuitBreaker(longest_rest=100, clock=clock)
     breaker.failed(RateLimited("wait", retry_after=math.inf))
     assert rested(breaker, clock) == 100
+
+
+async def test_copy_of_settings_with_other_values_has_all_the_others(toy: Toy) -> None:
+    settings = toy("http://127.0.0.1:9", strict=True).settings
+    copied = replaced(settings, {"max_retries": 7})
+    assert copied == attrs.evolve(settings, max_retries=7)
+    assert settings.max_retries != 7

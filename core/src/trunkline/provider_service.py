@@ -41,7 +41,7 @@ from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import ChatResponse, EmbedResponse, ModelInfo
 from trunkline.secrets import scrub, scrub_error, without_names, without_traceback
 from trunkline.service import Service
-from trunkline.settings import Settings, setting_infos
+from trunkline.settings import Settings, replaced, setting_infos
 from trunkline.stream import CLOSING_LIMIT, PipelineStream, Stream
 
 T = TypeVar("T")
@@ -272,13 +272,13 @@ class ProviderService(Service):
         no_retries = options.is_not_last and not told
         if not changes:
             return pipeline.without_retries if no_retries else pipeline
-        settings = attrs.evolve(self.settings, **changes)  # type: ignore[misc]  # see settings.py
+        settings = replaced(self.settings, changes)
         pipeline = attrs.evolve(
             pipeline,
             context=attrs.evolve(pipeline.context, settings=settings),
             policy=_policy(settings),
             resend=settings.max_retries > 0,
-            secrets=self._secrets(settings),
+            secrets=self._secrets(settings) if "headers" in changes else pipeline.secrets,
         )
         return pipeline.without_retries if no_retries else pipeline
 

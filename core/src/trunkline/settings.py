@@ -40,6 +40,7 @@ from trunkline.errors import ConfigurationError, PluginError, TrunklineError
 from trunkline.secrets import Headers, Secret, header_secrets, scrub, without_traceback
 
 S = TypeVar("S", bound=type)
+B = TypeVar("B", bound="BaseSettings")
 T = TypeVar("T")
 A = TypeVar("A", contravariant=True)
 
@@ -651,6 +652,19 @@ class Settings(BaseSettings):
 
     def _extension_settings(self) -> tuple[BaseSettings, ...]:
         return tuple(extension for extension in self.extensions if isinstance(extension, BaseSettings))
+
+
+def replaced(given: B, changes: Mapping[str, object]) -> B:
+    """Return a copy of settings with other values.
+
+    Takes a hundredth of the time of `attrs.evolve`, since nothing is checked: `changes` are the results of `convert`,
+    of settings that no other one depends on.
+    """
+    copied = object.__new__(type(given))
+    for field in _fields(type(given)):
+        value = changes[field.name] if field.name in changes else getattr(given, field.name)
+        object.__setattr__(copied, field.name, value)
+    return copied
 
 
 def setting_error(

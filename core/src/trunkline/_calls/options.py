@@ -12,6 +12,7 @@ import attrs
 from trunkline._suggestions import keyword_hint
 from trunkline.authoring.provider import CallGroup, Hop
 from trunkline.errors import ConfigurationError
+from trunkline.secrets import Headers
 from trunkline.settings import Settings, convert, setting_error, setting_infos
 
 
@@ -126,8 +127,9 @@ def checked_options(params: OptionParams, service: str) -> CallOptions:
     return CallOptions(settings=settings, state=dict(state))
 
 
-def _with_headers(headers: object, more: object) -> dict[str, object]:
+def _with_headers(given: object, more: object) -> Headers:
     """Return headers with `more`, which replace those of the same name in any case."""
-    given, added = cast("Mapping[str, object]", headers), cast("Mapping[str, object]", more)
-    replaced = {name.lower() for name in added}
-    return {**{name: value for name, value in given.items() if name.lower() not in replaced}, **added}
+    assert isinstance(given, Headers)
+    assert isinstance(more, Headers)
+    replaced = {name.lower() for name in more}
+    return Headers({**{name: given[name] for name in given if name.lower() not in replaced}, **dict(more)})
