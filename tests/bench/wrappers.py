@@ -3,9 +3,9 @@
     python tests/bench/wrappers.py                  the wrappers that are installed
     python tests/bench/wrappers.py --rounds 40
 
-A round makes the calls of every wrapper, and the order rotates from round to round. The first figure is the ratio of the
-lowest times, because other programs on the machine can only make a round slower. The second one is the median of the
-ratios within a round. `call` is a whole response; `stream` is one of 200 texts, each in a write of its own.
+A round makes the calls of every wrapper, and the order rotates from round to round. The first figure is the ratio of
+the lowest times, because other programs on the machine can only make a round slower. The second one is the median of
+the ratios within a round. `call` is a whole response; `stream` is one of 200 texts, each in a write of its own.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ async def stream(service: Service) -> None:
 async def measure(services: Mapping[str, Service], kind: str, rounds: int) -> dict[str, list[float]]:
     run = {"call": call, "stream": stream}[kind]
     times: dict[str, list[float]] = {name: [] for name in services}
-    for name, service in services.items():
+    for service in services.values():
         for _ in range(5):
             await run(service)
     names = list(services)
