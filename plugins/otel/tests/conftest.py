@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import Sampler
+from opentelemetry.trace import SpanKind
 from trunkline.testing import Exchange, LoopbackServer, serve
 from trunkline_otel.telemetry import Telemetry
 
@@ -134,6 +135,11 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 def recorder() -> Iterator[Recorder]:
     recorder = Recorder()
     yield recorder
+    # Each operation has ended once: as many were measured as there are spans.
+    calls = [span for span in recorder.spans if span.instrumentation_scope.name == "trunkline-otel"]
+    calls = [span for span in calls if span.kind is SpanKind.CLIENT]
+    measured = sum(point.count for point in recorder.points("gen_ai.client.operation.duration"))
+    assert measured == len(calls) or not recorder.spans
     recorder.close()
 
 

@@ -85,6 +85,12 @@ async def test_stream_is_a_span_with_the_time_to_its_first_chunk(opened: Open, r
     assert chunks.attributes["gen_ai.response.model"] == "m-0603"
 
 
+async def test_span_of_a_stream_ends_when_it_has_been_read(opened: Open, recorder: Recorder) -> None:
+    async with opened() as (service, _), service.stream("Hi") as stream:
+        await stream.finish()
+        assert recorder.span.name == "chat m"
+
+
 async def test_embeddings_are_a_span(opened: Open, recorder: Recorder) -> None:
     async with opened() as (service, _):
         await service.embed("sky", dimensions=2)
@@ -469,6 +475,17 @@ async def test_call_that_a_middleware_makes_twice_at_once(opened: Open, recorder
         await service.chat("Hi")
     types = sorted(str((span.attributes or {}).get("error.type")) for span in recorder.spans)
     assert types == (["None"] if place == "inside" else ["None", "cancelled"])
+
+
+async def test_two_telemetries_of_a_service_each_record_the_call_once(opened: Open, recorder: Recorder) -> None:
+    other = Recorder()
+    async with opened(inside=[other.telemetry()]) as (service, _):
+        await service.chat("Hi")
+    for each in (recorder, other):
+        assert (each.span.attributes or {})["gen_ai.usage.input_tokens"] == 12
+        assert [point.sum for point in each.points(TOKENS)] == [12, 9]
+    assert other.span.parent == recorder.span.context
+    other.close()
 
 
 # Content and secrets

@@ -26,7 +26,7 @@ from trunkline.authoring.provider import Auth
 from trunkline_otel import conventions as names
 from trunkline_otel.auth import PropagatingAuth
 from trunkline_otel.middleware import TracingMiddleware
-from trunkline_otel.operation import OPERATION, Agent, Instruments, Operation, ToolRun, Value
+from trunkline_otel.operation import Agent, Instruments, Operation, ToolRun, Value
 
 _AGENT = "trunkline-otel.agent"
 """The key of the `Agent` in the state of a group of calls."""
@@ -54,12 +54,12 @@ class Telemetry:
     @hookimpl
     def trunkline_middleware(self, context: ServiceContext[Settings]) -> Middleware:
         """Return the middleware of a service, which makes the spans."""
-        return TracingMiddleware(_ServiceTracer(self, self._instruments, context, content=self._content))
+        return TracingMiddleware(_ServiceTracer(self._instruments, context, content=self._content))
 
     @hookimpl
     def trunkline_observer(self, context: ServiceContext[Settings]) -> Observer:
         """Return the observer of a service, which adds what happens in the calls to the provider."""
-        return _CallObserver(self)
+        return _CallObserver(self._instruments.key)
 
     @hookimpl(wrapper=True)
     def trunkline_auth(self, context: ServiceContext[Settings]) -> Generator[None, Auth, Auth]:
@@ -71,10 +71,7 @@ class Telemetry:
 class _ServiceTracer:
     """Starts the spans of one service."""
 
-    def __init__(
-        self, owner: Telemetry, instruments: Instruments, context: ServiceContext[Settings], *, content: bool
-    ) -> None:
-        self._owner = owner
+    def __init__(self, instruments: Instruments, context: ServiceContext[Settings], *, content: bool) -> None:
         self._instruments = instruments
         self._content = content
         self._attributes = _service_attributes(context)
@@ -108,7 +105,6 @@ class _ServiceTracer:
             f"{name} {model}" if model else name,
             {**shared, **details},
             shared,
-            owner=self._owner,
             content=self._content,
             parent=current if agent is None else agent.around(current),
             agent=agent,
@@ -137,15 +133,14 @@ class _ServiceTracer:
 class _CallObserver(Observer):
     """Tells the running operation what happens in its calls to the provider."""
 
-    def __init__(self, owner: Telemetry) -> None:
-        self._owner = owner
+    def __init__(self, key: str) -> None:
+        self._key = key
         self._operations: dict[Call, Operation] = {}
 
     def started(self, call: Call, context: ServiceContext[Settings], operation: str, request: object) -> None:
-        # The operation is in the context, not in `call.state`, since a middleware may proceed several times at once. It
-        # is another service's if that service's middleware calls this one without ours, as `authenticate` does.
-        found = get_value(OPERATION)
-        if isinstance(found, Operation) and found.owner is self._owner:
+        # The operation is in the context, not in `call.state`, since a middleware may proceed several times at once.
+        found = get_value(self._key)
+        if isinstance(found, Operation):
             self._operations[call] = found
             found.started(call, request)
 
