@@ -83,12 +83,11 @@ class Recorder:
         self.tracer_provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         self.meter_provider = MeterProvider([self.reader])
 
-    def telemetry(self, *, content: bool = False, propagate: bool = False) -> Telemetry:
+    def telemetry(self, **settings: bool) -> Telemetry:
         return Telemetry(
             tracer_provider=self.tracer_provider,
             meter_provider=self.meter_provider,
-            content=content,
-            propagate=propagate,
+            **settings,
         )
 
     @property
@@ -155,9 +154,10 @@ def opened(recorder: Recorder) -> Open:
         inside: Sequence[object] = (),
         content: bool = False,
         propagate: bool = False,
+        chunk_times: bool = True,
         **settings: Any,
     ) -> AsyncIterator[tuple[trunkline.Service, LoopbackServer]]:
-        telemetry = recorder.telemetry(content=content, propagate=propagate)
+        telemetry = recorder.telemetry(content=content, propagate=propagate, chunk_times=chunk_times)
         values = {"default_model": "m", "api_key": KEY, "max_retries": 0, **settings}
         async with serve(answer) as server:
             extensions = [*outside, telemetry, *inside]

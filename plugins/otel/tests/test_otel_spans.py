@@ -85,6 +85,12 @@ async def test_stream_is_a_span_with_the_time_to_its_first_chunk(opened: Open, r
     assert chunks.attributes["gen_ai.response.model"] == "m-0603"
 
 
+async def test_chunks_are_not_measured_if_the_setting_says_so(opened: Open, recorder: Recorder) -> None:
+    async with opened(chunk_times=False) as (service, _), service.stream("Hi") as stream:
+        await stream.finish()
+    assert recorder.points("gen_ai.client.operation.time_per_output_chunk") == []
+
+
 async def test_span_of_a_stream_ends_when_it_has_been_read(opened: Open, recorder: Recorder) -> None:
     async with opened() as (service, _), service.stream("Hi") as stream:
         await stream.finish()

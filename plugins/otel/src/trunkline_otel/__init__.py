@@ -27,12 +27,19 @@ class OtelSettings(ExtensionSettings):
         "Send the trace's headers, such as `traceparent`, to the provider. Baggage is never sent.",
         default=False,
     )
+    chunk_times: bool = setting(
+        "Chunk times",
+        "Record the metric `gen_ai.client.operation.time_per_output_chunk`. With OpenTelemetry's SDK, that takes about "
+        "10 µs for each chunk of a stream.",
+        default=True,
+        advanced=True,
+    )
 
 
 def _make(settings: OtelSettings) -> object:
     from trunkline_otel.telemetry import Telemetry
 
-    return Telemetry(content=settings.content, propagate=settings.propagate)
+    return Telemetry(content=settings.content, propagate=settings.propagate, chunk_times=settings.chunk_times)
 
 
 otel = Extension(name="otel", settings=OtelSettings, make=_make)

@@ -47,7 +47,9 @@ _CANCELLATIONS = ("CancelledError", "Cancelled", "GeneratorExit")
 class Instruments:
     """The tracer and the metrics. Providers that are `None` are the global ones, also if they are set later."""
 
-    def __init__(self, tracer_provider: TracerProvider | None, meter_provider: MeterProvider | None) -> None:
+    def __init__(
+        self, tracer_provider: TracerProvider | None, meter_provider: MeterProvider | None, *, chunk_times: bool
+    ) -> None:
         meter = get_meter("trunkline-otel", __version__, meter_provider)
 
         def histogram(metric: names.Histogram) -> Histogram:
@@ -64,7 +66,7 @@ class Instruments:
         self.token_usage = histogram(names.TOKEN_USAGE)
         self.duration = histogram(names.OPERATION_DURATION)
         self.first_chunk = histogram(names.FIRST_CHUNK)
-        self.output_chunk = histogram(names.OUTPUT_CHUNK)
+        self.output_chunk = histogram(names.OUTPUT_CHUNK) if chunk_times else None
         self.agent_duration = histogram(names.AGENT_DURATION)
         self.tool_duration = histogram(names.TOOL_DURATION)
 
@@ -193,15 +195,14 @@ class Operation(TimedSpan):
 
     # What the middleware notices
 
-    def hopped(self, hop: Hop) -> None:
-        """The call is one of a composed service, which may have called another member before."""
+    def hopped(self, hop: Hop, error: TrunklineError) -> None:
+        """A composed service makes this call because of the `error` of another one."""
         facts: dict[str, Value] = {
             names.HOP_SERVICE: hop.service,
             names.HOP_KIND: hop.kind,
             names.HOP_NUMBER: hop.number,
+            names.ERROR_TYPE: error_type(error),
         }
-        if hop.error is not None:
-            facts[names.ERROR_TYPE] = error_type(hop.error)
         self.span.add_event(names.HOP_EVENT, facts)
 
     def responded(self, model: str | None) -> None:
@@ -211,12 +212,15 @@ class Operation(TimedSpan):
 
     def chunk(self) -> None:
         """A piece of the response has arrived in a stream."""
+        histogram = self._instruments.output_chunk
+        if histogram is None:
+            return
         now = time.perf_counter()
         if self._last_chunk is None:
             self._chunk_attributes = dict(self._metric_attributes)
         else:
             # Without a span: looking for an exemplar would take a quarter of the time, for each chunk.
-            self._instruments.output_chunk.record(now - self._last_chunk, self._chunk_attributes, _NO_SPAN)
+            histogram.record(now - self._last_chunk, self._chunk_attributes, _NO_SPAN)
         self._last_chunk = now
 
     def leave(self, error: BaseException | None = None, *, abandoned: bool = False) -> None:

@@ -36,7 +36,7 @@ class Telemetry:
     """Makes a span of each call of a service, and records metrics.
 
     The extension `otel` uses the global providers of OpenTelemetry. To use others, put an object of this class into
-    `extensions`. `content` and `propagate` are the settings of the extension.
+    `extensions`. `content`, `propagate` and `chunk_times` are the settings of the extension.
     """
 
     def __init__(
@@ -46,8 +46,9 @@ class Telemetry:
         meter_provider: MeterProvider | None = None,
         content: bool = False,
         propagate: bool = False,
+        chunk_times: bool = True,
     ) -> None:
-        self._instruments = Instruments(tracer_provider, meter_provider)
+        self._instruments = Instruments(tracer_provider, meter_provider, chunk_times=chunk_times)
         self._content = content
         self._propagate = propagate
 
@@ -110,7 +111,8 @@ class _ServiceTracer:
             agent=agent,
         )
         for hop in call.hops:
-            operation.hopped(hop)
+            if hop.error is not None:
+                operation.hopped(hop, hop.error)
         return operation
 
     def tool_run(self, call: Call, tool_call: ToolCall) -> ToolRun:

@@ -1,0 +1,164 @@
+"""The spans of composed services and of groups of calls, such as runs of tools."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import anyio
+import pytest
+import trunkline
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanKind, StatusCode
+from trunkline import ToolCall, tool_result
+from trunkline.authoring.provider import CallGroup
+from trunkline.testing import serve
+
+from .conftest import KEY, Recorder, answer
+from .test_otel_spans import failing
+
+pytestmark = pytest.mark.anyio
+
+CALLS = [ToolCall(id=f"call-{number}", name="look", arguments={"where": "up-canary"}) for number in range(3)]
+
+
+def facts(span: ReadableSpan) -> dict[str, Any]:
+    return dict(span.attributes or {})
+
+
+@pytest.mark.parametrize("method", ["chat", "stream"])
+async def test_each_call_of_a_fallback_is_a_span_that_says_why(recorder: Recorder, method: str) -> None:
+    tracer = recorder.tracer_provider.get_tracer("application")
+    settings: Any = {"default_model": "m", "api_key": KEY, "extensions": [recorder.telemetry()]}
+    async with serve(failing(503)) as down, serve(answer) as up:
+        first = trunkline.open_service("openai-compatible", name="first", api_url=down.url, **settings)
+        second = trunkline.open_service("openai-compatible", name="second", api_url=up.url, **settings)
+        async with trunkline.fallback(first, second, name="main") as service:
+            with tracer.start_as_current_span("application") as own:
+                if method == "chat":
+                    await service.chat("Hi")
+                else:
+                    async with service.stream("Hi") as stream:
+                        await stream.finish()
+    failed, answered, _ = recorder.spans
+    assert [span.parent for span in (failed, answered)] == [own.get_span_context()] * 2
+    assert facts(failed)["error.type"] == "Overloaded"
+    for number, (span, name) in enumerate(((failed, "first"), (answered, "second")), 1):
+        assert facts(span)["trunkline.service.name"] == name
+        assert facts(span)["trunkline.hop.services"] == ("main",)
+        assert facts(span)["trunkline.hop.numbers"] == (number,)
+    assert failed.events == ()
+    [event] = answered.events
+    assert (event.name, dict(event.attributes or {})) == (
+        "trunkline.hop",
+        {
+            "trunkline.hop.service": "main",
+            "trunkline.hop.kind": "fallback",
+            "trunkline.hop.number": 2,
+            "error.type": "Overloaded",
+        },
+    )
+
+
+async def run_group(recorder: Recorder, look: Any, *, content: bool = False, name: str | None = "painter") -> None:
+    """Make two rounds of calls, with three runs of a tool between them, as `run_tools` does."""
+    telemetry = recorder.telemetry(content=content)
+    async with serve(answer) as server:
+        async with trunkline.open_service(
+            "openai-compatible", api_url=server.url, default_model="m", api_key=KEY, extensions=[telemetry]
+        ) as service:
+            group = CallGroup("run_tools", name)
+            try:
+                view = service._in_group(group)
+                async with view.stream("Hi") as stream:
+                    await stream.finish()
+                async with anyio.create_task_group() as tasks:
+                    for call in CALLS:
+                        tasks.start_soon(stream._run_locally, "execute_tool", call, look, object)
+                await view.chat("Hi")
+            except BaseException as error:
+                group.end(error)
+                raise
+            group.end(None)
+
+
+async def test_calls_and_tools_of_a_group_are_children_of_its_span(recorder: Recorder) -> None:
+    tracer = recorder.tracer_provider.get_tracer("application")
+    current = []
+
+    async def look(call: ToolCall) -> object:
+        current.append(trace.get_current_span().get_span_context())
+        with tracer.start_as_current_span(f"inside {call.id}"):
+            await anyio.lowlevel.checkpoint()
+        return tool_result(call, "blue")
+
+    with tracer.start_as_current_span("application") as own:
+        await run_group(recorder, look)
+        assert trace.get_current_span() is own
+    [agent] = recorder.named("invoke_agent painter")
+    assert agent.parent == own.get_span_context()
+    assert agent.kind is SpanKind.INTERNAL
+    chats, tools = recorder.named("chat m"), recorder.named("execute_tool look")
+    assert [span.parent for span in (*chats, *tools)] == [agent.context] * 5
+    assert [span for span in tools if span.context not in current] == []
+    for tool in tools:
+        [inside] = recorder.named(f"inside {facts(tool)['gen_ai.tool.call.id']}")
+        assert inside.parent == tool.context
+    assert facts(agent) == {
+        "gen_ai.operation.name": "invoke_agent",
+        "gen_ai.agent.name": "painter",
+        "gen_ai.request.model": "m",
+        "gen_ai.response.finish_reasons": ("stop",),
+        "gen_ai.usage.input_tokens": 24,
+        "gen_ai.usage.output_tokens": 18,
+        "gen_ai.usage.cache_read.input_tokens": 8,
+    }
+    assert recorder.points("gen_ai.invoke_agent.duration")[0].count == 1
+    assert recorder.points("gen_ai.execute_tool.duration")[0].count == 3
+
+
+async def test_group_without_a_name(recorder: Recorder) -> None:
+    async def look(call: ToolCall) -> object:
+        return tool_result(call, "blue")
+
+    await run_group(recorder, look, name=None)
+    assert len(recorder.named("invoke_agent")) == 1
+
+
+async def test_tool_that_raises_ends_its_span_and_that_of_the_group(recorder: Recorder) -> None:
+    async def look(call: ToolCall) -> object:
+        raise trunkline.CallError("secret-canary")
+
+    with pytest.raises(BaseExceptionGroup):
+        await run_group(recorder, look)
+    tools = recorder.named("execute_tool look")
+    assert tools
+    assert facts(tools[0])["error.type"] == "CallError"
+    [agent] = recorder.named("invoke_agent painter")
+    assert agent.status.status_code is StatusCode.ERROR
+    assert "canary" not in "".join(span.to_json() for span in recorder.spans)
+
+
+async def test_result_that_tells_the_model_about_a_failure_is_an_error_of_the_tool(recorder: Recorder) -> None:
+    async def look(call: ToolCall) -> object:
+        return tool_result(call, "no sky", is_error=True)
+
+    await run_group(recorder, look)
+    assert {facts(span)["error.type"] for span in recorder.named("execute_tool look")} == {"tool_error"}
+    assert recorder.named("invoke_agent painter")[0].status.is_unset
+
+
+@pytest.mark.parametrize("content", [False, True])
+async def test_arguments_and_results_of_tools_are_content(recorder: Recorder, content: bool) -> None:
+    async def look(call: ToolCall) -> object:
+        return tool_result(call, "result-canary")
+
+    await run_group(recorder, look, content=content)
+    shown = "".join(span.to_json() for span in recorder.spans)
+    for canary in ("up-canary", "result-canary"):
+        assert (canary in shown) is content
+    if content:
+        tool = facts(recorder.named("execute_tool look")[0])
+        assert json.loads(tool["gen_ai.tool.call.arguments"]) == {"where": "up-canary"}
+        assert json.loads(tool["gen_ai.tool.call.result"]) == "result-canary"
