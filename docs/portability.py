@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
@@ -97,6 +98,12 @@ CONVERSATIONS: dict[str, ChatRequest] = {
         messages=[user("Weather in Oslo and Rome?"), ELSEWHERE, *_results(ELSEWHERE), assistant(""), user("Thanks")],
         tools=[WEATHER],
     ),
+    "prompt caching": ChatRequest(
+        messages=[system("Be brief."), user(Text(text="A long document.", cache="1h"), "Sum it up.")],
+        tools=[WEATHER],
+        cache="auto",
+        cache_key="conversation 7",
+    ),
     "user id and metadata": ChatRequest(messages="Hello", user_id="u-1", metadata={"team": "blue"}),
 }
 
@@ -125,16 +132,26 @@ SERVICES: dict[str, tuple[str, dict[str, object]]] = {
 """The services of the table: a provider and its settings."""
 
 
-def translate(service: str, request: ChatRequest) -> Translation:
-    """Return the request that a service would send, with its warnings. Does no I/O."""
+def translate(
+    service: str,
+    request: ChatRequest,
+    *,
+    model: str | None = None,
+    stream: bool = True,
+    settings: Mapping[str, object] | None = None,
+) -> Translation:
+    """Return the request that a service would send, with its warnings. Does no I/O.
+
+    `model` and `settings` replace those of the table.
+    """
     name, arguments = SERVICES[service]
     provider = load_provider(name)
-    settings = make_settings(name, provider, arguments=arguments, environ={})
-    context = ServiceContext(name=name, provider=name, settings=settings)
+    made = make_settings(name, provider, arguments={**arguments, **(settings or {})}, environ={})
+    context = ServiceContext(name=name, provider=name, settings=made)
     # Only the translation is needed. A transport of the provider's own would open files, such as a model.
     pure = attrs.evolve(provider, transport=lambda context: None)
     translator = open_steps(pure, context).translator
-    return translator.translate(attrs.evolve(request, model=settings.default_model), stream=True)
+    return translator.translate(attrs.evolve(request, model=model or made.default_model), stream=stream)
 
 
 def table() -> str:

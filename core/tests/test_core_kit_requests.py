@@ -372,12 +372,18 @@ def user_sent(body: dict[str, Any], request: ChatRequest) -> None:
         body["user"] = request.user_id
 
 
+def cached_text_twice(body: dict[str, Any], request: ChatRequest) -> None:
+    if request.cache is not None:
+        body["cached"] = request.messages[0].text
+
+
 BUGS: dict[str, tuple[str, type[Sound] | Edit | str]] = {
     "a message twice": ("test_each_text_of_a_conversation_is_sent_once", first_message_twice),
     "history reversed": ("test_each_text_of_a_conversation_is_sent_once", history_reversed),
     "only the first part": ("test_each_text_of_a_conversation_is_sent_once", last_text_lost),
     "beyond ASCII lost": ("test_each_text_of_a_conversation_is_sent_once", beyond_ascii_lost),
     "arguments as text": ("test_arguments_of_calls_are_unchanged", arguments_as_text),
+    "cached text twice": ("test_caching_changes_no_content", cached_text_twice),
     "user sent": ("test_user_id_is_not_sent_unless_a_setting_says_so", user_sent),
     "texts in another order": ("test_embedded_texts_are_sent_once", "order"),
     "one text twice": ("test_embedded_texts_are_sent_once", "twice"),

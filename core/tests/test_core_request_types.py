@@ -144,10 +144,12 @@ MEDIA = {
 
 PARTS: tuple[Any, ...] = (None, 5, b"x", object(), {"type": "text", "text": "x"})
 
+CACHE = Kind((None, "auto", "5m", "1h", Word("1h")), ("", "2h", 5, True, [], {}, object()))
+
 FIELDS: dict[type, tuple[dict[str, Any], dict[str, Kind]]] = {
-    Text: ({"text": "x"}, {"text": TEXT, "refusal": FLAG, **BOTH_OPTIONS}),
-    Image: ({}, {**MEDIA, "detail": TEXT_OR_NONE}),
-    Document: ({}, {**MEDIA, "name": TEXT_OR_NONE}),
+    Text: ({"text": "x"}, {"text": TEXT, "refusal": FLAG, "cache": CACHE, **BOTH_OPTIONS}),
+    Image: ({}, {**MEDIA, "detail": TEXT_OR_NONE, "cache": CACHE}),
+    Document: ({}, {**MEDIA, "name": TEXT_OR_NONE, "cache": CACHE}),
     Audio: ({}, {**MEDIA, "transcript": TEXT_OR_NONE}),
     Reasoning: (
         {},
@@ -174,6 +176,7 @@ FIELDS: dict[type, tuple[dict[str, Any], dict[str, Kind]]] = {
                 (None, 5, object(), ["x"], [None], [ToolCall(id="c1", name="f")], [Reasoning()]),
             ),
             "is_error": FLAG,
+            "cache": CACHE,
             "provider_options": OPTIONS,
         },
     ),
@@ -211,6 +214,7 @@ FIELDS: dict[type, tuple[dict[str, Any], dict[str, Kind]]] = {
             "description": TEXT_OR_NONE,
             "parameters": OBJECT,
             "strict": FLAG_OR_NONE,
+            "cache": CACHE,
             "provider_options": OPTIONS,
         },
     ),
@@ -264,6 +268,8 @@ FIELDS: dict[type, tuple[dict[str, Any], dict[str, Kind]]] = {
             "presence_penalty": optional(NUMBER),
             "logprobs": FLAG_OR_NONE,
             "top_logprobs": optional(COUNT),
+            "cache": CACHE,
+            "cache_key": TEXT_OR_NONE,
             "user_id": TEXT_OR_NONE,
             "metadata": TEXTS,
             "provider_options": OPTIONS,
@@ -446,7 +452,9 @@ def test_tables_of_the_checks_are_complete() -> None:
 
 
 ENUMERATIONS: dict[type, set[str]] = {
-    cls: {Message: {"role"}, ResponseFormat: {"type"}}.get(cls, set()) for cls in FIELDS if cls is not ToolChoice
+    cls: {Message: {"role"}, ResponseFormat: {"type"}}.get(cls, set()) | ({"cache"} & FIELDS[cls][1].keys())
+    for cls in FIELDS
+    if cls is not ToolChoice
 }
 """Fields that accept a few strings only, which the class checks itself, as it does all fields of a `ToolChoice`."""
 

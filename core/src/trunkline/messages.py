@@ -3,6 +3,11 @@
 `provider_metadata` of a part holds the provider's data for which the part has no field, under the provider's name.
 `family` is the family of the model that made the part, as the provider's plugin names it (`claude`, `gemini-3`), or
 `None` if your code made it. Metadata such as a signature is sent back only to the provider and family that made it.
+
+`cache` of a part (and of a `Tool`) asks the provider to cache the prompt up to and including this part, for later
+requests that begin in the same way: for 5 minutes (`5m`), for an hour (`1h`), or for the provider's usual time
+(`auto`). It changes the price and the time of a call, never its answer. Providers that cache every prompt anyway ignore
+it, without a warning. See the guide to prompt caching.
 """
 
 from __future__ import annotations
@@ -34,6 +39,18 @@ from trunkline._json import JSONObject, JSONValue, ProviderOptions, dumps
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 _ROLES = get_args(Role)
+
+CacheLifetime: TypeAlias = Literal["auto", "5m", "1h"]
+"""How long a provider is asked to cache the beginning of a prompt: `auto` is the provider's usual time."""
+
+_LIFETIMES = (None, *get_args(CacheLifetime))
+
+
+def check_cache(value: object, owner: str) -> None:
+    """Raise `InvalidRequest` if a value of the field `cache` is neither `None` nor a lifetime."""
+    if value not in _LIFETIMES:
+        raise InvalidRequest(f"{owner}.cache must be auto, 5m, 1h or None, not {shown(value)}")
+
 
 _BOTH = {"family": TEXT_OR_NONE, "provider_options": OPTIONS, "provider_metadata": METADATA}
 _TEXT_TYPES = FieldTypes({"text": TEXT, "refusal": FLAG, **_BOTH})
@@ -78,6 +95,7 @@ class Text:
 
     text: str
     refusal: bool = False
+    cache: CacheLifetime | None = attrs.field(default=None, repr=False)
     family: str | None = attrs.field(default=None, repr=False, eq=False)
     provider_options: ProviderOptions = attrs.field(factory=dict, repr=False)
     provider_metadata: ProviderOptions = attrs.field(factory=dict, repr=False, eq=False)
@@ -93,6 +111,8 @@ class Text:
             or self.provider_metadata
         ):
             _TEXT_TYPES.check(self)
+        if self.cache is not None:
+            check_cache(self.cache, "Text")
 
 
 def _media_source(data: bytes | None, url: str | None, file_id: str | None, kind: str) -> None:
@@ -148,6 +168,8 @@ class _Media:
 
     def __attrs_post_init__(self) -> None:
         self._types.check(self)
+        if isinstance(self, (Image, Document)) and self.cache is not None:
+            check_cache(self.cache, type(self).__name__)
         _media_source(self.data, self.url, self.file_id, type(self).__name__)
         if self.url is not None and self.url[:5].lower() == "data:":
             data, media_type = _split_data_url(self.url)
@@ -182,6 +204,7 @@ class Image(_Media):
     file_id: str | None = None
     media_type: str | None = None
     detail: str | None = None
+    cache: CacheLifetime | None = attrs.field(default=None, repr=False)
     family: str | None = attrs.field(default=None, repr=False, eq=False)
     provider_options: ProviderOptions = attrs.field(factory=dict, repr=False)
     provider_metadata: ProviderOptions = attrs.field(factory=dict, repr=False, eq=False)
@@ -200,6 +223,7 @@ class Document(_Media):
     file_id: str | None = None
     media_type: str | None = None
     name: str | None = None
+    cache: CacheLifetime | None = attrs.field(default=None, repr=False)
     family: str | None = attrs.field(default=None, repr=False, eq=False)
     provider_options: ProviderOptions = attrs.field(factory=dict, repr=False)
     provider_metadata: ProviderOptions = attrs.field(factory=dict, repr=False, eq=False)
@@ -353,9 +377,12 @@ class ToolResult:
     name: str | None = None
     parts: tuple[ToolResultPart, ...] = attrs.field(converter=_result_parts, default=())
     is_error: bool = False
+    cache: CacheLifetime | None = attrs.field(default=None, repr=False)
     provider_options: ProviderOptions = attrs.field(factory=dict, repr=False)
 
     def __attrs_post_init__(self) -> None:
+        if self.cache is not None:
+            check_cache(self.cache, "ToolResult")
         if (
             type(self.tool_call_id) is not str
             or (self.name is not None and type(self.name) is not str)
@@ -455,11 +482,13 @@ def tool_result(
     result: JSONValue | ToolResultPart | Sequence[ToolResultPart] = "",
     *,
     is_error: bool = False,
+    cache: CacheLifetime | None = None,
 ) -> Message:
     """Create the message that answers a tool call, given as a `ToolCall` or by its id.
 
     `result` is a string, one or more parts, or any other JSON value, which is sent as JSON text. `is_error=True` tells
-    the model that the tool failed. Raises `InvalidRequest` for another call, or a result that contains anything else.
+    the model that the tool failed. `cache` is the field of `ToolResult`. Raises `InvalidRequest` for another call, or a
+    result that contains anything else.
     """
     if not isinstance(call, (str, ToolCall)):
         raise InvalidRequest(f"call must be a trunkline.ToolCall or the id of one, not {type(call).__name__}")
@@ -475,4 +504,5 @@ def tool_result(
         parts = _json_text(result, "a tool result")
     else:
         raise InvalidRequest(f"a tool result must be a string, parts or a JSON value, not {type(result).__name__}")
-    return Message(role="tool", parts=ToolResult(tool_call_id=call_id, name=name, parts=parts, is_error=is_error))
+    answer = ToolResult(tool_call_id=call_id, name=name, parts=parts, is_error=is_error, cache=cache)
+    return Message(role="tool", parts=answer)

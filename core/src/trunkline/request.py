@@ -22,7 +22,7 @@ from trunkline._field_types import (
     shown,
 )
 from trunkline._json import JSONObject, ProviderOptions
-from trunkline.messages import Message, user
+from trunkline.messages import CacheLifetime, Message, check_cache, user
 
 T = TypeVar("T")
 
@@ -37,18 +37,20 @@ class Tool:
     """A function that the model may call.
 
     `parameters` is the JSON Schema of the arguments, which must be an object. `strict=True` asks the provider to
-    enforce the schema. For a provider's hosted tool, put its complete definition, with its `type`, in
-    `provider_options`.
+    enforce the schema. `cache` asks the provider to cache the tools up to this one, as that of a part does. For a
+    provider's hosted tool, put its complete definition, with its `type`, in `provider_options`.
     """
 
     name: str
     description: str | None = None
     parameters: JSONObject = attrs.field(factory=lambda: dict(_EMPTY_SCHEMA))
     strict: bool | None = None
+    cache: CacheLifetime | None = attrs.field(default=None, repr=False)
     provider_options: ProviderOptions = attrs.field(factory=dict, repr=False)
 
     def __attrs_post_init__(self) -> None:
         _TOOL_TYPES.check(self)
+        check_cache(self.cache, "Tool")
 
 
 _TOOL_TYPES = FieldTypes(
@@ -225,7 +227,15 @@ class ChatRequest:
     `messages` accepts a string (one user message), a message, or an iterable of messages. `model` defaults to the
     service's `default_model`. `tool_choice` accepts `auto`, `none`, `required`, the name of a tool, or a `ToolChoice`.
     Fields that are `None` or empty are not sent. `max_output_tokens` includes reasoning. `top_logprobs` implies
-    `logprobs`. `provider_options` maps a provider's name to fields that are added to the body of the request unchanged.
+    `logprobs`.
+
+    `cache` asks the provider to cache the prompt for later requests that begin in the same way: the tools, the system
+    prompt and the conversation up to its end, for 5 minutes (`5m`), for an hour (`1h`), or for the provider's usual
+    time (`auto`). Parts and tools have a `cache` of their own, for other places. `cache_key` is a name for the requests
+    of one conversation or application, which some providers use to find the cached prompt. Both change the price and
+    the time of a call, never its answer, so their warnings are not lossy.
+
+    `provider_options` maps a provider's name to fields that are added to the body of the request unchanged.
 
     Raises `InvalidRequest` if the request contradicts itself, or has a value that no provider can receive, such as NaN.
     """
@@ -247,6 +257,8 @@ class ChatRequest:
     presence_penalty: float | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
+    cache: CacheLifetime | None = None
+    cache_key: str | None = None
     user_id: str | None = attrs.field(default=None, repr=False)
     metadata: Mapping[str, str] = attrs.field(factory=dict)
     provider_options: ProviderOptions = attrs.field(factory=dict, repr=False)
@@ -269,6 +281,7 @@ class ChatRequest:
             or self.presence_penalty is not None
             or self.logprobs is not None
             or self.top_logprobs is not None
+            or self.cache_key is not None
             or self.user_id is not None
             or type(self.metadata) is not dict
             or self.metadata
@@ -276,6 +289,8 @@ class ChatRequest:
             or self.provider_options
         ):
             _REQUEST_TYPES.check(self)
+        if self.cache is not None:
+            check_cache(self.cache, "ChatRequest")
         if self.tools or self.tool_choice is not None:
             self._check_tools()
 
@@ -311,6 +326,7 @@ _REQUEST_TYPES = FieldTypes(
         "presence_penalty": NUMBER_OR_NONE,
         "logprobs": FLAG_OR_NONE,
         "top_logprobs": COUNT_OR_NONE,
+        "cache_key": TEXT_OR_NONE,
         "user_id": TEXT_OR_NONE,
         "metadata": TEXTS,
         "provider_options": OPTIONS,
@@ -337,6 +353,8 @@ class ChatParams(TypedDict, total=False):
     presence_penalty: float | None
     logprobs: bool | None
     top_logprobs: int | None
+    cache: CacheLifetime | None
+    cache_key: str | None
     user_id: str | None
     metadata: Mapping[str, str]
     provider_options: ProviderOptions

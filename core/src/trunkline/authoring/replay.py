@@ -497,6 +497,7 @@ class _Mender:
             name=call.name,
             parts=parts,
             is_error=any(result.is_error for result in found),
+            cache=next((result.cache for result in reversed(found) if result.cache is not None), None),
             provider_options=options,
         )
 

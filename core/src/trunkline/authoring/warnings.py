@@ -39,7 +39,8 @@ class Warnings:
         """Add a warning for each field of the request that is set but is not in `supported`.
 
         `logprobs=False` asks for nothing, so it counts as not set. The warnings are lossy, except for
-        `parallel_tool_calls=True`, which asks for what every model does by default.
+        `parallel_tool_calls=True`, which asks for what every model does by default, and for `cache` and `cache_key`,
+        which do not change the answer.
         """
         for field in attrs.fields(type(request)):
             if field.name in supported or field.name in _ALWAYS:
@@ -47,7 +48,7 @@ class Warnings:
             value = getattr(request, field.name)
             if value is None or value in ((), {}) or (field.name == "logprobs" and value is False):
                 continue
-            lossy = field.name != "parallel_tool_calls" or value is False
+            lossy = field.name not in ("cache", "cache_key", "parallel_tool_calls") or value is False
             self.add("unsupported", field.name, "not supported by this provider; ignored", lossy=lossy)
 
     def all(self) -> tuple[CallWarning, ...]:

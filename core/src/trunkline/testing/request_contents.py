@@ -19,7 +19,19 @@ from trunkline._plugins.registry import open_steps
 from trunkline.authoring.provider import Translation
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import CallError, ConfigurationError, RemoteError
-from trunkline.messages import Audio, Document, Image, Message, Text, ToolCall, ToolResult, assistant, system, user
+from trunkline.messages import (
+    Audio,
+    CacheLifetime,
+    Document,
+    Image,
+    Message,
+    Text,
+    ToolCall,
+    ToolResult,
+    assistant,
+    system,
+    user,
+)
 from trunkline.request import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolChoice
 from trunkline.testing.case import ProviderCase
 from trunkline.testing.server import Exchange, ReceivedRequest
@@ -401,6 +413,20 @@ class RequestContentTests(ProviderCase):
         """The name of the model is sent once, in the URL or in the body."""
         for model in (f"{MARK}-model", f"{MARK}-model:1 a?b=c#d"):
             self._assert_sent_once(ChatRequest(messages="Hi"), [model], model)
+
+    @pytest.mark.parametrize("lifetime", ["auto", "5m", "1h"])
+    def test_caching_changes_no_content(self, lifetime: CacheLifetime) -> None:
+        """The `cache` of a request and of its parts gives no lossy warning, and each text is still sent once."""
+        marks = [f"{MARK}-text-{at}" for at in range(4)]
+        first, second, third = (Text(text=mark, cache=lifetime) for mark in marks[:3])
+        request = ChatRequest(
+            messages=[system(first), user(second), assistant("Yes."), user(third, marks[3])],
+            cache=lifetime,
+            cache_key="kit",
+        )
+        lossy = [warning for warning in self._translation(request).warnings if warning.lossy]
+        assert not lossy, f"caching does not change the answer, but these warnings are lossy: {lossy}"
+        self._assert_sent_once(request, marks)
 
     def test_user_id_is_not_sent_unless_a_setting_says_so(self) -> None:
         """The id of the end user is sent only if the setting `send_user_id` says so."""

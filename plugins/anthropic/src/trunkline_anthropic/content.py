@@ -6,7 +6,9 @@ from typing import Any
 
 from trunkline.authoring.json import JSONObject, ProviderOptions
 from trunkline.authoring.warnings import Warnings
-from trunkline.messages import Audio, Document, Image, Opaque, Part, Text, ToolResult
+from trunkline.messages import Audio, CacheLifetime, Document, Image, Opaque, Part, Text, ToolResult
+
+from trunkline_anthropic.caching import marked, without_mark
 
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 """The media types of images that the API accepts."""
@@ -25,6 +27,8 @@ class Content:
 
     def __init__(self, provider: str, warnings: Warnings) -> None:
         self.provider = provider
+        self.cached: bool = False
+        """Whether a block has a cache breakpoint."""
         self._warnings = warnings
 
     def options(self, options: ProviderOptions) -> JSONObject:
@@ -35,6 +39,13 @@ class Content:
         """Return the block with a part's options merged in; options with a `type` replace the whole block."""
         own = self.options(options)
         return dict(own) if "type" in own else {**block, **own}
+
+    def with_breakpoint(self, block: dict[str, Any], lifetime: CacheLifetime | None) -> dict[str, Any]:
+        """Return the block with the cache breakpoint of a part."""
+        if lifetime is None:
+            return block
+        self.cached = True
+        return marked(block, lifetime)
 
     def blocks(self, part: Part, *, by_model: bool = False) -> list[dict[str, Any]]:
         """Return the block of a text, a medium or an opaque part; a part that cannot be sent adds a warning instead.
@@ -58,7 +69,7 @@ class Content:
                 self._warnings.add(
                     "unsupported", "image detail", "not supported by the Messages API; ignored", lossy=True
                 )
-            return [self.block_with_options(block, part.provider_options)]
+            return [self.with_breakpoint(self.block_with_options(block, part.provider_options), part.cache)]
         return []
 
     def left_out(self, part: Part, why: str) -> None:
@@ -67,6 +78,7 @@ class Content:
 
     def _text(self, part: Text) -> list[dict[str, Any]]:
         block = self.block_with_options({"type": "text", "text": part.text}, part.provider_options)
+        block = self.with_breakpoint(block, part.cache)
         text = block.get("text")
         if block["type"] != "text" or not isinstance(text, str) or text.strip():
             return [block]
@@ -137,7 +149,10 @@ class Content:
 
     def tool_result(self, result: ToolResult) -> dict[str, Any]:
         """Return the block for the result of a tool call."""
-        content = [block for part in result.parts for block in self.blocks(part)]
+        # The breakpoint of a part of the result moves to its end. The API caches whole blocks of a message.
+        inner = (part.cache for part in result.parts if isinstance(part, (Text, Image, Document)))
+        lifetime = result.cache or next(filter(None, inner), None)
+        content = [without_mark(block) for part in result.parts for block in self.blocks(part)]
         block: dict[str, Any] = {"type": "tool_result", "tool_use_id": result.tool_call_id}
         if result.is_error:
             block["is_error"] = True
@@ -145,7 +160,7 @@ class Content:
             content = content or [{"type": "text", "text": "Error"}]
         if content:
             block["content"] = plain(content)
-        return self.block_with_options(block, result.provider_options)
+        return self.with_breakpoint(self.block_with_options(block, result.provider_options), lifetime)
 
 
 def plain(blocks: list[dict[str, Any]]) -> str | list[dict[str, Any]]:

@@ -70,6 +70,11 @@ class History:
         self._provider = rules.provider
         self._warnings = warnings
 
+    @property
+    def cached(self) -> bool:
+        """Whether a block has a cache breakpoint."""
+        return self._content.cached
+
     def translate(self, messages: tuple[Message, ...], *, thinks: bool = True) -> None:
         """Fill `system`, `messages` and `lacks_thinking`. `thinks` is whether the model may think in its answer.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from trunkline.authoring.json import JSONObject, encode_request, with_options
 from trunkline.authoring.provider import ServiceContext, Translation
@@ -15,6 +16,7 @@ from trunkline.authoring.wire import WireRequest
 from trunkline.errors import InvalidRequest
 from trunkline.request import ChatRequest, Tool
 
+from trunkline_anthropic.caching import marked, set_breakpoints
 from trunkline_anthropic.content import plain
 from trunkline_anthropic.history import History, rules_for
 from trunkline_anthropic.model_facts import AnthropicFacts, facts_of, family_of
@@ -40,6 +42,7 @@ SUPPORTED = {
     "top_p",
     "top_k",
     "stop",
+    "cache",
     "user_id",
     "metadata",
 }
@@ -122,9 +125,16 @@ def messages_body(
         body["metadata"] = {"user_id": user_id}
     body = with_options(body, request.provider_options, provider, joined=("output_config", "metadata", "tools"))
     body.pop("betas", None)  # sent as a header
+    if request.cache is not None or history.cached or any(tool.cache for tool in request.tools):
+        body = set_breakpoints(body, request.cache, warnings, automatic=_is_own_api(settings))
     if facts.bound_thinking and _binds(body):
         betas = (*betas, BINDING)
     return body, betas
+
+
+def _is_own_api(settings: AnthropicSettings) -> bool:
+    host = urlsplit(base_url(settings.api_url)[0]).hostname or ""
+    return host == "anthropic.com" or host.endswith(".anthropic.com")
 
 
 def _binds(body: dict[str, Any]) -> bool:
@@ -184,7 +194,7 @@ def _tools(
 def _tool(tool: Tool, provider: str, warnings: Warnings) -> dict[str, Any]:
     options = tool.provider_options.get(provider) or {}
     if options.get("type", "custom") not in ("custom", None):
-        return dict(options)
+        return _cached(tool, dict(options), warnings)
     data: dict[str, Any] = {"name": tool.name}
     if tool.description is not None:
         data["description"] = tool.description
@@ -192,7 +202,17 @@ def _tool(tool: Tool, provider: str, warnings: Warnings) -> dict[str, Any]:
     if tool.strict:
         schema = _closed(schema, f"tool {tool.name}", warnings)
         data["strict"] = True
-    return {**data, "input_schema": schema, **options}
+    return _cached(tool, {**data, "input_schema": schema, **options}, warnings)
+
+
+def _cached(tool: Tool, data: dict[str, Any], warnings: Warnings) -> dict[str, Any]:
+    if tool.cache is None:
+        return data
+    if data.get("defer_loading"):
+        why = "a tool that is loaded later cannot end a cached prefix; its breakpoint was left out"
+        warnings.add("left_out", "cache", why, lossy=False)
+        return data
+    return marked(data, tool.cache)
 
 
 def _closed(schema: JSONObject, subject: str, warnings: Warnings) -> dict[str, Any]:

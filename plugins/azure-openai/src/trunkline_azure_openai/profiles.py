@@ -30,7 +30,10 @@ V1 = attrs.evolve(
 """The `/openai/v1` surface, and newer versions of the classic one. Its chats do not accept documents."""
 
 CLASSIC = attrs.evolve(
-    V1, name="azure-openai, classic", max_tokens_field="max_tokens", takes=V1.takes - {"metadata", "audio_data"}
+    V1,
+    name="azure-openai, classic",
+    max_tokens_field="max_tokens",
+    takes=V1.takes - {"metadata", "audio_data", "cache_key", "cache_breakpoints"},
 )
 """The classic surface, up to its last generally available version."""
 

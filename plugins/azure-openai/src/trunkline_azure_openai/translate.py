@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
+import attrs
 from trunkline.authoring.warnings import Warnings
 from trunkline.request import ChatRequest
 from trunkline_openai.model_facts import ModelFacts
@@ -19,6 +20,16 @@ class AzureTranslator(ChatTranslator):
     def facts_about(self, model: str) -> ModelFacts:
         """The facts about the model of a deployment."""
         return facts_of(model, self.profile.models, self.context.settings.model_facts)
+
+    def for_model(self, model: str) -> Self:
+        """The translator for one model. Models of other vendors, and unknown ones, get no `prompt_cache_key`."""
+        translator = super().for_model(model)
+        if translator.facts.family != "gpt":
+            # "Unrecognized request argument supplied: prompt_cache_key": zed-industries/zed#52000, 2026-03 (Kimi);
+            # vectorize-io/hindsight#3518, 2026-08 (DeepSeek)
+            takes = translator.profile.takes - {"cache_key"}
+            translator.profile = attrs.evolve(translator.profile, takes=takes)
+        return translator
 
     def body(self, request: ChatRequest, warnings: Warnings, *, stream: bool) -> dict[str, Any]:
         """The JSON body, without the request's `provider_options`."""
@@ -41,6 +52,8 @@ class AzureResponsesTranslator(ResponsesTranslator):
         body = super().body(request, facts, warnings, stream=stream)
         # Older versions refuse unknown fields.
         body.pop("stream_options", None)
+        if facts.family != "gpt" and body.pop("prompt_cache_key", None) is not None:
+            warnings.add("unsupported", "cache_key", "Azure accepts it only for models of OpenAI; ignored", lossy=False)
         if "safety_identifier" in body:
             body["user"] = body.pop("safety_identifier")
         # A model that never reasons refuses this, and a deployment's name need not contain the model's.

@@ -19,6 +19,7 @@ from trunkline.authoring.warnings import Warnings
 from trunkline.errors import InvalidRequest
 from trunkline.messages import (
     Audio,
+    CacheLifetime,
     Citation,
     Document,
     Image,
@@ -34,6 +35,7 @@ from trunkline.messages import (
 from trunkline.request import ChatRequest
 
 from trunkline_bedrock.blocks import UNKNOWN
+from trunkline_bedrock.caching import mark
 from trunkline_bedrock.media import Media
 from trunkline_bedrock.model_facts import BedrockFacts, Medium
 
@@ -115,6 +117,8 @@ class History:
         """The names of the tools that the history calls, in order of their first call."""
         self.system_tools: dict[str, None] = {}
         """The names of Bedrock's own tools that the history calls."""
+        self.cached: bool = False
+        """Whether a part has a mark for a cache point."""
 
     def translate(self, turns: Sequence[Turn]) -> None:
         """Fill `system`, `messages` and `tool_names`. Raises `InvalidRequest` if there is nothing to send."""
@@ -178,6 +182,16 @@ class History:
             for item in (value if key in _TOOL_CHANGES and isinstance(value, (list, tuple)) else [value])
         ]
 
+    def _marked(self, blocks: list[dict[str, Any]], lifetime: CacheLifetime | None) -> list[dict[str, Any]]:
+        """Return the blocks of a part with a mark for a cache point, unless they have a cache point."""
+        if lifetime is None or not blocks or "cachePoint" in blocks[-1]:
+            return blocks
+        if not self._facts.cache_points:
+            self._warnings.mended("cache", "this model does not cache prompts; ignored")
+            return blocks
+        self.cached = True
+        return [*blocks, *mark(lifetime)]
+
     def _system(self, message: Message) -> None:
         blocks: list[dict[str, Any]] = []
         for part in message.parts:
@@ -227,14 +241,15 @@ class History:
             blocks.append({"text": part.text})
         if part.refusal and part.text:
             self._warnings.add("changed", "refusal", "Converse has no refusals; sent as plain text", lossy=False)
-        return blocks + self._blocks(options) if options else blocks
+        return self._marked(blocks + self._blocks(options) if options else blocks, part.cache)
 
     def _part(self, part: Part) -> list[dict[str, Any]]:
         if isinstance(part, Text):
             return self._text(part)
         if isinstance(part, (Image, Document, Audio)):
             block = self._media.block(part)
-            return self._with_options(block, part.provider_options) if block is not None else []
+            blocks = self._with_options(block, part.provider_options) if block is not None else []
+            return blocks if isinstance(part, Audio) else self._marked(blocks, part.cache)
         return self._opaque(part) if isinstance(part, Opaque) else []
 
     def _opaque(self, part: Opaque) -> list[dict[str, Any]]:
@@ -287,7 +302,8 @@ class History:
         citations = part.provider_metadata.get(self._provider, {}).get("citations")
         if not part.text.strip() or not isinstance(citations, (list, tuple)) or self._options(part.provider_options):
             return self._text(part)
-        return [{"citationsContent": {"content": [{"text": part.text}], "citations": list(citations)}}]
+        block = {"citationsContent": {"content": [{"text": part.text}], "citations": list(citations)}}
+        return self._marked([block], part.cache)
 
     def _spoken(self, part: Audio) -> list[dict[str, Any]]:
         if part.transcript:
@@ -357,7 +373,10 @@ class History:
         if not inner["content"]:
             # Several models refuse an empty list.
             inner["content"] = [{"json": {}} if self._facts.json_results else {"text": "(no output)"}]
-        return self._with_options({"toolResult": inner}, result.provider_options)
+        # A result cannot contain a cache point, so that of one of its parts follows the result.
+        parts = (part.cache for part in result.parts if isinstance(part, (Text, Image, Document)))
+        lifetime = result.cache or next(filter(None, parts), None)
+        return self._marked(self._with_options({"toolResult": inner}, result.provider_options), lifetime)
 
     def _result_part(self, part: ToolResultPart) -> list[dict[str, Any]]:
         if isinstance(part, Text):

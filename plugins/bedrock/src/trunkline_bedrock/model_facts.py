@@ -68,6 +68,8 @@ class BedrockFacts:
     - `json_results`: whether the model requires tool results as JSON.
     - `result_status`: whether a tool result can be marked as failed.
     - `cache_points`: whether the model accepts cache points.
+    - `cache_tools`: whether a cache point may follow the tools.
+    - `cache_hour`: whether a cache point may have the lifetime `1h`.
 
     Parameters:
 
@@ -104,6 +106,8 @@ class BedrockFacts:
     json_results: bool = False
     result_status: bool = True
     cache_points: bool = True
+    cache_tools: bool = True
+    cache_hour: bool = True
 
     tools: bool = True
     tool_choices: frozenset[Literal["any", "tool"]] = frozenset({"any", "tool"})
@@ -162,7 +166,8 @@ _CLAUDE_ALWAYS = attrs.evolve(_CLAUDE_INLINE, reasoning_off=None, schemas=False)
 _CLAUDE_4_7 = attrs.evolve(_CLAUDE, reasons_by_default=False)
 _CLAUDE_4_6 = attrs.evolve(_CLAUDE_4_7, efforts=(*_THREE, "max"), sampling=True, one_of_sampling=True, top_k=("top_k",))
 _CLAUDE_4_5 = attrs.evolve(_CLAUDE_4_6, prefill=True, reasoning="budget", efforts=())
-_CLAUDE_4_1 = attrs.evolve(_CLAUDE_4_5, schemas=False, one_call=False)
+# An hour since January 2026, for Claude 4.5 and newer: aws.amazon.com/about-aws/whats-new/2026/01.
+_CLAUDE_4_1 = attrs.evolve(_CLAUDE_4_5, schemas=False, one_call=False, cache_hour=False)
 _CLAUDE_4 = attrs.evolve(_CLAUDE_4_1, one_of_sampling=False)
 _CLAUDE_3_5 = attrs.evolve(_CLAUDE_4, replays="none", reasoning=None, reasoning_off=None)
 _CLAUDE_3 = attrs.evolve(_CLAUDE_3_5, cache_points=False)
@@ -176,6 +181,9 @@ _NOVA = BedrockFacts(
     media=frozenset({"image", "document", "video"}),
     # For a PDF or a video in a result, the API answers "extraneous key [toolResult] is not permitted".
     result_media=_IMAGE,
+    # userguide/prompt-caching.html (November 2026): the system prompt and messages, for five minutes.
+    cache_tools=False,
+    cache_hour=False,
     schemas=False,
     top_k=("inferenceConfig", "topK"),
 )

@@ -15,6 +15,7 @@ from trunkline.authoring.wire import WireRequest
 from trunkline.errors import InvalidRequest
 from trunkline.request import ChatRequest, Tool
 
+from trunkline_bedrock.caching import mark, set_cache_points
 from trunkline_bedrock.endpoints import runtime_base
 from trunkline_bedrock.history import History, merged, rules_of
 from trunkline_bedrock.model_facts import BedrockFacts, facts_of
@@ -34,6 +35,7 @@ SUPPORTED = {
     "top_p",
     "top_k",
     "stop",
+    "cache",
     "metadata",
 }
 """The fields of a request that are sent, or that have specific warnings. Any other that is set gives a warning."""
@@ -89,6 +91,10 @@ def converse_body(request: ChatRequest, facts: BedrockFacts, warnings: Warnings,
     if fields:
         body["additionalModelRequestFields"] = fields
     result: dict[str, Any] = merged(body, request.provider_options.get(provider, {}))
+    if request.cache is not None and not facts.cache_points:
+        warnings.add("unsupported", "cache", "this model does not cache prompts; ignored", lossy=False)
+    elif request.cache is not None or history.cached or any(tool.cache for tool in request.tools):
+        result = set_cache_points(result, request.cache, facts, warnings)
     return result
 
 
@@ -164,6 +170,11 @@ def _tool(tool: Tool, facts: BedrockFacts, warnings: Warnings, provider: str) ->
         warnings.mended("cache point", "this model does not accept cache points; left out")
         point = None
     after = [{"cachePoint": point}] if point is not None else []
+    if point is None and tool.cache is not None:
+        if facts.cache_tools and facts.cache_points:
+            after = mark(tool.cache)
+        else:
+            warnings.add("unsupported", "cache", "this model does not cache tools; ignored", lossy=False)
     if "systemTool" in options or "toolSpec" in options:
         return [options, *after]
     schema = tool_parameters(tool, warnings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from trunkline.authoring.caching import cached_anyway
 from trunkline.authoring.json import encode_request, with_options
 from trunkline.authoring.model_facts import facts_about
 from trunkline.authoring.provider import ServiceContext, Translation
@@ -59,6 +60,7 @@ SUPPORTED = {
     "presence_penalty",
     "logprobs",
     "top_logprobs",
+    "cache",
 }
 """The fields of a request that are sent, or that have specific warnings. Any other that is set gives a warning."""
 
@@ -102,6 +104,7 @@ def chat_body(request: ChatRequest, provider: str, facts: CohereFacts, warnings:
     _reasoning(request, body, facts, warnings)
     _sampling(request, body, warnings)
     warnings.unsupported(request, supported=SUPPORTED)
+    cached_anyway(request, warnings)
     return body
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from trunkline.authoring.caching import cached_anyway
 from trunkline.authoring.json import encode_request, with_options
 from trunkline.authoring.provider import ServiceContext, Translation
 from trunkline.authoring.schemas import tool_parameters
@@ -39,6 +40,7 @@ SUPPORTED = {
     "presence_penalty",
     "logprobs",
     "top_logprobs",
+    "cache",
 }
 """The fields of a request that are sent. Every other field that is set gives a warning."""
 
@@ -81,6 +83,7 @@ class GeminiTranslator:
 def chat_body(request: ChatRequest, provider: str, facts: GeminiFacts, warnings: Warnings) -> dict[str, Any]:
     """Return the JSON body, with the request's `provider_options` merged in."""
     warnings.unsupported(request, supported=SUPPORTED)
+    cached_anyway(request, warnings)
     contents, system = history(request.messages, provider, facts, warnings)
     body: dict[str, Any] = {"contents": contents}
     if system:

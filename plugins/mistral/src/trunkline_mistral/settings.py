@@ -33,6 +33,7 @@ PROFILE = Profile(
         "seed",
         "penalties",
         "metadata",
+        "cache_key",
         "image_url",
         "image_data",
         "audio_data",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from trunkline.authoring.caching import cached_anyway
 from trunkline.authoring.json import JSONObject, JSONValue, encode_request, with_options
 from trunkline.authoring.model_facts import facts_about
 from trunkline.authoring.provider import ServiceContext, Translation
@@ -45,6 +46,7 @@ SUPPORTED = {
     "stop",
     "logprobs",
     "top_logprobs",
+    "cache",
 }
 """The fields of a request that are sent, or that have specific warnings. Any other that is set gives a warning."""
 
@@ -61,6 +63,7 @@ class OllamaTranslator:
         """Return the wire request and its warnings. Raises `InvalidRequest` for a request that can never be sent."""
         warnings = Warnings()
         warnings.unsupported(request, supported=SUPPORTED)
+        cached_anyway(request, warnings)
         settings = self._settings
         family = family_of(request.model or "")
         facts = facts_about(family, ROWS, UNKNOWN, {})

@@ -22,6 +22,9 @@ Feature: TypeAlias = Literal[
     "penalties",
     "logprobs",
     "metadata",
+    "cache_key",
+    "cache_breakpoints",
+    "cache_control",
     "names",
     "refusals",
     "image_url",
@@ -42,6 +45,9 @@ All servers support messages, `model`, `stream`, an output limit and `temperatur
 | `strict_tools` | `Tool.strict` |
 | `json_object`, `json_schema` | a `ResponseFormat` of this type |
 | `reasoning_effort` | `ReasoningOptions.effort` |
+| `cache_key` | `ChatRequest.cache_key`, as `prompt_cache_key` |
+| `cache_breakpoints` | OpenAI's `prompt_cache_breakpoint`, for models that have it |
+| `cache_control` | Anthropic's `cache_control` on parts |
 | `penalties` | `frequency_penalty` and `presence_penalty` |
 | `names` | `Message.name` |
 | `refusals` | refusals of the model in the history, as such |

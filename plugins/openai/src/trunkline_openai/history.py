@@ -31,6 +31,7 @@ from trunkline.messages import (
     ToolResult,
 )
 
+from trunkline_openai.caching import marked
 from trunkline_openai.profile import Profile
 from trunkline_openai.response_parts import ANNOTATION, SENT_BACK
 
@@ -132,17 +133,24 @@ class History:
     def part(self, part: Part, role: str, only_text: bool) -> dict[str, Any] | None:
         """A part of a message as an item of its content, or `None`, with a warning."""
         if isinstance(part, Text):
-            return with_options({"type": "text", "text": part.text}, part.provider_options, self.provider)
+            text = with_options({"type": "text", "text": part.text}, part.provider_options, self.provider)
+            return self._cached(text, part)
         if isinstance(part, (Image, Document, Audio)):
             item = None if only_text else self.media(part)
             if role == "tool" and only_text:
                 self.left_out(part, "this server does not accept it")
             elif only_text:
                 self.left_out(part, f"a {role} message can contain only text here")
-            return with_options(item, part.provider_options, self.provider) if item is not None else None
+            if item is None:
+                return None
+            return self._cached(with_options(item, part.provider_options, self.provider), part)
         if isinstance(part, Opaque):
             return dict(part.data)
         return None
+
+    def _cached(self, item: dict[str, Any], part: Part) -> dict[str, Any]:
+        """The item of a part with a mark for its cache breakpoint, if the server has breakpoints."""
+        return marked(item, part) if self.profile.takes & {"cache_breakpoints", "cache_control"} else item
 
     def left_out(self, part: Part, why: str) -> None:
         """Warn that a part was not sent."""
@@ -334,6 +342,7 @@ class History:
                     lossy=False,
                 )
                 texts[0] = {**texts[0], "text": f"Error: {texts[0].get('text', '')}"}
+            texts[-1] = self._cached(texts[-1], result)
             value = {"role": "tool", "tool_call_id": call.id, "content": content_of(texts)}
             wire.append(with_options(value, result.provider_options, self.provider))
 

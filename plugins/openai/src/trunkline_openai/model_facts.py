@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import attrs
-from trunkline.authoring.model_facts import FactOverrides, ModelRow, facts_about
+from trunkline.authoring.model_facts import FactOverrides, ModelRow, facts_about, rows_for
 from trunkline.authoring.warnings import Warnings, changes_effort, nearest_effort
 from trunkline.request import ReasoningOptions
 
@@ -46,6 +46,8 @@ class ModelFacts:
     - `max_tokens_field`: the field for the output limit, if the model accepts only one of the two.
     - `stream_options`: whether the model accepts the field `stream_options`.
     - `reasoning_replay`: the field for reasoning from the history, if the server's other models accept none.
+    - `cache`: what the model accepts to control its prompt cache: `prompt_cache_breakpoint` (`breakpoints`),
+      `prompt_cache_retention` (`retention`), or nothing.
     - `tools_while_reasoning`: whether the model may call tools while it reasons, in Chat Completions.
 
     The other facts override the profile for this model:
@@ -70,6 +72,7 @@ class ModelFacts:
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
     stream_options: bool = True
     reasoning_replay: str | None = None
+    cache: Literal["breakpoints", "retention"] | None = None
     tools_while_reasoning: bool = True
     refuses_while_reasoning: frozenset[Feature] = SAMPLING
     reasoning_off: ReasoningOff = "reasoning_effort"
@@ -124,6 +127,10 @@ def accepted_effort(options: ReasoningOptions | None, facts: ModelFacts, model: 
 _LIVE = "cells verified with the live API in 2026-07 and 2026-10, in pydantic-ai 2.68, pydantic_ai/profiles/openai.py"
 _MAP = "model_prices_and_context_window_backup.json of litellm 1.110.2, 2026-11"
 _DOCS = "https://platform.openai.com/docs/guides/reasoning, 2026-11"
+_RETENTION = (
+    "prompt_cache_retention: developers.openai.com/api/docs/guides/prompt-caching, 2026-11; other models refuse it "
+    "(home-assistant/core#161256, 2026-01)"
+)
 _NO_PARALLEL = "no parallel calls: https://learn.microsoft.com/azure/ai-services/openai/how-to/reasoning, 2026-11"
 
 _REASONING = ModelFacts(
@@ -134,7 +141,13 @@ _REASONING = ModelFacts(
 )
 _OPT_IN = attrs.evolve(_REASONING, reasons="opt_in", efforts=("none", "low", "medium", "high", "xhigh"))
 _DEFAULT = attrs.evolve(_OPT_IN, reasons="default")
-_NEWEST = attrs.evolve(_DEFAULT, efforts=("none", "low", "medium", "high", "xhigh", "max"), tools_while_reasoning=False)
+_NEWEST = attrs.evolve(
+    _DEFAULT,
+    efforts=("none", "low", "medium", "high", "xhigh", "max"),
+    tools_while_reasoning=False,
+    # https://developers.openai.com/api/docs/guides/prompt-caching, 2026-11: GPT-5.6 and newer
+    cache="breakpoints",
+)
 _PRO = attrs.evolve(_REASONING, efforts=("medium", "high", "xhigh"))
 _FIXED = attrs.evolve(_REASONING, efforts=("medium",))
 _O_SERIES = attrs.evolve(_REASONING, refuses=frozenset({"parallel_tool_calls"}))
@@ -158,16 +171,35 @@ OPENAI_MODELS: Rows = (
     ModelRow("gpt-5.[123]*-chat*", _FIXED, _LIVE),
     ModelRow("chat-latest", _FIXED, _MAP),
     ModelRow("gpt-chat-latest", _FIXED, _MAP),
-    ModelRow("gpt-5.1-codex-max*", attrs.evolve(_REASONING, efforts=("low", "medium", "high", "xhigh")), _DOCS),
-    ModelRow("gpt-5.1-codex*", _REASONING, _LIVE),
-    ModelRow("gpt-5-codex*", _REASONING, _LIVE),
+    ModelRow(
+        "gpt-5.1-codex-max*",
+        attrs.evolve(_REASONING, efforts=("low", "medium", "high", "xhigh"), cache="retention"),
+        f"{_DOCS}; {_RETENTION}",
+    ),
+    ModelRow("gpt-5.1-codex*", attrs.evolve(_REASONING, cache="retention"), f"{_LIVE}; {_RETENTION}"),
+    ModelRow("gpt-5-codex*", attrs.evolve(_REASONING, cache="retention"), f"{_LIVE}; {_RETENTION}"),
     ModelRow("gpt-5-pro*", attrs.evolve(_REASONING, efforts=("high",)), _LIVE),
     ModelRow("gpt-5.*-pro*", _PRO, _LIVE),
-    ModelRow("gpt-5", attrs.evolve(_REASONING, efforts=("minimal", "low", "medium", "high")), _LIVE),
+    *rows_for(
+        attrs.evolve(_REASONING, efforts=("minimal", "low", "medium", "high"), cache="retention"),
+        f"{_LIVE}; {_RETENTION}",
+        "gpt-5",
+        "gpt-5-20*",
+    ),
     ModelRow("gpt-5-*", attrs.evolve(_REASONING, efforts=("minimal", "low", "medium", "high")), _LIVE),
-    ModelRow("gpt-5.1*", attrs.evolve(_OPT_IN, efforts=("none", "low", "medium", "high")), f"{_LIVE}; efforts: {_MAP}"),
+    ModelRow(
+        "gpt-5.1*",
+        attrs.evolve(_OPT_IN, efforts=("none", "low", "medium", "high"), cache="retention"),
+        f"{_LIVE}; efforts: {_MAP}; {_RETENTION}",
+    ),
+    *rows_for(
+        attrs.evolve(_OPT_IN, cache="retention"),
+        f"{_LIVE}; efforts: {_MAP}; {_RETENTION}",
+        "gpt-5.[24]",
+        "gpt-5.[24]-20*",
+    ),
     ModelRow("gpt-5.[234]*", _OPT_IN, f"{_LIVE}; efforts: {_MAP}"),
-    ModelRow("gpt-5.5*", _DEFAULT, f"{_LIVE}; efforts: {_MAP}"),
+    ModelRow("gpt-5.5*", attrs.evolve(_DEFAULT, cache="retention"), f"{_LIVE}; efforts: {_MAP}; {_RETENTION}"),
     # Tools while reasoning: "use /v1/responses or set reasoning_effort to 'none'", in reports of 2026-07 to 2026-09.
     ModelRow("gpt-5.*", _NEWEST, f"{_LIVE}; efforts: {_MAP}"),
     ModelRow(

@@ -145,7 +145,7 @@ class Profile:
         """The profile for one of the server's models."""
         return attrs.evolve(
             self,
-            takes=self.takes - facts.refuses,
+            takes=self.takes - facts.refuses - (set() if facts.cache == "breakpoints" else {"cache_breakpoints"}),
             stream_options=self.stream_options and facts.stream_options,
             obfuscation=self.obfuscation and facts.stream_options,
             **{name: value for name in _BY_MODEL if (value := getattr(facts, name)) is not None},
@@ -179,7 +179,8 @@ _ALL = (
         developer_role=True,
         models=OPENAI_MODELS,
         other_content=False,
-        takes=_COMMON | {"metadata", "refusals", "audio_data", "document_data", "document_file_id"},
+        takes=_COMMON
+        | {"metadata", "refusals", "audio_data", "document_data", "document_file_id", "cache_key", "cache_breakpoints"},
         stream_options=True,
         obfuscation=True,
     ),
@@ -237,7 +238,7 @@ _ALL = (
     Profile(
         name="openrouter",
         models=models.OPENROUTER,
-        takes=_COMMON | {"top_k", "document_data", "audio_data"},
+        takes=_COMMON | {"top_k", "document_data", "audio_data", "cache_control"},
         stream_options=True,
         reasoning_fields=("reasoning", "reasoning_content"),
         reasoning_replay="reasoning_details",
@@ -323,8 +324,9 @@ _ALL = (
         models=models.KIMI,
         schemas="moonshot",
         # https://platform.kimi.ai/docs/guide/migrating-from-openai-to-kimi, 2026-11: no `tool_choice: required`.
+        # `prompt_cache_key`: MoonshotAI/kimi-cli#12.
         takes=BASIC_FEATURES - {"tool_choice_required", "tool_choice_named", "seed", "image_url"}
-        | {"reasoning_effort"},
+        | {"reasoning_effort", "cache_key"},
         stream_options=True,
         reasoning_fields=("reasoning_content",),
         reasoning_replay="reasoning_content",
@@ -352,7 +354,8 @@ _ALL = (
     # Mistral's API, which refuses unknown fields. The provider `mistral` supports more of this API.
     Profile(
         name="mistral",
-        takes=BASIC_FEATURES - {"seed", "names"} | {"parallel_tool_calls", "strict_tools", "reasoning_effort"},
+        takes=BASIC_FEATURES - {"seed", "names"}
+        | {"parallel_tool_calls", "strict_tools", "reasoning_effort", "cache_key"},
         user_id_field=None,
         stop_limit=None,
         call_id_pattern=r"[A-Za-z0-9]{9}",
@@ -389,7 +392,7 @@ _ALL = (
         name="azure",
         max_tokens_field="max_completion_tokens",
         models=(*OPENAI_MODELS, *models.ANYWHERE),
-        takes=_COMMON | {"metadata", "refusals", "audio_data"},
+        takes=_COMMON | {"metadata", "refusals", "audio_data", "cache_key", "cache_breakpoints"},
         stream_options=True,
     ),
 )
@@ -424,6 +427,8 @@ HOSTS: Mapping[str, str] = {
 
 # Azure's dated API requires `max_completion_tokens` of all models, and has `metadata`, from this version on.
 _AZURE_NEWER = "2024-12-01"
+_AZURE_OLDER = {"metadata", "audio_data", "cache_key", "cache_breakpoints"}
+"""The features that older versions lack."""
 
 
 def profile_for_url(url: str) -> Profile:
@@ -432,7 +437,7 @@ def profile_for_url(url: str) -> Profile:
         version, azure = azure_version(url), PROFILES["azure"]
         if version is None or version >= _AZURE_NEWER:
             return azure
-        return attrs.evolve(azure, max_tokens_field="max_tokens", takes=azure.takes - {"metadata", "audio_data"})
+        return attrs.evolve(azure, max_tokens_field="max_tokens", takes=azure.takes - _AZURE_OLDER)
     host = (urlsplit(url).hostname or "").lower()
     # Vertex AI: `us-east5-aiplatform.googleapis.com`.
     host = "aiplatform.googleapis.com" if host.endswith("-aiplatform.googleapis.com") else host

@@ -28,6 +28,7 @@ from trunkline.messages import (
     ToolResultPart,
 )
 
+from trunkline_openai.caching import marked
 from trunkline_openai.responses_items import OUTPUT_ONLY
 
 ERROR_PREFIX = "Error: "
@@ -42,14 +43,18 @@ _REASONING_OUTPUT_ONLY = OUTPUT_ONLY | {"status", "summary", "content"}
 class InputItems:
     """Collects the items of a conversation, with warnings for content that the API does not accept.
 
-    `custom_tools` are the names of the tools whose input is free text.
+    `custom_tools` are the names of the tools whose input is free text. With `breakpoints`, items of parts that have a
+    cache breakpoint get a mark (`trunkline_openai.caching`).
     """
 
-    def __init__(self, provider: str, warnings: Warnings, *, custom_tools: Collection[str] = ()) -> None:
+    def __init__(
+        self, provider: str, warnings: Warnings, *, custom_tools: Collection[str] = (), breakpoints: bool = False
+    ) -> None:
         self.items: list[dict[str, Any]] = []
         self._warnings = warnings
         self._provider = provider
         self._custom_tools = custom_tools
+        self._breakpoints = breakpoints
         # The ids of earlier calls of custom tools.
         self._custom_calls: set[str] = set()
         # The message item that the next text is added to.
@@ -124,7 +129,10 @@ class InputItems:
             data = {"type": "input_file", **self._file_source(part)}
         else:
             return self._audio(part)
-        return [with_options(data, part.provider_options, self._provider)]
+        return [self._cached(with_options(data, part.provider_options, self._provider), part)]
+
+    def _cached(self, data: dict[str, Any], part: Part) -> dict[str, Any]:
+        return marked(data, part) if self._breakpoints else data
 
     def _audio(self, part: Audio, *, by_model: bool = False) -> list[dict[str, Any]]:
         if part.transcript is None:
@@ -167,6 +175,8 @@ class InputItems:
     def _add_tool_result(self, result: ToolResult) -> None:
         options = self._options(result.provider_options)
         content = [data for part in result.parts for data in self._result_content(part)]
+        if content:
+            content[-1] = self._cached(content[-1], result)
         if result.is_error:
             self._warnings.add(
                 "changed",

@@ -12,6 +12,7 @@ from trunkline.authoring.wire import WireRequest
 from trunkline.messages import Message, Text
 from trunkline.request import ChatRequest, Tool
 
+from trunkline_openai.caching import set_breakpoints, set_lifetime, wants_breakpoints, wire_key
 from trunkline_openai.model_facts import OPENAI_MODELS, ModelFacts, accepted_effort, facts_of
 from trunkline_openai.responses_history import HistoryOptions, takes_no_reasoning, turns
 from trunkline_openai.responses_input import InputItems
@@ -38,6 +39,8 @@ SUPPORTED = {
     "top_p",
     "logprobs",
     "top_logprobs",
+    "cache",
+    "cache_key",
     "user_id",
     "metadata",
 }
@@ -98,6 +101,9 @@ def responses_body(
     options = request.provider_options.get(provider, {})
     body: dict[str, Any] = {"model": request.model}
     _conversation(request, body, facts, warnings, provider, options)
+    set_lifetime(request, facts, body, warnings)
+    if request.cache_key is not None:
+        body["prompt_cache_key"] = wire_key(request.cache_key)
     body["store"] = False
     body["include"] = [] if takes_no_reasoning(facts) else [ENCRYPTED_REASONING]
     _tools(request, body, provider, warnings)
@@ -124,18 +130,22 @@ def _conversation(
 ) -> None:
     messages = request.messages
     custom = {tool.name for tool in request.tools if _kind(tool, provider) == "custom"}
-    items = InputItems(provider, warnings, custom_tools=custom)
-    if _is_instructions(messages[0], request, provider):
-        body["instructions"] = messages[0].text
-        messages = messages[1:]
+    breakpoints = facts.cache == "breakpoints" and wants_breakpoints(request)
+    items = InputItems(provider, warnings, custom_tools=custom, breakpoints=breakpoints)
     history = HistoryOptions(
         provider=provider,
         stored=bool(options.get("store")),
         continued=any(options.get(name) for name in ("previous_response_id", "conversation", "prompt")),
     )
+    # `instructions` cannot have a breakpoint, but a stored response would keep the items that replace them.
+    if (not breakpoints or history.continued) and _is_instructions(messages[0], request, provider):
+        body["instructions"] = messages[0].text
+        messages = messages[1:]
     for turn in turns(messages, history, facts, warnings):
         items.add(turn)
     body["input"] = items.items
+    if breakpoints:
+        body["input"] = set_breakpoints(items.items, lifetime=request.cache, text_type="input_text")
 
 
 def _is_instructions(message: Message, request: ChatRequest, provider: str) -> bool:

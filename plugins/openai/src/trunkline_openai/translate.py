@@ -17,6 +17,7 @@ from trunkline.request import ChatRequest, ReasoningOptions, Tool
 from trunkline.secrets import Secret
 from trunkline.settings import Settings
 
+from trunkline_openai.caching import set_breakpoints, set_cache_control, set_lifetime, wire_key
 from trunkline_openai.features import Feature, ReasoningOff
 from trunkline_openai.history import History
 from trunkline_openai.model_facts import ModelFacts, accepted_effort, facts_of
@@ -137,6 +138,7 @@ class ChatTranslator:
             family=self.family(request.model or "", self.facts),
         )
         body: dict[str, Any] = {"model": request.model, "messages": history.translate(request.messages)}
+        self._cache(request, body, warnings)
         if stream:
             body["stream"] = True
             options = {"include_usage": True} if self.profile.stream_options else {}
@@ -153,6 +155,17 @@ class ChatTranslator:
         self._sampling(request, body, warnings, reasoning=reasoning)
         self._identity(request, body, warnings)
         return body
+
+    def _cache(self, request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
+        takes = self.profile.takes
+        if "cache_control" in takes:
+            body["messages"] = set_cache_control(body["messages"], warnings, lifetime=request.cache)
+        else:
+            if "cache_breakpoints" in takes:
+                body["messages"] = set_breakpoints(body["messages"], lifetime=request.cache)
+            set_lifetime(request, self.facts if "cache_key" in takes else ModelFacts(), body, warnings)
+        if request.cache_key is not None and self.takes("cache_key", "cache_key", warnings, lossy=False):
+            body["prompt_cache_key"] = wire_key(request.cache_key)
 
     def _profile_for_history(self, request: ChatRequest) -> Profile:
         # If the model does not reason in this call, it needs no reasoning in the history.
