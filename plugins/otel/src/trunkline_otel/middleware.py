@@ -73,16 +73,16 @@ class TracingMiddleware(Middleware):
         return result
 
     async def _run_tool(self, call: Call, tool_call: ToolCall, proceed: RunProceed) -> object:
-        tool_run = self._tracer.tool_run(call, tool_call)
-        token = attach(tool_run.context)
+        tool_span = self._tracer.tool_span(call, tool_call)
+        token = attach(tool_span.context)
         try:
             result = await proceed(tool_call)
         except BaseException as error:
-            tool_run.failed(error)
+            tool_span.failed(error)
             raise
         finally:
             detach(token)
-        tool_run.returned(result)
+        tool_span.returned(result)
         return result
 
 

@@ -144,7 +144,7 @@ class Operation(TimedSpan):
         *,
         content: bool,
         parent: Context | None,
-        agent: Agent | None,
+        agent: AgentSpan | None,
     ) -> None:
         super().__init__(instruments, name, attributes, kind=SpanKind.CLIENT, parent=parent)
         self.context = set_value(instruments.key, self, self.context)
@@ -300,7 +300,7 @@ def _usage(usage: Usage, *, embeddings: bool) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count is not None}
 
 
-class Agent(TimedSpan):
+class AgentSpan(TimedSpan):
     """A group of calls, such as one run of tools: the parent of their spans, and of those of the tools."""
 
     __slots__ = ("_attributes", "_counts", "_finish_reason", "_instruments", "name")
@@ -337,12 +337,12 @@ class Agent(TimedSpan):
         self.end(self._instruments.agent_duration, self._attributes, None if error is None else error_type(error))
 
 
-class ToolRun(TimedSpan):
+class ToolSpan(TimedSpan):
     """One run of a tool."""
 
     __slots__ = ("_attributes", "_content", "_instruments")
 
-    def __init__(self, instruments: Instruments, call: ToolCall, agent: Agent | None, *, content: bool) -> None:
+    def __init__(self, instruments: Instruments, call: ToolCall, agent: AgentSpan | None, *, content: bool) -> None:
         self._instruments = instruments
         self._content = content
         self._attributes: dict[str, Value] = {names.TOOL_NAME: call.name, names.TOOL_TYPE: names.FUNCTION}
@@ -381,6 +381,6 @@ class Tracer(Protocol):
         """Start the operation of a call."""
         ...
 
-    def tool_run(self, call: Call, tool_call: ToolCall) -> ToolRun:
+    def tool_span(self, call: Call, tool_call: ToolCall) -> ToolSpan:
         """Start the run of a tool."""
         ...

@@ -26,10 +26,10 @@ from trunkline.authoring.provider import Auth
 from trunkline_otel import conventions as names
 from trunkline_otel.auth import PropagatingAuth
 from trunkline_otel.middleware import TracingMiddleware
-from trunkline_otel.operation import Agent, Instruments, Operation, ToolRun, Value
+from trunkline_otel.operation import AgentSpan, Instruments, Operation, ToolSpan, Value
 
 _AGENT = "trunkline-otel.agent"
-"""The key of the `Agent` in the state of a group of calls."""
+"""The key of the `AgentSpan` in the state of a group of calls."""
 
 
 class Telemetry:
@@ -115,19 +115,19 @@ class _ServiceTracer:
                 operation.hopped(hop, hop.error)
         return operation
 
-    def tool_run(self, call: Call, tool_call: ToolCall) -> ToolRun:
+    def tool_span(self, call: Call, tool_call: ToolCall) -> ToolSpan:
         """Start the run of a tool."""
-        return ToolRun(self._instruments, tool_call, self._agent(call, None), content=self._content)
+        return ToolSpan(self._instruments, tool_call, self._agent(call, None), content=self._content)
 
-    def _agent(self, call: Call, model: str | None) -> Agent | None:
+    def _agent(self, call: Call, model: str | None) -> AgentSpan | None:
         """Return the span of the group that a call belongs to. The first call of the group starts it."""
         group = call.group
         if group is None:
             return None
         agent = group.state.get(_AGENT)
-        if not isinstance(agent, Agent):
+        if not isinstance(agent, AgentSpan):
             # The members of a composed service may have other models.
-            agent = group.state[_AGENT] = Agent(self._instruments, group.name, None if call.hops else model)
+            agent = group.state[_AGENT] = AgentSpan(self._instruments, group.name, None if call.hops else model)
             group.on_end(agent.ended)
         return agent
 
