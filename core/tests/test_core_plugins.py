@@ -15,7 +15,7 @@ import attrs
 import pytest
 from trunkline import ConfigurationError, PluginError, ProviderNotFound, hookimpl, open_service, open_services
 from trunkline._plugins import registry
-from trunkline._plugins.registry import EXTENSIONS, PROVIDERS, check_hooks, installed, load_provider
+from trunkline._plugins.registry import EXTENSIONS, PROVIDERS, check_hooks, installed, load_extension, load_provider
 from trunkline.authoring.provider import Operations, Provider
 from trunkline.testing import Exchange, serve
 
@@ -248,7 +248,7 @@ def test_error_for_a_missing_provider_lists_the_installed_ones() -> None:
 def known(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The core's metadata name the distributions of three providers, in its extras."""
     requirements = ["attrs>=25", "rich>=14; extra == 'cli'", "trunkline-evil; extra == 'cli'"]
-    requirements += [f"trunkline-{name}; extra == '{name}'" for name in ("bedrock", "openai", "azure-openai")]
+    requirements += [f"trunkline-{name}; extra == '{name}'" for name in ("bedrock", "openai", "azure-openai", "otel")]
     monkeypatch.setattr(registry, "requires", lambda name: requirements)
     monkeypatch.setattr(registry, "installed", lambda group: ())
     registry._own_distributions.cache_clear()
@@ -275,7 +275,16 @@ def test_error_for_a_provider_of_ours_names_its_distribution(name: str, hint: st
 
 
 @pytest.mark.usefixtures("known")
-@pytest.mark.parametrize("name", ["acme", "evil", "cli", "reqeusts", "", "x"])
+@pytest.mark.parametrize("name", ["otel", "otell"])
+def test_error_for_an_extension_of_ours_names_its_distribution(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"\(pip install trunkline-otel\)"):
+        load_extension(name)
+    with pytest.raises(ConfigurationError, match="no extension 'openai' is installed; installed: none"):
+        load_extension("openai")
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize("name", ["acme", "evil", "otel", "cli", "reqeusts", "", "x"])
 def test_error_for_an_unknown_provider_suggests_no_package(name: str) -> None:
     with pytest.raises(ProviderNotFound, match="installed: none") as caught:
         load_provider(name)

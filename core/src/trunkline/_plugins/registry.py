@@ -60,6 +60,9 @@ PROVIDERS = "trunkline.providers"
 EXTENSIONS = "trunkline.extensions"
 COMMANDS = "trunkline.commands"
 
+_OWN_EXTENSIONS = frozenset({"logging", "otel", "prices"})
+"""The extras of the core that install an extension. The others that install a plugin install a provider."""
+
 _PREFIX = "trunkline_"
 
 _extensions_of_every_service: list[object] = []
@@ -120,7 +123,7 @@ def find_plugin(group: str, name: str, *, kind: str) -> InstalledPlugin:
     if not matches:
         names = sorted({item.name for item in candidates})
         error = ProviderNotFound if group == PROVIDERS else ConfigurationError
-        hint = _provider_hint(name, names) if group == PROVIDERS else did_you_mean(name, names)
+        hint = did_you_mean(name, names) if group == COMMANDS else _install_hint(group, name, names)
         raise error(f"no {kind} {quoted_name(name)} is installed{hint} installed: {', '.join(names) or 'none'}")
     if len(matches) > 1:
         distributions = ", ".join(sorted(item.distribution for item in matches))
@@ -131,17 +134,22 @@ def find_plugin(group: str, name: str, *, kind: str) -> InstalledPlugin:
     return matches[0]
 
 
-def _provider_hint(name: str, names: Sequence[str]) -> str:
-    """Return a hint at the provider that was meant: an installed one, or one of a distribution of this project.
+def _install_hint(group: str, name: str, names: Sequence[str]) -> str:
+    """Return a hint at the plugin that was meant: an installed one, or one of a distribution of this project.
 
     No name of a package is made from `name`: anyone could have published malware under a name that is one letter off.
     """
-    known = {provider: item for provider, item in _own_distributions().items() if provider not in names}
-    # Whoever writes the name of a distribution means the provider in it.
+    own = _own_distributions()
+    known = {
+        plugin: own[plugin]
+        for plugin in own
+        if plugin not in names and (plugin in _OWN_EXTENSIONS) == (group == EXTENSIONS)
+    }
+    # Whoever writes the name of a distribution means the plugin in it.
     found = nearest(name.removeprefix("trunkline-").removeprefix("trunkline_"), (*names, *known))
     if found is None:
         # A distribution can have several providers, such as `openai-compatible` in `trunkline-openai`.
-        found = next((provider for provider in known if name.startswith(f"{provider}-")), None)
+        found = next((plugin for plugin in known if name.startswith(f"{plugin}-")), None)
         return f"; it may be in {known[found]} (pip install {known[found]});" if found is not None else ";"
     install = f" (pip install {known[found]})" if found in known else ""
     return f"{install};" if found == name else f"; did you mean {found!r}?{install}"
@@ -149,7 +157,7 @@ def _provider_hint(name: str, names: Sequence[str]) -> str:
 
 @cache
 def _own_distributions() -> dict[str, str]:
-    """Return the distributions of this project by the extra of the core that installs each, which names a provider."""
+    """Return the distributions of this project by the extra of the core that installs each, which names a plugin."""
     try:
         requirements = requires("trunkline") or ()
     except PackageNotFoundError:  # the core runs from its source
