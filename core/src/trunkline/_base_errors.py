@@ -81,6 +81,10 @@ def _rebuild(cls: type[TrunklineError], args: tuple[object, ...]) -> TrunklineEr
 class CallError(TrunklineError):
     """The call is wrong and cannot be made as written, or the service or the stream was closed."""
 
+    another_may_serve: bool = False
+    """Whether another service may serve the call, so that a fallback goes on to it. An extension sets it for a refusal
+    that is about its own service, such as a used-up budget."""
+
 
 class InvalidRequest(CallError):
     """The request is invalid before any provider sees it: a message, a tool or an option contradicts another."""

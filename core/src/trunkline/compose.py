@@ -240,6 +240,8 @@ def _reporting(breaker: CircuitBreaker) -> EndCallback:
 
 def _goes_on(error: TrunklineError) -> bool:
     """Return whether the next member is called after an error."""
+    if isinstance(error, CallError) and error.another_may_serve:
+        return True
     return isinstance(error, _CANNOT_SERVE) or (isinstance(error, RemoteError) and error.retryable)
 
 

@@ -21,10 +21,12 @@ from trunkline import (
     ProviderService,
     RateLimited,
     RemoteError,
+    Service,
     ServiceContext,
     Settings,
     TextDelta,
     TotalTimeout,
+    fallback,
     hookimpl,
 )
 from trunkline._config.sources import make_settings
@@ -60,14 +62,14 @@ def extension(**settings: Any) -> Prices:
     return Prices(PricesSettings(prices=PRICES, **settings), on_charge=on_charge)
 
 
-Make = Callable[[ProviderService], Awaitable[object]]
+Make = Callable[[Service], Awaitable[object]]
 
 
-async def chat(service: ProviderService) -> ChatResponse:
+async def chat(service: Service) -> ChatResponse:
     return await service.chat(ASK)
 
 
-async def stream(service: ProviderService) -> ChatResponse:
+async def stream(service: Service) -> ChatResponse:
     async with service.stream(ASK) as events:
         return await events.finish()
 
@@ -86,7 +88,7 @@ async def test_calls_are_charged_until_the_budget_is_used_up(make: Make) -> None
 
 
 @pytest.mark.parametrize("make", [chat, stream])
-async def test_response_has_its_cost(make: Callable[[ProviderService], Awaitable[ChatResponse]]) -> None:
+async def test_response_has_its_cost(make: Callable[[Service], Awaitable[ChatResponse]]) -> None:
     async with toy_service(extension()) as service:
         response = await make(service)
     found = cost(response)
@@ -166,7 +168,7 @@ async def test_concurrent_calls_spend_no_more_than_the_budget() -> None:
     prices = extension(budget=30)
     refused: list[BudgetExceeded] = []
 
-    async def call(service: ProviderService, make: Make) -> None:
+    async def call(service: Service, make: Make) -> None:
         try:
             await make(service)
         except BudgetExceeded as error:
@@ -237,21 +239,21 @@ async def test_chat_that_times_out_is_charged_what_was_reserved() -> None:
     assert (state.spent, state.estimated, state.reserved) == (RESERVED, RESERVED, 0)
 
 
-async def leave_early(service: ProviderService) -> None:
+async def leave_early(service: Service) -> None:
     async with service.stream(ASK) as events:
         async for event in events:
             if isinstance(event, TextDelta):
                 break
 
 
-async def fail(service: ProviderService) -> None:
+async def fail(service: Service) -> None:
     async with service.stream(ASK) as events:
         async for event in events:
             if isinstance(event, TextDelta):
                 raise KeyError
 
 
-async def cancel(service: ProviderService) -> None:
+async def cancel(service: Service) -> None:
     with anyio.CancelScope() as scope:
         async with service.stream(ASK) as events:
             async for event in events:
@@ -260,7 +262,7 @@ async def cancel(service: ProviderService) -> None:
     assert scope.cancelled_caught
 
 
-async def close(service: ProviderService) -> None:
+async def close(service: Service) -> None:
     async with service.stream(ASK) as events:
         async for event in events:
             if isinstance(event, TextDelta):
@@ -268,7 +270,7 @@ async def close(service: ProviderService) -> None:
                 return
 
 
-async def read_to_the_error(service: ProviderService) -> None:
+async def read_to_the_error(service: Service) -> None:
     with pytest.raises(RemoteError):
         await stream(service)
 
@@ -339,7 +341,7 @@ async def test_call_of_unknown_price_is_refused_if_there_is_a_budget() -> None:
 
 @pytest.mark.parametrize("make", [chat, stream])
 async def test_call_of_unknown_price_is_allowed_with_a_warning(
-    make: Callable[[ProviderService], Awaitable[ChatResponse]],
+    make: Callable[[Service], Awaitable[ChatResponse]],
 ) -> None:
     prices = Prices(PricesSettings(budget=1, unknown_prices="allow"))
     async with toy_service(prices) as service:
@@ -401,3 +403,24 @@ async def test_callback_gets_what_a_call_was_charged() -> None:
     assert charge.cost is not None
     assert charge.cost.total == COST
     assert [(state.label, state.spent, state.reserved) for state in charge.spent] == [(None, 5, 0), ("tenant", 5, 0)]
+
+
+async def test_fallback_goes_on_when_the_budget_is_used_up() -> None:
+    prices = extension(budget=10)
+    async with toy_service(prices) as dear, toy_service() as free:
+        service = fallback(dear, free)
+        for _ in range(3):
+            await chat(service)
+            await stream(service)
+    assert prices.spent().spent == COST  # the second call might have cost more than was left
+
+
+async def test_tier_that_the_request_asks_for_is_reserved() -> None:
+    prices = Prices(PricesSettings(budget=1, models={"m": "gpt-4o-mini"}, price_provider="openai"))
+    async with toy_service(prices) as service:
+        for tier, price in (("default", "0.60"), ("priority", "1.00"), ("flex", "0.60")):
+            with pytest.raises(BudgetExceeded) as caught:
+                await service.chat(
+                    "Hi", max_output_tokens=10_000_000, provider_options={"openai": {"service_tier": tier}}
+                )
+            assert 0 < caught.value.worst_case - 10 * Decimal(price) < Decimal("0.00001")

@@ -138,6 +138,6 @@ def test_error_names_the_budget_and_what_was_spent() -> None:
     )
     assert (caught.value.spent, caught.value.limit, caught.value.worst_case) == (Decimal("1.5"), 2, 1)
     ledger.add(Decimal("0.5"), "a")
-    with pytest.raises(BudgetExceeded, match=r"used up: \$2\.0 of \$2 are spent"):
+    with pytest.raises(BudgetExceeded, match=r"used up: \$2 of \$2 are spent"):
         ledger.reserve("a", Decimal(1))
     assert ledger.reserve("a", Decimal()).amount == 0  # a free call is not refused

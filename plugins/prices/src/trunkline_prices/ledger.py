@@ -14,7 +14,7 @@ from decimal import Decimal
 
 import attrs
 
-from trunkline_prices.values import BudgetExceeded, Period, Spending
+from trunkline_prices.values import BudgetExceeded, Period, Spending, in_usd
 
 
 def utc_now() -> datetime.datetime:
@@ -147,13 +147,13 @@ class Ledger:
 
 def _exceeded(budget: Spending, worst_case: Decimal, service: str | None) -> BudgetExceeded:
     assert budget.limit is not None
-    state = f"${budget.spent:f} of ${budget.limit:f} are spent"
-    running = f", and ${budget.reserved:f} are reserved for calls that are running" if budget.reserved else ""
+    state = f"{in_usd(budget.spent)} of {in_usd(budget.limit)} are spent"
+    running = f", and {in_usd(budget.reserved)} are reserved for calls that are running" if budget.reserved else ""
     if budget.spent >= budget.limit:
         message = f"{budget.name} is used up: {state}{running}"
     else:
         message = (
-            f"{budget.name} is too small for this call, which may cost up to ${worst_case:f}: {state}{running}; "
+            f"{budget.name} is too small for this call, which may cost up to {in_usd(worst_case)}: {state}{running}; "
             "a lower max_output_tokens makes the call cheaper"
         )
     return BudgetExceeded(message, service=service, budget=budget, worst_case=worst_case)

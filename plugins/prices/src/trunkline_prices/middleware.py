@@ -39,6 +39,7 @@ from trunkline_prices.ledger import Ledger, Reservation, utc_now
 from trunkline_prices.price_list import Entry, PriceOptions, Unpriced, calculate, cost_of, find_entry, is_loaded, load
 from trunkline_prices.settings import PricesSettings, price_options
 from trunkline_prices.stored import KEY, cost_to_json, with_cost
+from trunkline_prices.usage_units import requested_conditions
 from trunkline_prices.values import Charge, Cost, UnknownPrice
 
 STATE = "trunkline_prices.cost"
@@ -187,14 +188,18 @@ class PricesMiddleware(Middleware):
         model = request.model or self._context.settings.default_model
         if model is None:  # the provider refuses the call
             return None, Cost(reason="model", problem="the request names no model")
-        try:
-            entry = find_entry(
-                model, self._context.provider, self._options, requested=model, date=utc_now(), selected={}
-            )
-            _estimate(entry, inputs, outputs)
-        except Unpriced as error:
-            return None, Cost(model=model, reason=error.reason, problem=error.problem)
-        return entry, None
+        wanted, problem = requested_conditions(request), Cost()
+        for selected in (wanted, {}) if wanted else ({},):  # the provider may answer in the standard tier
+            try:
+                entry = find_entry(
+                    model, self._context.provider, self._options, requested=model, date=utc_now(), selected=selected
+                )
+                _estimate(entry, inputs, outputs)
+            except Unpriced as error:
+                problem = Cost(model=model, reason=error.reason, problem=error.problem)
+            else:
+                return entry, None
+        return None, problem
 
     def cost(self, response: ChatResponse | EmbedResponse, request: ChatRequest | EmbedRequest) -> Cost:
         return _cost(response, request, self._context, self._options)

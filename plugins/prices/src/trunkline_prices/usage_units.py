@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 
 import attrs
-from trunkline import ChatResponse, EmbedResponse, Image, Opaque, Usage
+from trunkline import ChatRequest, ChatResponse, EmbedRequest, EmbedResponse, Image, Opaque, Usage
 from trunkline.authoring.json import as_count, as_object, as_objects
 
 INCLUDED = (
@@ -252,6 +252,19 @@ def conditions(usage: Usage | None, response: ChatResponse | EmbedResponse | Non
     if latency not in (None, "standard"):
         problem = f"latency {latency!r}"
     return found, problem
+
+
+def requested_conditions(request: ChatRequest | EmbedRequest) -> dict[str, str]:
+    """Return what selects a price, as far as the request asks for a tier or a speed in its `provider_options`."""
+    found: dict[str, str] = {}
+    for fields in request.provider_options.values():
+        tier = fields.get("service_tier") or fields.get("serviceTier")
+        tier = tier.get("type") if isinstance(tier, Mapping) else tier
+        if isinstance(tier, str) and tier.lower() in _TIERS:
+            found["service_tier"] = tier.lower()
+        if isinstance(speed := fields.get("speed"), str) and speed not in _STANDARD:
+            found["speed"] = speed
+    return found
 
 
 def _metadata(response: ChatResponse) -> dict[str, object]:

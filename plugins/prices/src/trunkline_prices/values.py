@@ -30,6 +30,11 @@ Period: TypeAlias = Literal["total", "day", "month"]
 """What a budget is for. Days and months are those of UTC; `total` is since the extension was made."""
 
 
+def in_usd(amount: Decimal) -> str:
+    """Return an amount as people read it, such as `$0.0015`."""
+    return f"${amount.normalize():f}"
+
+
 @attrs.frozen(kw_only=True)
 class CostPart:
     """The cost of one kind of usage. `usage` is its name in `genai-prices`, such as `input_tokens`.
@@ -68,7 +73,7 @@ class Cost:
     problem: str = ""
 
     def __str__(self) -> str:
-        return f"unknown: {self.problem}" if self.total is None else f"${self.total.normalize():f}"
+        return f"unknown: {self.problem}" if self.total is None else in_usd(self.total)
 
     @property
     def input(self) -> Decimal:
@@ -146,7 +151,12 @@ class Charge:
 
 
 class BudgetExceeded(CallError):
-    """The call was refused: it might cost more than is left of a budget. It was not sent."""
+    """The call was refused: it might cost more than is left of a budget. It was not sent.
+
+    A fallback goes on to the next service.
+    """
+
+    another_may_serve = True
 
     def __init__(self, message: str, *, service: str | None = None, budget: Spending, worst_case: Decimal) -> None:
         super().__init__(message, service=service)
@@ -167,7 +177,12 @@ class BudgetExceeded(CallError):
 
 
 class UnknownPrice(CallError):
-    """The call was refused: there is a budget, and what the call would cost is unknown. It was not sent."""
+    """The call was refused: there is a budget, and what the call would cost is unknown. It was not sent.
+
+    A fallback goes on to the next service.
+    """
+
+    another_may_serve = True
 
     def __init__(self, message: str, *, service: str | None = None, cost: Cost) -> None:
         super().__init__(message, service=service)
