@@ -132,7 +132,9 @@ class ToyParser:
             text = body["text"]
         except (ValueError, KeyError, TypeError) as error:
             raise ProtocolViolation("no toy answer") from error
-        return ChatResponse(parts=(Text(text=text),), finish_reason=FinishReason.STOP, usage=Usage(output_tokens=1))
+        used = body.get("usage") or (None, 1)
+        usage = Usage(input_tokens=used[0], output_tokens=used[1])
+        return ChatResponse(parts=(Text(text=text),), finish_reason=FinishReason.STOP, usage=usage)
 
     def error(self, wire_response: WireResponse) -> TrunklineError:
         error = toy_error(wire_response.status, wire_response.body, wire_response.headers)

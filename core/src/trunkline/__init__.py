@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from trunkline._calls.admission import (
+        LimitStatus as LimitStatus,
+    )
     from trunkline._http.common import (
         HTTPClient as HTTPClient,
     )
@@ -33,7 +36,10 @@ if TYPE_CHECKING:
         hookimpl as hookimpl,
     )
     from trunkline.compose import (
+        LimitedService as LimitedService,
+        balance as balance,
         fallback as fallback,
+        limit as limit,
     )
     from trunkline.errors import (
         AuthenticationError as AuthenticationError,
@@ -48,6 +54,7 @@ if TYPE_CHECKING:
         FetchFailed as FetchFailed,
         FirstChunkTimeout as FirstChunkTimeout,
         InvalidRequest as InvalidRequest,
+        LimitTimeout as LimitTimeout,
         NotFound as NotFound,
         Overloaded as Overloaded,
         PermissionDenied as PermissionDenied,
@@ -154,10 +161,11 @@ _MODULES = {
     "_json": "JSONObject JSONValue",
     "authoring.middleware": "EventMiddleware Middleware",
     "authoring.provider": "Call CallGroup Hop Observer Operation ServiceContext hookimpl",
-    "compose": "fallback",
+    "_calls.admission": "LimitStatus",
+    "compose": "LimitedService balance fallback limit",
     "errors": (
         "AuthenticationError BadRequest CallError ChunkTimeout ConfigurationError ConnectTimeout "
-        "ConnectionFailed ContentFiltered ContextTooLong FetchFailed FirstChunkTimeout InvalidRequest "
+        "ConnectionFailed ContentFiltered ContextTooLong FetchFailed FirstChunkTimeout InvalidRequest LimitTimeout "
         "NotFound Overloaded PermissionDenied PluginError ProtocolViolation ProviderNotFound QuotaExhausted "
         "RateLimited RemoteError RequestTimeout ServerError ServiceClosed StreamClosed StreamInterrupted "
         "TotalTimeout TrunklineError UnexpectedRedirect UnsupportedOperation UnsupportedRequest"

@@ -1,20 +1,28 @@
-"""Services made of services. `fallback` calls the next service if one cannot serve the call.
+"""Services made of services.
+
+`fallback` calls the next service if one cannot serve the call, `balance` spreads calls over several services, and
+`limit` lets calls wait so that a service gets no more of them than it should.
 
 A composed service is a `Service`: it has the same methods, and may be a member of another composed service.
 """
 
 from __future__ import annotations
 
+import math
+import weakref
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TypeVar, cast
 
 import anyio
 import attrs
 
+from trunkline._calls.admission import Admission, LimitStatus, Ticket
+from trunkline._calls.call_tokens import TokenEstimate, used_tokens
 from trunkline._calls.circuit_breaker import CircuitBreaker
 from trunkline._calls.options import CallOptions, TimeLimit, time_limit
+from trunkline._calls.turns import Turns
 from trunkline._masking import quoted
 from trunkline.authoring.provider import Hop, Operation
 from trunkline.errors import (
@@ -80,6 +88,85 @@ def fallback(*services: Service, name: str | None = None, total_timeout: float |
     Raises `ConfigurationError` if there is no service, or if one is given twice.
     """
     return _Fallback(_members(services, "fallback"), name or _name("fallback", services), total_timeout)
+
+
+def balance(
+    *services: Service,
+    weights: Sequence[float] | None = None,
+    name: str | None = None,
+    total_timeout: float | None = None,
+) -> Service:
+    """Make one service of several that share the calls, in turn.
+
+    With `weights`, one for each service, a service with the weight 2 gets twice as many calls as one with the weight 1.
+    If a service cannot serve a call, another one is called, by the rules of `fallback`: so services that rest are
+    called only if no other one can serve.
+
+    `name` is the name of the new service. `total_timeout` is the time in seconds that a call may take with all
+    services; those of the services themselves apply as well. Closing the new service closes the others.
+
+    Raises `ConfigurationError` if there is no service, if one is given twice, or if the weights are wrong.
+    """
+    members = _members(services, "balance")
+    given = (1.0,) * len(members) if weights is None else tuple(weights)
+    if len(given) != len(members) or not all(
+        isinstance(weight, (int, float)) and not isinstance(weight, bool) and 0 < weight < math.inf for weight in given
+    ):
+        raise ConfigurationError(f"balance: weights must be {len(members)} positive numbers, one for each service")
+    return _Balance(members, name or _name("balance", services), total_timeout, given)
+
+
+def limit(
+    service: Service,
+    *,
+    concurrency: int | None = None,
+    requests_per_minute: int | None = None,
+    tokens_per_minute: int | None = None,
+    name: str | None = None,
+) -> LimitedService:
+    """Make a service whose calls wait until the limits allow them to be sent, in the order in which they came.
+
+    `concurrency` is the number of calls that run at once; a stream counts until it has ended or is closed. No interval
+    of 60 seconds has more than `requests_per_minute` requests, retries included, or `tokens_per_minute` tokens. The
+    tokens of a call are estimated from its request and its `max_output_tokens`, and corrected when the response reports
+    its usage. If that is more than was estimated, later calls wait for it. A call with more tokens than the limit is
+    sent when no others are counted.
+
+    When the provider says that its own limit is used up (`rate_limits`, `Retry-After`), no call is sent until it has
+    reset, but for at most five minutes. That is not so if `service` has several providers, as a `fallback` does.
+
+    The wait is part of `total_timeout`. If it takes longer, or certainly will, the call raises `LimitTimeout`. Without
+    a `total_timeout`, it waits for as long as it takes.
+
+    The limits hold for this process: in all its event loops and threads, and for all calls of the new service and its
+    views. `name` is the name of the new service. Closing it closes `service`.
+
+    Raises `ConfigurationError` if there is no limit, or if one is not a positive whole number.
+    """
+    (member,) = _members((service,), "limit")
+    limits = {
+        "concurrency": concurrency,
+        "requests_per_minute": requests_per_minute,
+        "tokens_per_minute": tokens_per_minute,
+    }
+    for keyword, value in limits.items():
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise ConfigurationError(f"limit: {keyword} must be a positive whole number", setting=keyword)
+    if all(value is None for value in limits.values()):
+        raise ConfigurationError(f"limit needs one of {', '.join(limits)}")
+    name = name or _name("limit", (member,))
+    admission = Admission(
+        name,
+        concurrency=concurrency,
+        requests=requests_per_minute,
+        tokens=tokens_per_minute,
+        heeds_provider=_has_one_provider(member),
+    )
+    return LimitedService(member, name, admission)
+
+
+def _has_one_provider(service: Service) -> bool:
+    return not isinstance(service, _Composed) or (len(service._members) == 1 and _has_one_provider(service._members[0]))
 
 
 def _members(services: Sequence[object], function: str) -> tuple[Service, ...]:
@@ -150,6 +237,9 @@ class _Composed(Service):
     def _hop(self, options: CallOptions, number: int, error: TrunklineError | None = None) -> tuple[Hop, ...]:
         return (*options.hops, Hop(service=self.name, kind=self.kind, number=number, error=error))
 
+    def _own_total_timeout(self) -> float | None:
+        return self._options.total_timeout(self._total_timeout)
+
     async def aclose(self) -> None:
         await close_services(self._members)
 
@@ -189,18 +279,26 @@ class _Fallback(_Composed):
         super().__init__(members, name, total_timeout)
         self._breakers = tuple(CircuitBreaker() for _ in members)
 
-    def _order(self) -> list[int]:
-        """Return the numbers of the members in the order in which a call tries them: those that rest come last."""
-        serving = [breaker.allows() for breaker in self._breakers]
-        numbers = range(len(self._members))
-        return [number for number in numbers if serving[number]] + [n for n in numbers if not serving[n]]
+    def _order(self) -> Iterator[int]:
+        """Yield the numbers of the members in the order in which a call tries them: those that rest come last."""
+        # A breaker is asked just before its member is tried, since it takes the call for the probe after a rest.
+        resting: list[int] = []
+        for number in self._preferred():
+            if self._breakers[number].allows():
+                yield number
+            else:
+                resting.append(number)
+        yield from resting
+
+    def _preferred(self) -> Sequence[int]:
+        """Return the numbers of the members in the order in which they are tried if none rests."""
+        return range(len(self._members))
 
     async def _serve(self, outer: CallOptions, call: Callable[[Service, CallOptions], Awaitable[T]]) -> T:
         options, limit = self._limits(outer)
-        order = self._order()
         errors: list[TrunklineError] = []
-        for count, number in enumerate(order, 1):
-            breaker, is_last = self._breakers[number], count == len(order)
+        for count, number in enumerate(self._order(), 1):
+            breaker, is_last = self._breakers[number], count == len(self._members)
             hop = attrs.evolve(
                 options,
                 hops=self._hop(options, count, errors[-1] if errors else None),
@@ -228,6 +326,19 @@ class _Fallback(_Composed):
         raise AssertionError("there is at least one member")
 
 
+class _Balance(_Fallback):
+    kind = "balance"
+
+    def __init__(
+        self, members: tuple[Service, ...], name: str, total_timeout: float | None, weights: tuple[float, ...]
+    ) -> None:
+        super().__init__(members, name, total_timeout)
+        self._turns = Turns(weights)
+
+    def _preferred(self) -> Sequence[int]:
+        return self._turns.next()
+
+
 def _reporting(breaker: CircuitBreaker) -> EndCallback:
     def report(partial: ChatResponse, error: BaseException | None) -> None:
         if error is None:
@@ -243,6 +354,112 @@ def _goes_on(error: TrunklineError) -> bool:
     if isinstance(error, CallError) and error.another_may_serve:
         return True
     return isinstance(error, _CANNOT_SERVE) or (isinstance(error, RemoteError) and error.retryable)
+
+
+class LimitedService(_Composed):
+    """A service whose calls wait until its limits allow them: see `limit`."""
+
+    kind = "limit"
+
+    def __init__(self, member: Service, name: str, admission: Admission) -> None:
+        super().__init__((member,), name, None)
+        self._admission = admission
+        self._estimate = TokenEstimate()
+
+    @property
+    def status(self) -> LimitStatus:
+        """What the service does at the moment: how many calls run and wait, and how much of its limits is used."""
+        return self._admission.status()
+
+    def _own_total_timeout(self) -> float | None:
+        return self._options.total_timeout(self._members[0]._own_total_timeout())
+
+    def _limits(self, outer: CallOptions) -> tuple[CallOptions, TimeLimit | None]:
+        # The member's own timeout begins when the call is admitted; the wait before that counts too.
+        options = self._options.within(outer)
+        limit = time_limit(options, self._members[0]._own_total_timeout(), self.name)
+        settings = {name: value for name, value in options.settings.items() if name != "total_timeout"}
+        return attrs.evolve(options, settings=settings, time_limit=limit), limit
+
+    async def _limited(
+        self,
+        outer: CallOptions,
+        tokens: int,
+        call: Callable[[Service, CallOptions], Awaitable[T]],
+        used: Callable[[T], int | None],
+        tickets: list[Ticket],
+    ) -> T:
+        """Make a call once it is admitted. The ticket is added to `tickets`; the caller ends that of a stream."""
+        options, limit = self._limits(outer)
+        ticket = await self._admission.admit(tokens, limit)
+        tickets.append(ticket)
+        options = attrs.evolve(options, hops=self._hop(options, 1), gates=(*options.gates, ticket))
+        try:
+            result = await call(self._members[0], options)
+        except BaseException:
+            ticket.end()
+            raise
+        if not isinstance(result, Stream):
+            ticket.end(used(result))
+        return result
+
+    async def _serve(self, outer: CallOptions, call: Callable[[Service, CallOptions], Awaitable[T]]) -> T:
+        return await self._limited(outer, 0, call, lambda result: None, [])
+
+    async def _chat(self, request: ChatRequest, outer: CallOptions) -> ChatResponse:
+        def used(response: ChatResponse) -> int | None:
+            return self._estimate.used(response)
+
+        return await self._limited(
+            outer,
+            self._estimate.of_chat(request, self._admission.tokens_limit),
+            lambda member, options: member._chat(request, options),
+            used,
+            [],
+        )
+
+    async def _embed(self, request: EmbedRequest, outer: CallOptions) -> EmbedResponse:
+        return await self._limited(
+            outer,
+            self._estimate.of_texts(request.texts),
+            lambda member, options: member._embed(request, options),
+            lambda response: used_tokens(response.usage),
+            [],
+        )
+
+    def _stream(self, request: ChatRequest, outer: CallOptions) -> Stream:
+        tickets: list[Ticket] = []
+        stream = _MemberStream(self.name, lambda enter: self._open_limited(request, outer, enter, tickets))
+        # A stream that is dropped without being closed gives its place back, too.
+        weakref.finalize(stream, _end_tickets, tickets).atexit = False
+        return stream
+
+    async def _open_limited(
+        self,
+        request: ChatRequest,
+        outer: CallOptions,
+        enter: Callable[[Stream], Awaitable[Stream]],
+        tickets: list[Ticket],
+    ) -> Stream:
+        stream = await self._limited(
+            outer,
+            self._estimate.of_chat(request, self._admission.tokens_limit),
+            lambda member, options: enter(member._stream(request, options)),
+            lambda stream: None,
+            tickets,
+        )
+        estimate, ticket = self._estimate, tickets[-1]
+
+        def ended(partial: ChatResponse, error: BaseException | None) -> None:
+            ticket.end(estimate.used(partial))
+
+        stream._on_end(ended)
+        return stream
+
+
+def _end_tickets(tickets: list[Ticket]) -> None:
+    for ticket in tickets:
+        ticket.end()
 
 
 class _MemberStream(Stream):

@@ -28,6 +28,7 @@ TrunklineError
     │   ├── FirstChunkTimeout
     │   ├── ChunkTimeout
     │   └── TotalTimeout
+    │       └── LimitTimeout        a limit did not allow the call to be sent in time
     ├── StreamInterrupted           the stream ended before it was complete
     ├── ProtocolViolation           the response is not in the provider's wire format
     └── UnexpectedRedirect          3xx: redirects are not followed, since they would carry the credentials along
@@ -63,6 +64,7 @@ __all__ = [
     "FetchFailed",
     "FirstChunkTimeout",
     "InvalidRequest",
+    "LimitTimeout",
     "NotFound",
     "Overloaded",
     "PermissionDenied",
@@ -316,6 +318,18 @@ class TotalTimeout(RequestTimeout):
     """The call, including its retries, took longer than `total_timeout`."""
 
     retryable_by_default = False
+
+
+class LimitTimeout(TotalTimeout):
+    """The call was not sent within `total_timeout`, because of a limit that `trunkline.limit` puts on the service.
+
+    It is raised at once if the call would certainly have to wait longer. `retry_after` is then the number of seconds
+    after which the limit allows it.
+    """
+
+    limit: str | None = None
+    """What the call waited for: `concurrency`, `requests_per_minute`, `tokens_per_minute`, or `rate_limits` if the
+    provider has said that its own limit is used up."""
 
 
 class StreamInterrupted(RemoteError):

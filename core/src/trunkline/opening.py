@@ -17,7 +17,7 @@ from trunkline._plugins.registry import check_hooks, load_provider
 from trunkline._setting_types import trimmed
 from trunkline._suggestions import did_you_mean
 from trunkline.authoring.provider import Provider
-from trunkline.compose import close_services, fallback
+from trunkline.compose import balance, close_services, fallback, limit
 from trunkline.errors import ConfigurationError
 from trunkline.provider_service import ProviderService
 from trunkline.secrets import without_traceback
@@ -225,13 +225,26 @@ def compose(compositions: Compositions, made: Mapping[str, Service]) -> dict[str
         if any(member not in services for member in composition.members):
             continue
         members = {services[member]: weight for member, weight in composition.members.items()}
-        service = fallback(*members, name=name, total_timeout=composition.total_timeout)
+        total = composition.total_timeout
+        if composition.kind == "balance":
+            service = balance(*members, weights=tuple(members.values()), name=name, total_timeout=total)
+        else:
+            service = fallback(*members, name=name, total_timeout=total)
         services[name] = _limited(name, service, compositions)
     return services
 
 
 def _limited(name: str, service: Service, compositions: Compositions) -> Service:
-    return service
+    limits = compositions.limits.get(name)
+    if limits is None:
+        return service
+    return limit(
+        service,
+        concurrency=limits.concurrency,
+        requests_per_minute=limits.requests_per_minute,
+        tokens_per_minute=limits.tokens_per_minute,
+        name=name,
+    )
 
 
 def _are_variables(environ: object) -> bool:

@@ -128,6 +128,9 @@ class ProviderService(Service):
     def __repr__(self) -> str:
         return f"<Service {self.name!r} of {self.provider}>"
 
+    def _own_total_timeout(self) -> float | None:
+        return self._options.total_timeout(self.settings.total_timeout)
+
     # Calls
 
     def _with_model(self, request: ChatRequest) -> ChatRequest:
@@ -270,6 +273,8 @@ class ProviderService(Service):
         changes = options.settings_for(self.settings)
         told = "max_retries" in changes or self.settings.max_retries != _DEFAULT_RETRIES
         no_retries = options.is_not_last and not told
+        if options.gates:
+            pipeline = attrs.evolve(pipeline, gates=options.gates)
         if not changes:
             return pipeline.without_retries if no_retries else pipeline
         settings = replaced(self.settings, changes)

@@ -182,6 +182,10 @@ class Service(ABC):
             error.service = self.name
             raise
 
+    @abstractmethod
+    def _own_total_timeout(self) -> float | None:
+        """Return the `total_timeout` of a call of this view, in seconds."""
+
     # The calls themselves. `outer` has the options of the composed service around this one; those of this view apply
     # where it has none: see `CallOptions.within`.
 

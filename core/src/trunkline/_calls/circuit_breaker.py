@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from threading import Lock
 
-from trunkline.errors import BadRequest, NotFound, RemoteError
+from trunkline.errors import BadRequest, LimitTimeout, NotFound, RemoteError
 
 
 # The life of a member:
@@ -80,7 +80,7 @@ class CircuitBreaker:
         """A call of the member failed. Only an error that is the member's own fault counts."""
         with self._lock:
             was_probe, self._probed_since = self._probed_since is not None, None
-            if not isinstance(error, RemoteError) or isinstance(error, (BadRequest, NotFound)):
+            if not isinstance(error, RemoteError) or isinstance(error, (BadRequest, LimitTimeout, NotFound)):
                 return
             self._failures += 1
             asked = error.retry_after or 0.0

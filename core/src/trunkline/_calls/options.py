@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TypedDict, cast
+from typing import Protocol, TypedDict, cast
 
 import anyio
 import attrs
 
 from trunkline._suggestions import keyword_hint
 from trunkline.authoring.provider import CallGroup, Hop
-from trunkline.errors import ConfigurationError
+from trunkline.errors import ConfigurationError, RemoteError
+from trunkline.response import RateLimits
 from trunkline.secrets import Headers
 from trunkline.settings import Settings, convert, setting_error, setting_infos
 
@@ -47,6 +48,19 @@ class TimeLimit:
         return self.end - anyio.current_time()
 
 
+class Gate(Protocol):
+    """What a limit around a service does before and after each request that a call sends."""
+
+    async def attempt(self) -> None:
+        """Wait until the next request of the call may be sent. The first one was admitted already."""
+
+    def answered(self, limits: RateLimits | None) -> None:
+        """A request was answered; the response reports the provider's `limits`."""
+
+    def failed(self, error: RemoteError) -> None:
+        """A request failed."""
+
+
 @attrs.frozen(kw_only=True)
 class CallOptions:
     """What one call of a service does differently."""
@@ -58,6 +72,8 @@ class CallOptions:
     hops: tuple[Hop, ...] = ()
     group: CallGroup | None = None
     time_limit: TimeLimit | None = None
+    gates: tuple[Gate, ...] = attrs.field(default=(), repr=False)
+    """The limits around the service, the outermost first. Each request of the call passes through them."""
     is_not_last: bool = False
     """Whether another member serves the call if this one fails. A service does not retry such a call unless it was
     told to: its `max_retries` is set, by an option or to another number than the default."""

@@ -32,6 +32,7 @@ from trunkline._calls.borders import (
 from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.event_reader import EventReader
 from trunkline._calls.model_limits import KnownLimits
+from trunkline._calls.options import Gate
 from trunkline._calls.read_timeout import ReadTimeouts
 from trunkline._calls.request_limits import RequestLimits
 from trunkline._calls.response_reader import check_headers, parse_body, read_body, read_error
@@ -100,6 +101,8 @@ class Pipeline:
     resend: bool
     """Whether a request is sent once more if a reused connection turns out to be closed: see `SendOptions`."""
     retry_budget: RetryBudget
+    gates: tuple[Gate, ...] = attrs.field(default=(), repr=False)
+    """The limits that each request passes through."""
     read_timeouts: ReadTimeouts = attrs.field(factory=ReadTimeouts)
     secrets: tuple[str, ...] = attrs.field(repr=False)
     client_secrets: Callable[[], tuple[str, ...]] = attrs.field(repr=False, default=tuple)
@@ -289,16 +292,23 @@ class Pipeline:
                 credentials = await self._credentials(stale)
                 if refused is not None and credentials == stale:
                     raise refused
+                for gate in self.gates:
+                    await gate.attempt()
                 result = await attempt(self._send(wire_request, credentials), answer)
             except BaseException as error:
                 failed = self.at_border(error)
             else:
                 self.retry_budget.give()
+                for gate in self.gates:
+                    gate.answered(answer.rate_limits())
                 return result
             if not isinstance(failed, TrunklineError):
                 raise failed
             answer.complete(failed)
             failed = self.finalize_error(failed)
+            if isinstance(failed, RemoteError):
+                for gate in self.gates:
+                    gate.failed(failed)
             if isinstance(failed, AuthenticationError) and credentials is not None and refused is None:
                 refused, stale = failed, credentials
                 deadline.resume()
@@ -476,7 +486,9 @@ class _Ask:
         translation = pipeline.run_step("operations", operation.translation, pipeline.context, value)
         parse = partial(parse_result, pipeline.at_border, pipeline.context, operation)
         try:
-            result = await attrs.evolve(pipeline, policy=policy).call(translation, parse, deadline, _ignore_retry)
+            result = await attrs.evolve(pipeline, policy=policy, gates=()).call(
+                translation, parse, deadline, _ignore_retry
+            )
         except BaseException:
             deadline.resume()  # the call goes on
             raise
