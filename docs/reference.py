@@ -81,8 +81,14 @@ def locate(name: str) -> tuple[Source, ast.stmt | None]:
 
 
 def _statements(tree: ast.Module) -> list[ast.stmt]:
-    """Return the statements of a module, and those that only a type checker sees."""
-    return [inner for node in tree.body for inner in (node.body if isinstance(node, ast.If) else [node])]
+    """Return the statements of a module, and those that only a type checker sees, without overloads."""
+    statements = [inner for node in tree.body for inner in (node.body if isinstance(node, ast.If) else [node])]
+    return [node for node in statements if not _is_overload(node)]
+
+
+def _is_overload(node: ast.stmt) -> bool:
+    decorators = node.decorator_list if isinstance(node, _FUNCTIONS) else []
+    return any(isinstance(decorator, ast.Name) and decorator.id == "overload" for decorator in decorators)
 
 
 def defined_names(node: ast.stmt) -> list[str]:

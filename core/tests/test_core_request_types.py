@@ -193,7 +193,7 @@ FIELDS: dict[type, tuple[dict[str, Any], dict[str, Kind]]] = {
     ),
     Opaque: (
         {"provider": "p", "kind": "k", "data": {}},
-        {"provider": TEXT, "kind": TEXT, "data": PROVIDER_OBJECT, "family": TEXT_OR_NONE},
+        {"provider": TEXT, "kind": TEXT, "data": PROVIDER_OBJECT, "family": TEXT_OR_NONE, "awaits_answer": FLAG},
     ),
     Message: (
         {"role": "user", "parts": "x"},

@@ -123,6 +123,7 @@ if TYPE_CHECKING:
         EmbedRequest as EmbedRequest,
         ReasoningOptions as ReasoningOptions,
         ResponseFormat as ResponseFormat,
+        RunParams as RunParams,
         Tool as Tool,
         ToolChoice as ToolChoice,
     )
@@ -148,6 +149,22 @@ if TYPE_CHECKING:
     )
     from trunkline.stream import (
         Stream as Stream,
+    )
+    from trunkline.tools import (
+        Approve as Approve,
+        FunctionTool as FunctionTool,
+        Handler as Handler,
+        LocalTool as LocalTool,
+        RoundLimitReached as RoundLimitReached,
+        RunEvent as RunEvent,
+        ToolFailed as ToolFailed,
+        ToolFinished as ToolFinished,
+        ToolRound as ToolRound,
+        ToolRun as ToolRun,
+        ToolRunError as ToolRunError,
+        ToolStarted as ToolStarted,
+        run_tools as run_tools,
+        tool as tool,
     )
     from trunkline.web import (
         ASGIReceive as ASGIReceive,
@@ -180,12 +197,18 @@ _MODULES = {
     ),
     "opening": "Services open_service open_services",
     "provider_service": "ProviderService",
-    "request": "ChatParams ChatRequest EmbedParams EmbedRequest ReasoningOptions ResponseFormat Tool ToolChoice",
+    "request": (
+        "ChatParams ChatRequest EmbedParams EmbedRequest ReasoningOptions ResponseFormat RunParams Tool ToolChoice"
+    ),
     "response": "CallWarning ChatResponse EmbedResponse FinishReason ModelInfo RateLimit RateLimits TokenLogprob Usage",
     "secrets": "Secret",
     "service": "Service",
     "settings": "Settings",
     "stream": "Stream",
+    "tools": (
+        "Approve FunctionTool Handler LocalTool RoundLimitReached RunEvent ToolFailed ToolFinished ToolRound ToolRun "
+        "ToolRunError ToolStarted run_tools tool"
+    ),
     "web": "ASGIReceive Heartbeat heartbeats until_disconnect",
 }
 """The public names, by the module that defines them. A test holds them against the imports above."""

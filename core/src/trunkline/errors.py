@@ -11,6 +11,9 @@ TrunklineError
 │   ├── UnsupportedRequest          the provider cannot express the request, and the service is `strict`
 │   ├── ServiceClosed               the service was closed before or during the call
 │   └── StreamClosed                the stream was closed before it was read to its end
+├── ToolRunError                    a run of tools ended without an answer (in `trunkline.tools`)
+│   ├── RoundLimitReached           the model still calls tools after the last round
+│   └── ToolFailed                  a tool or a handler raised an exception
 └── RemoteError                     the provider or the connection to it failed
     ├── AuthenticationError         401: the credential is missing, wrong or expired
     ├── PermissionDenied            403: the credential lacks the permission

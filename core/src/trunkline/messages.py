@@ -84,7 +84,9 @@ _CITATION_TYPES = FieldTypes(
         "provider_metadata": METADATA,
     }
 )
-_OPAQUE_TYPES = FieldTypes({"provider": TEXT, "kind": TEXT, "data": PROVIDER_OBJECT, "family": TEXT_OR_NONE})
+_OPAQUE_TYPES = FieldTypes(
+    {"provider": TEXT, "kind": TEXT, "data": PROVIDER_OBJECT, "family": TEXT_OR_NONE, "awaits_answer": FLAG}
+)
 _RESULT_TYPES = FieldTypes({"tool_call_id": TEXT, "name": TEXT_OR_NONE, "is_error": FLAG, "provider_options": OPTIONS})
 _MESSAGE_TYPES = FieldTypes({"name": TEXT_OR_NONE, "provider_options": OPTIONS})
 
@@ -341,13 +343,15 @@ class Opaque:
     """A block that only its provider understands, such as the call of a hosted tool or a compaction item.
 
     The block keeps its place among the parts. It is sent back unchanged to `provider`; if `family` is set, only to
-    models of this family. For any other model it is left out, with a warning.
+    models of this family. For any other model it is left out, with a warning. `awaits_answer` is true for a call of the
+    provider's own that your program has to answer, such as a shell command.
     """
 
     provider: str
     kind: str
     data: JSONObject = attrs.field(repr=False)
     family: str | None = attrs.field(default=None, repr=False, eq=False)
+    awaits_answer: bool = attrs.field(default=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
         _OPAQUE_TYPES.check(self)

@@ -334,11 +334,10 @@ _REQUEST_TYPES = FieldTypes(
 )
 
 
-class ChatParams(TypedDict, total=False):
-    """The keywords of `Service.chat`, `stream` and `count_tokens`: the fields of a `ChatRequest` but for `messages`."""
+class RunParams(TypedDict, total=False):
+    """The keywords of `run_tools` for its requests: the fields of a `ChatRequest` but for `messages` and `tools`."""
 
     model: str | None
-    tools: Iterable[Tool]
     tool_choice: ToolChoice | str | None
     parallel_tool_calls: bool | None
     response_format: ResponseFormat | None
@@ -358,6 +357,12 @@ class ChatParams(TypedDict, total=False):
     user_id: str | None
     metadata: Mapping[str, str]
     provider_options: ProviderOptions
+
+
+class ChatParams(RunParams, total=False):
+    """The keywords of `Service.chat`, `stream` and `count_tokens`: the fields of a `ChatRequest` but for `messages`."""
+
+    tools: Iterable[Tool]
 
 
 @attrs.frozen(kw_only=True)

@@ -67,7 +67,8 @@ class OutputState:
             self._awaited.add(awaited)
         if (answered := answered_id(kind, data)) is not None:
             self._answered.add(answered)
-        events.append(PartAdded(part=Opaque(provider=self.provider, kind=kind, data=data)))
+        part = Opaque(provider=self.provider, kind=kind, data=data, awaits_answer=awaited is not None)
+        events.append(PartAdded(part=part))
 
     def peek_index(self) -> int:
         """Return the index of the next part without using it."""

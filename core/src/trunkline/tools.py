@@ -1,0 +1,726 @@
+"""Tools that run in your program, and `run_tools`, the loop that answers a model's calls of them."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from functools import partial
+from types import FunctionType, MethodType, TracebackType
+from typing import (
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    NoReturn,
+    ParamSpec,
+    TypeAlias,
+    TypeVar,
+    Union,
+    Unpack,
+    cast,
+    overload,
+)
+
+import anyio
+import attrs
+from anyio.abc import TaskGroup
+
+from trunkline._field_types import type_name
+from trunkline._json import JSONObject, ProviderOptions, dumps
+from trunkline._masking import listed, quoted
+from trunkline._suggestions import check_keywords
+from trunkline._tool_functions import (
+    ArgumentError,
+    Structure,
+    call_by_name,
+    call_function,
+    function_signature,
+    problem_text,
+    to_json,
+)
+from trunkline.authoring.provider import CallGroup
+from trunkline.errors import CallError, InvalidRequest, StreamClosed, TrunklineError
+from trunkline.events import Event, Finished
+from trunkline.messages import (
+    Audio,
+    Document,
+    Image,
+    Message,
+    Opaque,
+    Part,
+    Text,
+    ToolCall,
+    ToolResult,
+    ToolResultPart,
+    user,
+)
+from trunkline.request import ChatRequest, RunParams, Tool
+from trunkline.response import ChatResponse, FinishReason, Usage
+from trunkline.service import Service
+from trunkline.stream import Stream
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R", covariant=True)
+S = TypeVar("S")
+
+
+# Tools
+
+
+@attrs.frozen(kw_only=True)
+class LocalTool(Tool):
+    """A tool that runs in your program. `run` gets the model's call and returns the result.
+
+    `run` is given here for tools whose schema you have, such as one of a database; `tool` makes one from a function and
+    its annotations. The result is a string, any JSON value, an object of attrs, pydantic, msgspec or a dataclass, a
+    part such as `Image`, a list of parts and strings, or a `ToolResult`. If `run` raises, the model gets the error.
+    """
+
+    run: Callable[[ToolCall], Awaitable[object]] = attrs.field(repr=False, eq=False)
+
+
+@attrs.frozen(kw_only=True)
+class FunctionTool(LocalTool, Generic[P, R]):
+    """A tool made from a function by `tool`. Calling it calls the function."""
+
+    function: Callable[P, R] = attrs.field(repr=False)
+    _bind: Callable[[object], FunctionTool[..., object]] | None = attrs.field(default=None, repr=False, eq=False)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function."""
+        return self.function(*args, **kwargs)
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> FunctionTool[P, R]: ...
+    @overload
+    def __get__(
+        self: FunctionTool[Concatenate[S, Q], R], instance: S, owner: type | None = None
+    ) -> FunctionTool[Q, R]: ...
+    def __get__(self, instance: object, owner: type | None = None) -> FunctionTool[..., object]:
+        """Return the tool of a method, bound to its object."""
+        return self if instance is None or self._bind is None else self._bind(instance)
+
+
+@overload
+def tool(
+    function: Callable[P, R],
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    strict: bool | None = None,
+    provider_options: ProviderOptions | None = None,
+) -> FunctionTool[P, R]: ...
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    strict: bool | None = None,
+    provider_options: ProviderOptions | None = None,
+) -> Callable[[Callable[P, R]], FunctionTool[P, R]]: ...
+def tool(
+    function: Callable[P, R] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    strict: bool | None = None,
+    provider_options: ProviderOptions | None = None,
+) -> FunctionTool[P, R] | Callable[[Callable[P, R]], FunctionTool[P, R]]:
+    """Make a tool from a function: `@tool`, `@tool(strict=True)` or `tool(function)`.
+
+    The function may be sync or async, a method, or a `functools.partial`. Its annotations give the schema of the
+    arguments, and its docstring (in the style of Google, NumPy or reST) the descriptions of the tool and of each
+    argument. The arguments of a call are converted and checked before the function runs; the model is told of wrong
+    ones. A sync function runs in a worker thread.
+
+    `name` and `description` replace those of the function, and `strict` and `provider_options` are those of `Tool`.
+
+    Raises `InvalidRequest` if an argument has no annotation or one without a JSON Schema, and `ConfigurationError` if
+    the extra `tools` is not installed.
+    """
+    options = partial(
+        _function_tool, name=name, description=description, strict=strict, provider_options=provider_options or {}
+    )
+    make = cast("Callable[[Callable[P, R]], FunctionTool[P, R]]", options)
+    return make if function is None else make(function)
+
+
+def _function_tool(
+    function: Callable[..., object],
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    strict: bool | None = None,
+    provider_options: ProviderOptions,
+) -> FunctionTool[..., object]:
+    if not callable(function):
+        raise InvalidRequest(f"a tool is made from a function, not from {type_name(function)}")
+    is_method = _is_method(function)
+    read = function_signature(function, skip_first=is_method)
+    whole: FunctionTool[..., object] = FunctionTool(
+        name=read.name if name is None else name,
+        description=read.description if description is None else description,
+        parameters=read.parameters,
+        strict=strict,
+        provider_options=provider_options,
+        function=function,
+        run=partial(_call, function, read.structure),
+    )
+
+    def bind(instance: object) -> FunctionTool[..., object]:
+        bound = MethodType(function, instance)
+        return attrs.evolve(whole, function=bound, run=partial(_call, bound, read.structure), bind=None)
+
+    return attrs.evolve(whole, run=_refuse_unbound, bind=bind) if is_method else whole
+
+
+def _is_method(function: Callable[..., object]) -> bool:
+    """Return whether a function is defined in the body of a class and takes its object, which has no annotation."""
+    if not isinstance(function, FunctionType):
+        return False
+    owner = function.__qualname__.rpartition(".")[0]
+    parameters = list(inspect.signature(function).parameters.values())
+    in_class = bool(owner) and not owner.endswith("<locals>")
+    return in_class and bool(parameters) and parameters[0].annotation is inspect.Parameter.empty
+
+
+async def _call(function: Callable[..., object], structure: Structure, call: ToolCall) -> object:
+    return await call_by_name(function, structure(call.arguments))
+
+
+async def _refuse_unbound(call: ToolCall) -> object:
+    raise InvalidRequest(f"tool {call.name!r} is a method: pass the tool of an object, not that of its class")
+
+
+# What a run consists of
+
+
+@attrs.frozen(kw_only=True)
+class ToolStarted:
+    """A tool is about to run for a call of the model, after its approval if the run has `approve`.
+
+    `call` is the `ToolCall`, or the `Opaque` part that a handler answers.
+    """
+
+    call: ToolCall | Opaque
+
+    @property
+    def name(self) -> str:
+        """The name of the tool, or the `kind` of the part."""
+        return _name(self.call)
+
+
+@attrs.frozen(kw_only=True)
+class ToolFinished:
+    """A call has its result, which the model gets in the next round.
+
+    `error` is the exception that the tool raised, or `None`. Its text may have more than the model is told.
+    """
+
+    call: ToolCall | Opaque
+    result: ToolResult | Opaque
+    error: Exception | None = attrs.field(default=None, repr=False, eq=False)
+
+    @property
+    def name(self) -> str:
+        """The name of the tool, or the `kind` of the part."""
+        return _name(self.call)
+
+
+RunEvent: TypeAlias = Union[Event, ToolStarted, ToolFinished]
+"""An event of `run_tools`: any event of a stream, and the start and the result of each tool."""
+
+
+@attrs.frozen(kw_only=True)
+class ToolRound:
+    """One round of a run: the model's response, and the results of the calls in it."""
+
+    response: ChatResponse
+    results: tuple[ToolFinished, ...] = ()
+
+
+class ToolRunError(TrunklineError):
+    """A run of tools ended without an answer. `run` is the run: its messages, rounds and usage so far."""
+
+    def __init__(self, message: str, *, run: ToolRun, service: str | None = None) -> None:
+        super().__init__(message, service=service)
+        self.run = run
+        """The run: its messages, rounds and usage so far."""
+
+
+class RoundLimitReached(ToolRunError):
+    """The model still calls tools after `max_rounds` rounds. The calls of the last round were not run.
+
+    To go on, start another run with `error.run.messages`, which runs these calls first.
+    """
+
+
+class ToolFailed(ToolRunError):
+    """A handler raised an exception, or a tool in a run with `on_tool_error="raise"`. The exception is the cause."""
+
+
+Approve: TypeAlias = Callable[
+    [ToolCall], Union[bool, str, ToolResult, Awaitable[bool], Awaitable[str], Awaitable[ToolResult]]
+]
+"""The type of `approve` in `run_tools`."""
+
+Handler: TypeAlias = Callable[[Opaque], Union[JSONObject, Opaque, Awaitable[JSONObject], Awaitable[Opaque]]]
+"""The type of a handler in `run_tools`: it gets a part that waits for an answer, and returns the answer."""
+
+
+def run_tools(
+    service: Service,
+    request: ChatRequest | str | Message | Iterable[Message],
+    tools: Iterable[Tool | Callable[..., object]] = (),
+    *,
+    max_rounds: int = 20,
+    at_limit: Literal["raise", "answer"] = "raise",
+    max_parallel: int = 8,
+    approve: Approve | None = None,
+    on_tool_error: Literal["report", "raise"] = "report",
+    handlers: Mapping[str, Handler] | None = None,
+    name: str | None = None,
+    **params: Unpack[RunParams],
+) -> ToolRun:
+    """Ask a model, run the tools that it calls, and send it the results, until it answers without a call.
+
+    `run = await run_tools(service, "…", [weather])` returns the whole run. To read the events of all rounds as they
+    arrive: `async with run_tools(…) as run: async for event in run: …`.
+
+    `tools` are functions, tools that `tool` or `mcp_tools` made, and any other `Tool`. They are added to those of
+    `request`. The calls of a round run at the same time, at most `max_parallel` of them. A tool that raises does not
+    end the run: the model is told the class and the text of the exception, without what looks like a key in it. With
+    `on_tool_error="raise"` the run raises `ToolFailed`.
+
+    Calls of a `Tool` that has no function are left to you: the run ends with the finish reason `tool_calls`, and
+    `run.pending` has the calls. To go on, start another run with `run.messages` and their results. Calls at the end of
+    `request` that have no result are run first.
+
+    A run has at most `max_rounds` rounds, which are requests to the model. If the model then still calls tools, the run
+    raises `RoundLimitReached`. With `at_limit="answer"` the model may not call tools in the last round.
+
+    `approve` is called before each tool, for one call at a time. It returns `True`, or `False` or a reason to refuse
+    the call, which the model is told, or a `ToolResult` in place of running the tool. It may be async; a sync
+    function runs in a worker thread, as a sync tool does.
+
+    `handlers` answer the calls of a provider's own tools that run in your program, such as `shell_call` of OpenAI's
+    Responses API. The key is the `kind` of the `Opaque` part, which the handler gets. It returns the answer as the item
+    that the provider documents, or as an `Opaque` part.
+
+    `tool_choice` applies to the first round if it makes the model call a tool. Cancelling the run ends its request and
+    its tools; a sync function that already runs goes on in its thread, and its result is dropped.
+
+    `name` is what telemetry calls the run, such as the name of an agent.
+
+    Raises what `Service.stream` raises. `run` has what was done until then.
+    """
+    check_keywords(params, ChatRequest, "run_tools")
+    added = tuple(each if isinstance(each, Tool) else tool(each) for each in tools)
+    if isinstance(request, ChatRequest):
+        request = attrs.evolve(request, tools=(*request.tools, *added), **params)
+    else:
+        request = ChatRequest(messages=request, tools=added, **params)
+    for option, value in (("max_rounds", max_rounds), ("max_parallel", max_parallel)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InvalidRequest(f"{option} must be an integer of at least 1, not {value!r}")
+    return ToolRun(
+        service,
+        request,
+        max_rounds=max_rounds,
+        answers_at_limit=at_limit == "answer",
+        max_parallel=max_parallel,
+        approve=approve,
+        raises=on_tool_error == "raise",
+        handlers=handlers or {},
+        name=name,
+    )
+
+
+class ToolRun:
+    """A run of tools: what `run_tools` returns. Awaitable, an async context manager, and an async iterator of events.
+
+    One task at a time may read. If a read fails or is cancelled, the run cannot be read on, but keeps what was done.
+    """
+
+    # The life of a run. Each round reads the events of one stream. When it has finished, `_jobs` are the calls that
+    # have to be answered; the next read runs them all before it returns an event. So no cancel scope and no task group
+    # is open while the application's code runs, and a read that is cancelled cancels the tools.
+
+    def __init__(
+        self,
+        service: Service,
+        request: ChatRequest,
+        *,
+        max_rounds: int,
+        answers_at_limit: bool,
+        max_parallel: int,
+        approve: Approve | None,
+        raises: bool,
+        handlers: Mapping[str, Handler],
+        name: str | None,
+    ) -> None:
+        self._group = CallGroup("run_tools", name)
+        self._service = service._in_group(self._group)
+        self._request = request
+        self._max_rounds = max_rounds
+        self._answers_at_limit = answers_at_limit
+        self._max_parallel = max_parallel
+        self._approve = approve
+        self._raises = raises
+        self._handlers = handlers
+        self._tools = {each.name: each for each in request.tools}
+        self._messages = request.messages
+        self._rounds: list[ToolRound] = []
+        self._pending: tuple[ToolCall | Opaque, ...] = ()
+        self._state: Literal["new", "open", "ended", "closed"] = "new"
+        self._stream: Stream | None = None  # the one that is read
+        self._last_stream: Stream | None = None
+        self._jobs: list[ToolCall | Opaque] = []
+        self._events: deque[RunEvent] = deque()
+        self._failure: TrunklineError | None = None
+        self._tool_scope: anyio.CancelScope | None = None
+        self._reading = False
+
+    def __repr__(self) -> str:
+        return f"<ToolRun of {self._service!r}: {len(self._rounds)} rounds>"
+
+    @property
+    def response(self) -> ChatResponse:
+        """The response of the last round. Raises `CallError` if no round has finished."""
+        if not self._rounds:
+            raise CallError("no round of this run has finished; read it first", service=self._service.name)
+        return self._rounds[-1].response
+
+    @property
+    def text(self) -> str:
+        """The text of the last round's response."""
+        return self.response.text
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The whole conversation: the messages of the request, the responses and the results of tools."""
+        return self._messages
+
+    @property
+    def rounds(self) -> tuple[ToolRound, ...]:
+        """The rounds that have finished."""
+        return tuple(self._rounds)
+
+    @property
+    def pending(self) -> tuple[ToolCall | Opaque, ...]:
+        """The calls of the last round that your program has to answer, because the run has no function for them."""
+        return self._pending
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens of all rounds. A number is `None` if a round did not report it."""
+        return _sum([each.response.usage or Usage() for each in self._rounds])
+
+    def __await__(self) -> Generator[Any, None, ToolRun]:
+        return self._finish().__await__()
+
+    async def _finish(self) -> ToolRun:
+        async with self:
+            async for _ in self:
+                pass
+        return self
+
+    async def __aenter__(self) -> ToolRun:
+        if self._state != "new":
+            raise CallError("a run can be read only once; call run_tools again", service=self._service.name)
+        self._state = "open"
+        self._plan(_unanswered(self._messages))
+        try:
+            if not self._jobs:
+                await self._open_stream()
+        except BaseException as error:
+            self._fail(error)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        stream, self._stream = self._stream, None
+        self._close()
+        try:
+            if stream is not None:
+                await stream.__aexit__(kind, error, traceback)
+        finally:
+            self._group.end(None if error is None or isinstance(error, (Exception, GeneratorExit)) else error)
+
+    async def aclose(self) -> None:
+        """End the run: close its connection and cancel the tools that run. Closing it again does nothing."""
+        await self.__aexit__(None, None, None)
+
+    def _close(self) -> None:
+        if self._state == "open":
+            self._state = "closed"
+        self._events.clear()
+        if self._tool_scope is not None:
+            self._tool_scope.cancel()
+
+    def __aiter__(self) -> AsyncIterator[RunEvent]:
+        return self
+
+    async def __anext__(self) -> RunEvent:
+        if self._events:
+            return self._events.popleft()
+        if self._state != "open" or self._failure is not None or self._reading:
+            self._refuse()
+        self._reading = True
+        try:
+            return await self._next()
+        except StopAsyncIteration:
+            self._state = "ended"
+            self._group.end(None)
+            raise
+        except BaseException as error:
+            self._fail(error)
+            raise
+        finally:
+            self._reading = False
+
+    def _refuse(self) -> NoReturn:
+        name = self._service.name
+        if self._failure is not None:
+            raise copy.copy(self._failure)
+        if self._state == "ended":
+            raise StopAsyncIteration
+        if self._state == "closed":
+            raise StreamClosed("a run of tools was closed before it was read to its end", service=name)
+        if self._state == "new":
+            raise CallError("enter the run before reading it: async with run_tools(…) as run", service=name)
+        raise CallError("another task is reading this run; only one at a time may", service=name)
+
+    def _fail(self, error: BaseException) -> None:
+        self._group.end(error)
+        if isinstance(error, TrunklineError):
+            self._failure = copy.copy(error)  # the exception itself refers to the frames that it passed through
+        else:
+            message = "an earlier read of this run was cancelled; a run cannot be read on after that"
+            if isinstance(error, Exception):
+                message = f"an earlier read of this run failed: {problem_text(error)}"
+            self._failure = CallError(message, service=self._service.name)
+
+    async def _next(self) -> RunEvent:
+        if self._stream is None and self._jobs:
+            await self._run_jobs()
+            return self._events.popleft()
+        if self._stream is None:
+            if self._rounds and (self._pending or not self._rounds[-1].results):
+                raise StopAsyncIteration
+            await self._open_stream()
+        stream = cast("Stream", self._stream)
+        event = await stream.__anext__()
+        if isinstance(event, Finished):
+            await stream.aclose()
+            self._stream, self._last_stream = None, stream
+            response = stream.response
+            self._rounds.append(ToolRound(response=response))
+            self._messages = (*self._messages, response.message)
+            # A call that was cut off, by the output limit for example, must not be run.
+            if response.finish_reason in (FinishReason.TOOL_CALLS, FinishReason.STOP):
+                self._plan(response.parts)
+        return event
+
+    async def _open_stream(self) -> None:
+        if len(self._rounds) >= self._max_rounds:
+            raise self._limit_error()
+        request = attrs.evolve(self._request, messages=self._messages)
+        choice = request.tool_choice
+        if self._rounds and choice is not None and choice.mode in ("required", "tool"):
+            request = attrs.evolve(request, tool_choice=None)
+        if self._answers_at_limit and len(self._rounds) == self._max_rounds - 1:
+            request = attrs.evolve(request, tool_choice="none")
+        self._stream = stream = self._service.stream(request)
+        try:
+            await stream.__aenter__()
+        except BaseException:
+            self._stream = None
+            raise
+        if self._state == "closed":  # `aclose` was called at the moment when it opened
+            await stream.aclose()
+
+    def _limit_error(self) -> RoundLimitReached:
+        return RoundLimitReached(
+            f"the model still calls tools after {self._max_rounds} rounds; raise max_rounds, or set at_limit='answer'",
+            run=self,
+            service=self._service.name,
+        )
+
+    # Running tools
+
+    def _plan(self, parts: Sequence[Part]) -> None:
+        """Find the calls that the run answers, and those that are left to the application."""
+        jobs: list[ToolCall | Opaque] = []
+        pending: list[ToolCall | Opaque] = []
+        for part in parts:
+            if isinstance(part, ToolCall):
+                named = self._tools.get(part.name)
+                (jobs if named is None or isinstance(named, LocalTool) else pending).append(part)
+            elif isinstance(part, Opaque) and part.awaits_answer:
+                (jobs if part.kind in self._handlers else pending).append(part)
+        self._pending = tuple(pending)
+        self._jobs = jobs
+        self._events += [ToolStarted(call=job) for job in jobs]
+
+    async def _run_jobs(self) -> None:
+        """Run the calls of a round at the same time, and add their results to the conversation."""
+        if len(self._rounds) >= self._max_rounds and not self._pending:
+            raise self._limit_error()
+        jobs, self._jobs = self._jobs, []
+        finished: dict[int, ToolFinished] = {}
+        failures: list[Exception] = []
+        limiter = anyio.CapacityLimiter(self._max_parallel)
+        approving = anyio.Lock()
+
+        async def run(position: int, job: ToolCall | Opaque, tasks: TaskGroup) -> None:
+            async with limiter:
+                try:
+                    finished[position] = await self._answer(job, approving)
+                except Exception as error:  # raised once, not in a group
+                    failures.append(error)
+                    tasks.cancel_scope.cancel()
+
+        with anyio.CancelScope() as self._tool_scope:
+            try:
+                async with anyio.create_task_group() as tasks:
+                    for position, job in enumerate(jobs):
+                        tasks.start_soon(run, position, job, tasks)
+            finally:
+                self._tool_scope = None
+        if failures:
+            raise failures[0]
+        if len(finished) < len(jobs):  # `aclose` cancelled the scope
+            self._refuse()
+        results = tuple(finished[position] for position in range(len(jobs)))
+        if self._rounds:
+            self._rounds[-1] = attrs.evolve(self._rounds[-1], results=results)
+        self._messages += tuple(
+            Message(role="tool", parts=each.result) if isinstance(each.result, ToolResult) else user(each.result)
+            for each in results
+        )
+        self._events += results
+
+    async def _answer(self, job: ToolCall | Opaque, approving: anyio.Lock) -> ToolFinished:
+        if isinstance(job, Opaque):
+            return ToolFinished(call=job, result=await self._handle(job))
+        if self._approve is not None:
+            async with approving:
+                verdict = await call_function(self._approve, job)
+            if isinstance(verdict, ToolResult):
+                return ToolFinished(call=job, result=_result(job, verdict))
+            if verdict is not True:
+                if verdict is not False and not isinstance(verdict, str):
+                    accepted = "True, False, a reason or a ToolResult"
+                    raise InvalidRequest(f"approve must return {accepted}, not {type_name(verdict)}")
+                reason = verdict or "the call was not approved"
+                return ToolFinished(call=job, result=_failed(job, reason))
+        return await self._run_tool(job)
+
+    async def _run_tool(self, call: ToolCall) -> ToolFinished:
+        """Run a tool through the middlewares of the service that answered. They see a failure as a result."""
+        error: Exception | None = None
+
+        async def proceed(call: ToolCall) -> ToolResult:
+            nonlocal error
+            result, error = await self._call_tool(call)
+            return result
+
+        if self._last_stream is None:  # the call was in the history
+            result = await proceed(call)
+        else:
+            result = await self._last_stream._run_locally("execute_tool", call, proceed, ToolResult)
+        if error is not None and self._raises:
+            raise self._tool_error(f"tool {quoted(call.name)} failed", error) from error
+        return ToolFinished(call=call, result=result, error=error)
+
+    async def _call_tool(self, call: ToolCall) -> tuple[ToolResult, Exception | None]:
+        tool = self._tools.get(call.name)
+        if not isinstance(tool, LocalTool):
+            names = listed(self._tools) or "none"
+            return _failed(call, f"there is no tool with this name; the tools are: {names}"), None
+        if call.invalid_arguments is not None:
+            return _failed(call, "the arguments are not a JSON object"), None
+        try:
+            return _result(call, await tool.run(call)), None
+        except ArgumentError as problem:
+            return _failed(call, f"wrong arguments: {problem}"), None
+        except Exception as error:
+            return _failed(call, problem_text(error)), error
+
+    async def _handle(self, part: Opaque) -> Opaque:
+        what = f"the handler of {quoted(part.kind)}"
+        try:
+            answer = await call_function(self._handlers[part.kind], part)
+        except Exception as error:
+            raise self._tool_error(f"{what} failed", error) from error
+        if isinstance(answer, Opaque):
+            return answer
+        kind = answer.get("type") if isinstance(answer, Mapping) else None
+        if not isinstance(kind, str):
+            raise InvalidRequest(f"{what} must return an object with a 'type', not {type_name(answer)}")
+        return Opaque(provider=part.provider, kind=kind, data=cast("JSONObject", answer))
+
+    def _tool_error(self, what: str, error: Exception) -> ToolFailed:
+        return ToolFailed(f"{what}: {problem_text(error)}", run=self, service=self._service.name)
+
+
+def _name(call: ToolCall | Opaque) -> str:
+    return call.name if isinstance(call, ToolCall) else call.kind
+
+
+_PARTS = (Text, Image, Document, Audio, Opaque)
+
+
+def _result(call: ToolCall, value: object) -> ToolResult:
+    """Return the result of a call for what a tool returned."""
+    if isinstance(value, ToolResult):
+        return attrs.evolve(value, tool_call_id=call.id, name=call.name)
+    parts: str | Iterable[ToolResultPart]
+    if isinstance(value, str):
+        parts = value
+    elif isinstance(value, _PARTS):
+        parts = (value,)
+    elif isinstance(value, (list, tuple)) and any(isinstance(each, _PARTS) for each in value):
+        parts = [Text(text=each) if isinstance(each, str) else each for each in value]
+    else:
+        parts = dumps(to_json(value)).decode()
+    return ToolResult(tool_call_id=call.id, name=call.name, parts=parts)
+
+
+def _failed(call: ToolCall, problem: str) -> ToolResult:
+    return ToolResult(tool_call_id=call.id, name=call.name, parts=problem, is_error=True)
+
+
+def _unanswered(messages: Sequence[Message]) -> list[Part]:
+    """Return the calls at the end of a conversation that have no result."""
+    answered: set[str] = set()
+    for message in reversed(messages):
+        if message.role == "assistant":
+            return [call for call in message.tool_calls if call.id not in answered]
+        if message.role != "tool":
+            break
+        answered |= {part.tool_call_id for part in message.parts if isinstance(part, ToolResult)}
+    return []
+
+
+def _sum(usages: Sequence[Usage]) -> Usage:
+    def total(name: str) -> int | None:
+        numbers = [getattr(usage, name) for usage in usages]
+        return None if not numbers or None in numbers else sum(numbers)
+
+    return Usage(
+        input_tokens=total("input_tokens"),
+        output_tokens=total("output_tokens"),
+        total_tokens=total("total_tokens"),
+        cache_read_tokens=total("cache_read_tokens"),
+        cache_write_tokens=total("cache_write_tokens"),
+        reasoning_tokens=total("reasoning_tokens"),
+    )

@@ -1,0 +1,661 @@
+"""`run_tools`: the rounds of a run over a real connection, what the model is told, and how a run ends."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import anyio
+import attrs
+import pytest
+from trunkline import (
+    Call,
+    CallError,
+    ChatRequest,
+    FinishReason,
+    Image,
+    InvalidRequest,
+    JSONObject,
+    LocalTool,
+    Middleware,
+    Opaque,
+    RoundLimitReached,
+    ServerError,
+    Service,
+    StreamClosed,
+    StreamInterrupted,
+    Tool,
+    ToolCall,
+    ToolFailed,
+    ToolFinished,
+    ToolResult,
+    ToolStarted,
+    Usage,
+    assistant,
+    hookimpl,
+    open_service,
+    run_tools,
+    tool,
+    tool_result,
+    user,
+)
+from trunkline.authoring.middleware import EventStream, RunProceed, StreamProceed
+from trunkline.authoring.provider import CallGroup
+from trunkline.testing import Exchange, LoopbackServer, serve
+
+pytestmark = pytest.mark.anyio
+
+SSE = {"content-type": "text/event-stream"}
+PNG = b"\x89PNG\r\n\x1a\n"
+USAGE = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    backend: str = request.param
+    return backend
+
+
+Turn = str | list[tuple[str, str]]
+"""A response of the model: a text, or calls with their arguments as JSON text."""
+
+
+def chunks(turn: Turn, usage: dict[str, int] | None = USAGE, reason: str | None = None) -> bytes:
+    """A streamed response of Chat Completions."""
+    deltas: list[dict[str, Any]] = []
+    if isinstance(turn, str):
+        deltas.append({"content": turn})
+    else:
+        for index, (name, arguments) in enumerate(turn):
+            function = {"name": name, "arguments": arguments}
+            deltas.append(
+                {"tool_calls": [{"index": index, "id": f"call_{index}", "type": "function", "function": function}]}
+            )
+    choices: list[list[dict[str, Any]]] = [[{"index": 0, "delta": delta, "finish_reason": None}] for delta in deltas]
+    ended = reason or ("stop" if isinstance(turn, str) else "tool_calls")
+    choices.append([{"index": 0, "delta": {}, "finish_reason": ended}])
+    bodies: list[dict[str, Any]] = [
+        {"id": "c", "object": "chat.completion.chunk", "model": "m", "choices": choice} for choice in choices
+    ]
+    if usage is not None:
+        bodies.append({"id": "c", "object": "chat.completion.chunk", "model": "m", "choices": [], "usage": usage})
+    return b"".join(b"data: " + json.dumps(body).encode() + b"\n\n" for body in bodies) + b"data: [DONE]\n\n"
+
+
+@attrs.define
+class Model:
+    """A server that answers with one turn after another, and the service that calls it."""
+
+    service: Service
+    server: LoopbackServer
+
+    @property
+    def bodies(self) -> list[dict[str, Any]]:
+        return [json.loads(request.body) for request in self.server.requests]
+
+    def results(self, number: int = -1) -> list[str]:
+        """The texts of the results in a request."""
+        return [message["content"] for message in self.bodies[number]["messages"] if message["role"] == "tool"]
+
+
+@asynccontextmanager
+async def model(*turns: Turn | bytes) -> AsyncIterator[Model]:
+    async def answer(exchange: Exchange) -> None:
+        turn = turns[min(exchange.number, len(turns)) - 1]
+        await exchange.respond(turn if isinstance(turn, bytes) else chunks(turn), headers=SSE)
+
+    async with (
+        serve(answer) as server,
+        open_service(
+            "openai", api_url=server.url, api_key="k", default_model="m", api="chat", max_retries=0
+        ) as service,
+    ):
+        yield Model(service, server)
+
+
+@tool
+async def weather(city: str) -> dict[str, object]:
+    """Get the weather in a city.
+
+    Args:
+        city: The name of the city.
+    """
+    return {"city": city, "celsius": 7}
+
+
+OSLO = ("weather", '{"city": "Oslo"}')
+ROME = ("weather", '{"city": "Rome"}')
+
+
+async def test_a_run_calls_the_tools_and_sends_their_results_until_the_model_answers() -> None:
+    async with model([OSLO, ROME], "Both 7 degrees.") as toy:
+        run = await run_tools(toy.service, "Oslo or Rome?", [weather], temperature=0)
+
+    assert run.text == "Both 7 degrees."
+    assert run.response.finish_reason == "stop"
+    assert [len(each.results) for each in run.rounds] == [2, 0]
+    assert [message.role for message in run.messages] == ["user", "assistant", "tool", "tool", "assistant"]
+    assert run.usage == Usage(input_tokens=20, output_tokens=4, total_tokens=24)
+    assert toy.results() == ['{"city":"Oslo","celsius":7}', '{"city":"Rome","celsius":7}']
+    first = toy.bodies[0]
+    assert first["temperature"] == 0
+    function = first["tools"][0]["function"]
+    assert function["name"] == "weather"
+    assert function["description"] == "Get the weather in a city."
+    assert function["parameters"] == {
+        "type": "object",
+        "properties": {"city": {"type": "string", "description": "The name of the city."}},
+        "required": ["city"],
+        "additionalProperties": False,
+    }
+
+
+async def test_the_events_of_all_rounds_are_read_in_order_with_those_of_the_tools() -> None:
+    async with model([OSLO], "Cold.") as toy:
+        kinds: list[str] = []
+        async with run_tools(toy.service, "Oslo?", [weather]) as run:
+            async for event in run:
+                kinds.append(type(event).__name__)
+                if isinstance(event, ToolStarted):
+                    assert (event.name, toy.server.requests[1:]) == ("weather", [])
+                if isinstance(event, ToolFinished):
+                    assert isinstance(event.result, ToolResult)
+                    assert (event.result.text, event.error) == ('{"city":"Oslo","celsius":7}', None)
+    first, second = kinds[: kinds.index("Finished") + 1], kinds[kinds.index("Finished") + 1 :]
+    assert first[0] == "ResponseStarted"
+    assert "ToolCallStart" in first
+    assert second[:3] == ["ToolStarted", "ToolFinished", "ResponseStarted"]
+    assert second[-1] == "Finished"
+    assert run.text == "Cold."
+
+
+async def test_plain_functions_and_the_tools_of_the_request_are_tools_of_the_run() -> None:
+    def twice(number: int) -> int:
+        return 2 * number
+
+    async with model([("twice", '{"number": 4}'), OSLO], "8") as toy:
+        run = await run_tools(toy.service, ChatRequest(messages="?", tools=[weather]), [twice])
+    assert toy.results() == ["8", '{"city":"Oslo","celsius":7}']
+    assert run.text == "8"
+
+
+async def test_a_sync_function_runs_in_a_thread_with_the_context_of_the_run() -> None:
+    user_id = ContextVar("user_id", default="nobody")
+    threads = []
+
+    def who() -> str:
+        threads.append(threading.current_thread())
+        return user_id.get()
+
+    user_id.set("ada")
+    async with model([("who", "")], "ada") as toy:
+        await run_tools(toy.service, "Who?", [who])
+    assert toy.results() == ["ada"]
+    assert threads != [threading.current_thread()]
+
+
+class Account:
+    def __init__(self, balance: int) -> None:
+        self._balance = balance
+
+    @tool
+    def balance(self, currency: str = "EUR") -> str:
+        """Return the balance."""
+        return f"{self._balance} {currency}"
+
+
+async def test_the_tool_of_an_object_runs_its_method() -> None:
+    async with model([("balance", "{}")], "5") as toy:
+        await run_tools(toy.service, "?", [Account(5).balance])
+        await run_tools(toy.service, "?", [Account.balance])
+    assert toy.results(1) == ["5 EUR"]
+    assert Account(3).balance("USD") == "3 USD"
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (("weather", '{"city": 3}'), "wrong arguments: Expected `str`, got `int` - at `$.city`"),
+        (("weather", "{}"), "wrong arguments: Object missing required field `city`"),
+        (("weather", '{"city": "Oslo", "unit": "c"}'), "wrong arguments: Object contains unknown field `unit`"),
+        (("weather", "Oslo"), "the arguments are not a JSON object"),
+        (("forecast", "{}"), "there is no tool with this name; the tools are: weather"),
+    ],
+)
+async def test_a_wrong_call_is_told_to_the_model(call: tuple[str, str], told: str) -> None:
+    async with model([call], "Sorry.") as toy:
+        run = await run_tools(toy.service, "?", [weather])
+    [finished] = run.rounds[0].results
+    assert isinstance(finished.result, ToolResult)
+    assert finished.result.is_error
+    assert finished.result.text == told
+    assert told in toy.results()[0]
+
+
+async def test_a_failure_is_told_to_the_model_without_what_looks_like_a_key() -> None:
+    failure = ValueError("no such city; the key was sk-proj-abcdefghij0123456789ABCDEF")
+
+    async def find(city: str) -> str:
+        raise failure
+
+    async with model([("find", '{"city": "Oslo"}')], "Sorry.") as toy:
+        run = await run_tools(toy.service, "?", [find])
+    assert "ValueError: no such city; the key was ***" in toy.results()[0]
+    assert run.rounds[0].results[0].error is failure
+
+
+async def test_a_failure_is_raised_if_the_run_is_told_so_and_ends_the_other_tools() -> None:
+    ended = []
+
+    async def slow() -> str:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.append(True)
+        return ""
+
+    async def broken() -> str:
+        await anyio.lowlevel.checkpoint()
+        raise ValueError("no database")
+
+    async with model([("slow", ""), ("broken", "")]) as toy:
+        run = run_tools(toy.service, "?", [slow, broken], on_tool_error="raise")
+        with pytest.raises(ToolFailed, match="tool 'broken' failed: ValueError: no database") as caught:
+            await run
+    assert isinstance(caught.value.__cause__, ValueError)
+    assert caught.value.run is run
+    assert len(run.messages) == 2
+    assert ended == [True]
+
+
+@pytest.mark.parametrize(
+    ("value", "sent"),
+    [
+        ("text", "text"),
+        (None, "null"),
+        ([1, {"a": None}], '[1,{"a":null}]'),
+        (Usage(input_tokens=3), None),
+        (ToolResult(tool_call_id="other", parts="kept"), "kept"),
+        ([Image(data=PNG), "a picture"], None),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+async def test_results_of_any_kind_are_sent(value: object, sent: str | None) -> None:
+    def get() -> object:
+        return value
+
+    async with model([("get", "")], "Thanks.") as toy:
+        run = await run_tools(toy.service, "?", [get])
+    [finished] = run.rounds[0].results
+    assert isinstance(finished.result, ToolResult)
+    assert finished.result.tool_call_id == "call_0"
+    assert not finished.result.is_error
+    if sent is not None:
+        assert toy.results() == [sent]
+    elif isinstance(value, list):
+        assert [type(part).__name__ for part in finished.result.parts] == ["Image", "Text"]
+    else:
+        assert '"input_tokens":3' in finished.result.text
+
+
+async def test_a_result_that_cannot_be_sent_is_a_failure_of_the_tool() -> None:
+    async with model([("get", "")], "Sorry.") as toy:
+        run = await run_tools(toy.service, "?", [tool(lambda: object(), name="get")])
+    assert isinstance(run.rounds[0].results[0].error, TypeError)
+
+
+async def test_no_more_tools_run_at_once_than_allowed() -> None:
+    running, most = 0, 0
+
+    async def count() -> str:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        for _ in range(5):
+            await anyio.lowlevel.checkpoint()
+        running -= 1
+        return ""
+
+    async with model([("count", "")] * 9, "Done.") as toy:
+        await run_tools(toy.service, "?", [count], max_parallel=3)
+    assert most == 3
+
+
+async def test_the_limit_of_rounds_raises_an_error_that_keeps_the_run() -> None:
+    ran = []
+
+    @tool
+    def weather(city: str) -> str:
+        ran.append(city)
+        return "rain"
+
+    async with model([OSLO], [ROME], "Wet.") as toy:
+        with pytest.raises(RoundLimitReached, match="after 2 rounds") as caught:
+            await run_tools(toy.service, "?", [weather], max_rounds=2)
+        run = caught.value.run
+        assert ran == ["Oslo"]
+        assert [message.role for message in run.messages] == ["user", "assistant", "tool", "assistant"]
+        assert run.usage.total_tokens == 24
+        again = await run_tools(toy.service, run.messages, [weather])
+    assert ran == ["Oslo", "Rome"]
+    assert again.text == "Wet."
+    assert toy.results() == ["rain", "rain"]
+
+
+async def test_the_last_round_may_not_call_tools_if_the_run_is_told_so() -> None:
+    async with model([OSLO], "Cold.") as toy:
+        run = await run_tools(toy.service, "?", [weather], max_rounds=2, at_limit="answer")
+    assert [body.get("tool_choice") for body in toy.bodies] == [None, "none"]
+    assert run.text == "Cold."
+
+
+@pytest.mark.parametrize("choice", ["required", "weather"])
+async def test_a_forced_call_is_forced_in_the_first_round_only(choice: str) -> None:
+    async with model([OSLO], "Cold.") as toy:
+        await run_tools(toy.service, "?", [weather], tool_choice=choice)
+    assert "tool_choice" in toy.bodies[0]
+    assert "tool_choice" not in toy.bodies[1]
+
+
+async def test_a_call_that_was_cut_off_is_not_run() -> None:
+    async with model(chunks([OSLO], reason="length")) as toy:
+        run = await run_tools(toy.service, "?", [weather])
+    assert run.response.finish_reason == "length"
+    assert len(toy.bodies) == 1
+    assert run.rounds[0].results == ()
+
+
+@pytest.mark.parametrize(
+    ("verdict", "told"),
+    [
+        (True, '{"city":"Oslo","celsius":7}'),
+        (False, "the call was not approved"),
+        ("ask again tomorrow", "ask again tomorrow"),
+        (ToolResult(tool_call_id="", parts="sunny"), "sunny"),
+    ],
+    ids=["yes", "no", "a reason", "a result"],
+)
+@pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
+async def test_a_call_runs_only_if_it_is_approved(verdict: Any, told: str, is_async: bool) -> None:
+    asked: list[ToolCall] = []
+
+    async def approve(call: ToolCall) -> Any:
+        asked.append(call)
+        return verdict
+
+    def approve_in_thread(call: ToolCall) -> Any:
+        asked.append(call)
+        return verdict
+
+    async with model([OSLO], "Thanks.") as toy:
+        run = await run_tools(toy.service, "?", [weather], approve=approve if is_async else approve_in_thread)
+    assert [call.arguments for call in asked] == [{"city": "Oslo"}]
+    [finished] = run.rounds[0].results
+    assert isinstance(finished.result, ToolResult)
+    assert finished.result.text == told
+    assert finished.result.is_error is (verdict is False or isinstance(verdict, str))
+
+
+async def test_approval_that_is_no_decision_ends_the_run() -> None:
+    async with model([OSLO]) as toy:
+        with pytest.raises(InvalidRequest, match="approve must return True, False, a reason or a ToolResult, not None"):
+            await run_tools(toy.service, "?", [weather], approve=lambda call: None)  # type: ignore[arg-type,return-value]
+
+
+async def test_calls_without_a_function_are_left_to_the_application() -> None:
+    async with model([OSLO, ("ask_user", "{}")], "Fine.") as toy:
+        tools = [weather, Tool(name="ask_user")]
+        run = await run_tools(toy.service, "?", tools)
+        assert run.response.finish_reason is FinishReason.TOOL_CALLS
+        [call] = run.pending
+        assert isinstance(call, ToolCall)
+        assert call.name == "ask_user"
+        assert len(toy.bodies) == 1
+        run = await run_tools(toy.service, [*run.messages, tool_result(call, "yes")], tools)
+    assert toy.results() == ['{"city":"Oslo","celsius":7}', "yes"]
+    assert (run.text, run.pending) == ("Fine.", ())
+
+
+async def test_unknown_numbers_of_tokens_stay_unknown() -> None:
+    async with model(chunks([OSLO]), chunks("Cold.", usage=None)) as toy:
+        run = await run_tools(toy.service, "?", [weather])
+    assert run.usage == Usage()
+
+
+async def test_cancelling_a_run_ends_its_tools() -> None:
+    ended = []
+    started = anyio.Event()
+
+    async def slow() -> str:
+        started.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.append(True)
+        return ""
+
+    async with model([("slow", ""), ("slow", "")]) as toy:
+        run = run_tools(toy.service, "?", [slow])
+        async with anyio.create_task_group() as tasks:
+
+            async def go() -> None:
+                await run
+
+            tasks.start_soon(go)
+            await started.wait()
+            tasks.cancel_scope.cancel()
+        assert ended == [True, True]
+        assert len(run.rounds) == 1
+        with pytest.raises(CallError, match="an earlier read of this run was cancelled"):
+            async for _ in run:
+                pass
+
+
+async def test_closing_a_run_ends_its_tools_and_the_read() -> None:
+    started = anyio.Event()
+
+    async def slow() -> str:
+        started.set()
+        await anyio.sleep_forever()
+        return ""
+
+    async with model([("slow", "")]) as toy:
+        run = run_tools(toy.service, "?", [slow])
+        async with anyio.create_task_group() as tasks:
+
+            async def go() -> None:
+                with pytest.raises(StreamClosed, match="was closed before it was read to its end"):
+                    await run
+
+            tasks.start_soon(go)
+            await started.wait()
+            await run.aclose()
+
+
+async def test_leaving_the_block_early_closes_the_connection_and_runs_no_tool() -> None:
+    async with model([OSLO]) as toy:
+        async with run_tools(toy.service, "?", [weather]) as run:
+            async for event in run:
+                if isinstance(event, ToolStarted):
+                    break
+        assert run.rounds[0].results == ()
+        with pytest.raises(StreamClosed):
+            await run.__anext__()
+
+
+async def test_an_error_of_the_provider_ends_the_run_which_keeps_its_rounds() -> None:
+    async def answer(exchange: Exchange) -> None:
+        if exchange.number == 1:
+            await exchange.respond(chunks([OSLO]), headers=SSE)
+        else:
+            await exchange.respond(b"{}", status=500)
+
+    async with (
+        serve(answer) as server,
+        open_service(
+            "openai", api_url=server.url, api_key="k", default_model="m", api="chat", max_retries=0
+        ) as service,
+    ):
+        run = run_tools(service, "?", [weather])
+        with pytest.raises(ServerError):
+            await run
+        assert [message.role for message in run.messages] == ["user", "assistant", "tool"]
+        with pytest.raises(ServerError):
+            await run.__anext__()
+
+
+async def test_a_truncated_stream_is_never_an_answer() -> None:
+    async with model([OSLO], chunks("Cold.")[:-40]) as toy:
+        run = run_tools(toy.service, "?", [weather])
+        with pytest.raises(StreamInterrupted):
+            await run
+    assert len(run.rounds) == 1
+
+
+async def test_a_tool_may_be_made_from_a_schema() -> None:
+    async def look(call: ToolCall) -> object:
+        return {"looked for": call.arguments["name"]}
+
+    schema: JSONObject = {"type": "object", "properties": {"name": {"type": "string"}}}
+    async with model([("look", '{"name": "x"}')], "Found.") as toy:
+        await run_tools(toy.service, "?", [LocalTool(name="look", parameters=schema, run=look)])
+    assert toy.results() == ['{"looked for":"x"}']
+
+
+def shell_call(response_id: str) -> bytes:
+    call = {
+        "type": "shell_call",
+        "id": "sh_1",
+        "call_id": "call_9",
+        "status": "completed",
+        "action": {"commands": ["ls"]},
+    }
+    return responses(response_id, call)
+
+
+def responses(response_id: str, *items: dict[str, Any]) -> bytes:
+    whole = {"id": response_id, "object": "response", "model": "m", "status": "completed", "output": list(items)}
+    events: list[dict[str, Any]] = [
+        {"type": "response.created", "response": {**whole, "status": "in_progress", "output": []}}
+    ]
+    for index, item in enumerate(items):
+        events.append({"type": "response.output_item.added", "output_index": index, "item": item})
+        events.append({"type": "response.output_item.done", "output_index": index, "item": item})
+    events.append({"type": "response.completed", "response": whole})
+    return b"".join(b"event: %s\ndata: %s\n\n" % (e["type"].encode(), json.dumps(e).encode()) for e in events)
+
+
+MESSAGE = {
+    "type": "message",
+    "id": "msg_1",
+    "role": "assistant",
+    "status": "completed",
+    "content": [{"type": "output_text", "text": "One file.", "annotations": []}],
+}
+
+
+@asynccontextmanager
+async def responses_model(*turns: bytes) -> AsyncIterator[Model]:
+    async def answer(exchange: Exchange) -> None:
+        await exchange.respond(turns[min(exchange.number, len(turns)) - 1], headers=SSE)
+
+    async with (
+        serve(answer) as server,
+        open_service("openai", api_url=server.url, api_key="k", default_model="m", api="responses") as service,
+    ):
+        yield Model(service, server)
+
+
+async def test_a_handler_answers_calls_of_the_provider_s_own_tools() -> None:
+    def shell(part: Opaque) -> dict[str, Any]:
+        outcome = {"type": "exit", "exit_code": 0}
+        output = [{"stdout": "a.txt", "stderr": "", "outcome": outcome}]
+        return {"type": "shell_call_output", "call_id": part.data["call_id"], "output": output}
+
+    async with responses_model(shell_call("resp_1"), responses("resp_2", MESSAGE)) as toy:
+        run = await run_tools(toy.service, "Which files?", handlers={"shell_call": shell})
+    sent = toy.bodies[1]["input"]
+    assert [item.get("type") for item in sent][-2:] == ["shell_call", "shell_call_output"]
+    assert sent[-1]["output"][0]["stdout"] == "a.txt"
+    assert run.text == "One file."
+
+
+async def test_a_call_of_the_provider_s_own_tools_without_a_handler_ends_the_run() -> None:
+    async with responses_model(shell_call("resp_1")) as toy:
+        run = await run_tools(toy.service, "Which files?")
+    [part] = run.pending
+    assert isinstance(part, Opaque)
+    assert part.kind == "shell_call"
+
+
+async def test_a_handler_that_fails_ends_the_run() -> None:
+    def shell(part: Opaque) -> dict[str, Any]:
+        raise OSError("no shell")
+
+    async with responses_model(shell_call("resp_1")) as toy:
+        with pytest.raises(ToolFailed, match="the handler of 'shell_call' failed: OSError: no shell"):
+            await run_tools(toy.service, "Which files?", handlers={"shell_call": shell})
+
+
+async def test_results_that_the_history_has_are_not_asked_for_again() -> None:
+    calls = assistant(ToolCall(id="1", name="weather", arguments={"city": "Oslo"}), ToolCall(id="2", name="weather"))
+    async with model("Cold.") as toy:
+        run = await run_tools(toy.service, [user("?"), calls, tool_result("2", "rain")], [weather])
+    assert len(run.rounds) == 1
+    assert sorted(toy.results()) == sorted(["rain", '{"city":"Oslo","celsius":7}'])
+
+
+class Seen(Middleware):
+    """An extension that notes the tools that run, and the groups of the calls."""
+
+    def __init__(self) -> None:
+        self.tools: list[tuple[str, object]] = []
+        self.groups: list[CallGroup | None] = []
+        self.ended: list[BaseException | None] = []
+
+    @hookimpl
+    def trunkline_middleware(self, context: Any) -> Middleware:
+        return self
+
+    def stream(self, call: Call, request: ChatRequest, proceed: StreamProceed) -> EventStream:
+        if call.group is not None and call.group not in self.groups:
+            call.group.on_end(self.ended.append)
+        self.groups.append(call.group)
+        return super().stream(call, request, proceed)
+
+    async def run(self, call: Call, operation: str, value: object, proceed: RunProceed) -> object:
+        result = await proceed(value)
+        assert isinstance(value, ToolCall)
+        assert isinstance(result, ToolResult)
+        self.tools.append((f"{operation} {value.name}", result.text))
+        self.groups.append(call.group)
+        return attrs.evolve(result, parts=result.text.replace("Oslo", "***"))
+
+
+async def test_extensions_see_the_run_as_a_group_and_its_tools() -> None:
+    seen = Seen()
+    async with model([OSLO], "Cold.") as toy:
+        service = open_service(
+            "openai", api_url=toy.server.url, api_key="k", default_model="m", api="chat", extensions=[seen]
+        )
+        async with service:
+            await run_tools(service, "?", [weather], name="forecaster")
+            await service.chat("Hi")
+    assert seen.tools == [("execute_tool weather", '{"city":"Oslo","celsius":7}')]
+    assert toy.results(1) == ['{"city":"***","celsius":7}']
+    group = seen.groups[0]
+    assert group is not None
+    assert (group.operation, group.name) == ("run_tools", "forecaster")
+    assert seen.groups == [group] * 3
+    assert seen.ended == [None]
+
+
+@pytest.mark.parametrize("options", [{"max_rounds": 0}, {"max_parallel": True}, {"temprature": 0}])
+async def test_wrong_options_are_refused(options: dict[str, Any]) -> None:
+    async with model("Hi") as toy:
+        with pytest.raises((InvalidRequest, TypeError)):
+            run_tools(toy.service, "?", [weather], **options)
