@@ -19,6 +19,7 @@ PLUGINS = {path.parent.name: path.parent for path in sorted(ROOT.glob("plugins/*
 DISTRIBUTIONS = {"trunkline": ROOT / "core", **{f"trunkline-{name}": path for name, path in PLUGINS.items()}}
 
 ASYNC_IN_CORE = (
+    "_calls/admission.py",
     "_calls/middleware.py",
     "_calls/observed.py",
     "_calls/pipeline.py",
