@@ -495,7 +495,9 @@ class _MemberStream(Stream):
     @property
     def partial(self) -> ChatResponse:
         stream = self._member or self._entering
-        return Fold(self._service, self._service).response() if stream is None else stream.partial
+        if stream is not None:
+            return stream.partial
+        return attrs.evolve(Fold("", self._service).response(), provider=None)
 
     async def _enter(self, stream: Stream) -> Stream:
         self._entering = stream
