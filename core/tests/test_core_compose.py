@@ -204,6 +204,13 @@ async def test_strict_service_that_cannot_express_the_request_leaves_it_to_the_n
 class Noting(Observer):
     def __init__(self) -> None:
         self.calls: list[Call] = []
+        self.ends: list[str] = []
+
+    def abandoned(self, call: Call, partial: object) -> None:
+        self.ends.append("abandoned")
+
+    def failed(self, call: Call, error: BaseException) -> None:
+        self.ends.append(f"failed: {type(error).__name__}")
 
     @hookimpl
     def trunkline_observer(self, context: object) -> Observer:
@@ -320,8 +327,9 @@ async def test_stream_that_another_task_closes_while_it_opens_raises_stream_clos
         asked.set()
         await exchange.hung_up()
 
+    noting = Noting()
     async with servers(hang, Member()) as (one, two):
-        async with fallback(toy(one.url, name="a"), toy(two.url, name="b")) as main:
+        async with fallback(toy(one.url, name="a", extensions=[noting]), toy(two.url, name="b")) as main:
             stream = main.stream("Hi")
 
             async def close() -> None:
@@ -333,6 +341,7 @@ async def test_stream_that_another_task_closes_while_it_opens_raises_stream_clos
                 with pytest.raises(StreamClosed):
                     async with stream:
                         raise AssertionError("entered")
+    assert noting.ends == ["abandoned"]
 
 
 async def test_stream_of_a_fallback_behaves_as_any_other(toy: Toy) -> None:

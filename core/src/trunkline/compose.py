@@ -540,7 +540,12 @@ class _MemberStream(Stream):
     async def aclose(self) -> None:
         self._closed = True
         if self._opening is not None and self._opened is not None:
-            self._opening.cancel()
+            # The stream that is being opened raises `StreamClosed`, so that its observers hear that it was closed. The
+            # scope ends what is no stream, such as the wait for a limit.
+            if self._entering is not None:
+                await self._entering.aclose()
+            if self._opening is not None:
+                self._opening.cancel()
             with anyio.move_on_after(CLOSING_LIMIT):
                 await self._opened.wait()
         if self._member is not None:
