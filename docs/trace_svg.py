@@ -91,6 +91,7 @@ async def record() -> tuple[ReadableSpan, ...]:
     async with serve(Script()) as server:
         settings = {"api_url": server.url, "default_model": MODEL, "extensions": [telemetry]}
         async with trunkline.open_service("openai-compatible", name="main", **settings) as service:
+            await service.authenticate()  # opens the service
             with tracer.start_as_current_span("POST /trips"):
                 await trunkline.run_tools(service, "Plan a day in Oslo.", [weather, events], name="travel")
     return exporter.get_finished_spans()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
@@ -13,9 +15,9 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 from trunkline import ToolCall, tool_result
 from trunkline.authoring.provider import CallGroup
-from trunkline.testing import serve
+from trunkline.testing import Exchange, serve
 
-from .conftest import KEY, Recorder, answer
+from .conftest import KEY, USAGE, Recorder, answer, frame
 from .test_otel_spans import failing
 
 pytestmark = pytest.mark.anyio
@@ -162,3 +164,87 @@ async def test_arguments_and_results_of_tools_are_content(recorder: Recorder, co
         tool = facts(recorder.named("execute_tool look")[0])
         assert json.loads(tool["gen_ai.tool.call.arguments"]) == {"where": "up-canary"}
         assert json.loads(tool["gen_ai.tool.call.result"]) == "result-canary"
+
+
+class ToolModel:
+    """Calls the tool `look` twice in the first round, and answers in the second."""
+
+    async def __call__(self, exchange: Exchange) -> None:
+        body = json.loads(exchange.request.body)
+        await exchange.start(headers={"content-type": "text/event-stream"})
+        if any(message["role"] == "tool" for message in body["messages"]):
+            await exchange.chunk(frame({"content": "Blue."}) + frame({}, "stop"))
+        else:
+            function = {"name": "look", "arguments": '{"where": "up"}'}
+            calls = [{"index": n, "id": f"call-{n}", "type": "function", "function": function} for n in range(2)]
+            await exchange.chunk(frame({"tool_calls": calls}) + frame({}, "tool_calls"))
+        await exchange.chunk(frame(usage=USAGE) + b"data: [DONE]\n\n")
+        await exchange.end()
+
+
+@asynccontextmanager
+async def tool_service(recorder: Recorder, answer: Any) -> AsyncIterator[trunkline.Service]:
+    async with serve(answer) as server:
+        async with trunkline.open_service(
+            "openai-compatible", api_url=server.url, default_model="m", api_key=KEY, extensions=[recorder.telemetry()]
+        ) as service:
+            yield service
+
+
+async def test_run_of_tools_is_one_tree_and_leaks_no_span_to_its_reader(recorder: Recorder) -> None:
+    tracer = recorder.tracer_provider.get_tracer("application")
+    current = []
+
+    async def look(where: str) -> str:
+        """Look."""
+        current.append(trace.get_current_span().get_span_context())
+        return "blue"
+
+    async with tool_service(recorder, ToolModel()) as service:
+        with tracer.start_as_current_span("application") as own:
+            async with trunkline.run_tools(service, "Sky?", [look], name="painter") as run:
+                async for _ in run:
+                    assert trace.get_current_span() is own
+    assert [span.context in current for span in recorder.named("execute_tool look")] == [True, True]
+    [agent] = recorder.named("invoke_agent painter")
+    assert agent.parent == own.get_span_context()
+    children = [span.name for span in recorder.spans if span.parent == agent.context]
+    assert sorted(children) == ["chat m", "chat m", "execute_tool look", "execute_tool look"]
+    assert facts(agent)["gen_ai.usage.output_tokens"] == 18
+    assert agent.status.is_unset
+
+
+@pytest.mark.parametrize("where", ["left", "cancelled in a tool", "failed"])
+async def test_run_of_tools_that_does_not_end_well_ends_each_span_once(recorder: Recorder, where: str) -> None:
+    running = anyio.Event()
+
+    async def look(where: str) -> str:
+        """Look."""
+        running.set()
+        await anyio.sleep_forever()
+        return ""
+
+    async def use(service: trunkline.Service) -> None:
+        async with trunkline.run_tools(service, "Sky?", [look]) as run:
+            async for _ in run:
+                if where == "left":
+                    break
+
+    async with tool_service(recorder, failing(401) if where == "failed" else ToolModel()) as service:
+        if where == "cancelled in a tool":
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(use, service)
+                await running.wait()
+                tasks.cancel_scope.cancel()
+        elif where == "failed":
+            with pytest.raises(trunkline.AuthenticationError):
+                await use(service)
+        else:
+            await use(service)
+    [agent] = recorder.named("invoke_agent")
+    wanted = {"left": None, "cancelled in a tool": "cancelled", "failed": "AuthenticationError"}[where]
+    assert facts(agent).get("error.type") == wanted
+    tools = [facts(span)["error.type"] for span in recorder.named("execute_tool look")]
+    assert tools == (["cancelled"] * 2 if where == "cancelled in a tool" else [])
+    assert len(recorder.named("chat m")) == 1
+    assert recorder.points("gen_ai.invoke_agent.duration")[0].count == 1
