@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 from trunkline import (
     Call,
@@ -22,12 +23,16 @@ from trunkline import (
     RateLimited,
     RemoteError,
     Service,
+    ServiceClosed,
     ServiceContext,
     Settings,
+    StreamClosed,
+    Text,
     TextDelta,
     TotalTimeout,
     fallback,
     hookimpl,
+    user,
 )
 from trunkline._config.sources import make_settings
 from trunkline._http.choice import HTTPTransports
@@ -270,6 +275,22 @@ async def close(service: Service) -> None:
                 return
 
 
+async def close_while_reading(service: Service) -> None:
+    async with anyio.create_task_group() as tasks, service.stream(ASK) as events:
+        with pytest.raises(StreamClosed):
+            async for event in events:
+                if isinstance(event, TextDelta):
+                    tasks.start_soon(events.aclose)
+
+
+async def close_the_service(service: Service) -> None:
+    async with anyio.create_task_group() as tasks, service.stream(ASK) as events:
+        with pytest.raises(ServiceClosed):
+            async for event in events:
+                if isinstance(event, TextDelta):
+                    tasks.start_soon(service.aclose)
+
+
 async def read_to_the_error(service: Service) -> None:
     with pytest.raises(RemoteError):
         await stream(service)
@@ -282,17 +303,21 @@ async def read_to_the_error(service: Service) -> None:
         (fail, {}),
         (cancel, {}),
         (close, {}),
+        (close_while_reading, {"hangs_in_stream": True}),
+        (close_the_service, {"hangs_in_stream": True}),
         (read_to_the_error, {"error": 500}),
     ],
 )
 async def test_interrupted_stream_is_charged_an_estimate(make: Make, answer: dict[str, Any]) -> None:
     charges: list[Charge] = []
     prices = extension(budget=100, on_charge=charges.append)
-    async with toy_service(prices, answer=Answer(**answer)) as service:
+    script = Answer(**answer)
+    async with toy_service(prices, answer=script) as service:
         try:
             await make(service)
         except KeyError:
             assert make is fail
+        script.released.set()
     state = prices.spent()
     assert state.reserved == 0
     assert state.spent == state.estimated > 6
@@ -424,3 +449,22 @@ async def test_tier_that_the_request_asks_for_is_reserved() -> None:
                     "Hi", max_output_tokens=10_000_000, provider_options={"openai": {"service_tier": tier}}
                 )
             assert 0 < caught.value.worst_case - 10 * Decimal(price) < Decimal("0.00001")
+
+
+async def test_prompt_that_may_be_cached_for_an_hour_is_reserved_at_its_price() -> None:
+    models = {"m": "claude-sonnet-4-5"}
+    prices = Prices(PricesSettings(budget="0.001", models=models, price_provider="anthropic"))
+    text = "word " * 10_000
+    cases = (
+        ChatRequest(messages=text),
+        ChatRequest(messages=text, cache="1h"),
+        ChatRequest(messages=[user(Text(text=text, cache="1h"))]),
+    )
+    reserved = []
+    async with toy_service(prices) as service:
+        for request in cases:
+            with pytest.raises(BudgetExceeded) as caught:
+                await service.chat(attrs.evolve(request, max_output_tokens=1))
+            reserved.append(caught.value.worst_case)
+    tokens = 13_755  # 50,000 bytes and the message, and a tenth of both
+    assert reserved == [tokens * Decimal(price) / 10**6 + Decimal("0.000015") for price in ("3.75", "6", "6")]

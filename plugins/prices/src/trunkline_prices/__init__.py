@@ -13,7 +13,7 @@ from trunkline import ChatResponse, EmbedResponse, Usage
 from trunkline.authoring.extension import Extension
 
 from trunkline_prices.extension import Prices, find_prices, made_for
-from trunkline_prices.price_list import PriceOptions, TokenPrices, cost_of
+from trunkline_prices.price_list import PriceOptions, TokenPrices, cost_of, load
 from trunkline_prices.settings import PricesSettings
 from trunkline_prices.stored import stored_cost
 from trunkline_prices.values import (
@@ -47,6 +47,7 @@ __all__ = [
     "__version__",
     "cost",
     "extension",
+    "load_prices",
     "prices_of",
 ]
 
@@ -82,6 +83,15 @@ def cost(
     when = date or datetime.datetime.now(datetime.UTC)
     when = when.replace(tzinfo=datetime.UTC) if when.tzinfo is None else when
     return cost_of(value, requested=model, provider=provider, date=when, batch=batch, options=PriceOptions())
+
+
+def load_prices() -> None:
+    """Import the price list, which takes about half a second of CPU time.
+
+    Call it when the application starts. Otherwise, the first call of `cost` does this. The extension does it in a
+    worker thread, which can still hold up the event loop for some tenths of a second.
+    """
+    load()
 
 
 def prices_of(service: ProviderService) -> Prices:

@@ -24,10 +24,8 @@ from trunkline import (
     Observer,
     RemoteError,
     RequestTimeout,
-    ServiceClosed,
     ServiceContext,
     Settings,
-    StreamClosed,
     StreamInterrupted,
     Usage,
 )
@@ -125,7 +123,8 @@ class PricesMiddleware(Middleware):
             async with proceed(request) as events:
                 yield _PricedEvents(events, fold, account)
         except BaseException as error:
-            account.failed(error, account.of_partial(fold.response()))
+            partial = fold.response()
+            account.failed(error, account.of_partial(partial), partial)
             raise
         if not account.is_charged:  # the application left early
             account.left(account.of_partial(fold.response()))
@@ -158,7 +157,7 @@ class PricesMiddleware(Middleware):
             outputs = request.max_output_tokens or (limit if isinstance(limit, int) else 0)
             outputs = outputs or self._settings.budget_output_tokens
         entry, problem = self._entry(request, inputs, outputs)
-        amount = Decimal() if entry is None else _estimate(entry, inputs, outputs)
+        amount = Decimal() if entry is None else _estimate(entry, inputs, outputs, _asks_for_an_hour(request))
         warnings: tuple[CallWarning, ...] = ()
         service = call.context.name
         if entry is None and self._ledger.has_limit(label):
@@ -225,13 +224,23 @@ class PricesMiddleware(Middleware):
             _log.error("on_charge of the extension 'prices' failed: %s", type(error).__name__)
 
 
-def _estimate(entry: Entry, inputs: int, outputs: int) -> Decimal:
+def _estimate(entry: Entry, inputs: int, outputs: int, for_an_hour: bool = False) -> Decimal:
     """Return what tokens may cost at most: none are read from a cache, and all may be written to one."""
     counts: dict[str, int | float] = {"input_tokens": inputs, **({"output_tokens": outputs} if outputs else {})}
     amounts = [_total(entry, counts)]
-    if getattr(entry.prices, "cache_write_mtok", None) is not None:
+    if entry.has("cache_write_mtok"):
         amounts.append(_total(entry, {**counts, "cache_write_tokens": inputs}))
+    if for_an_hour and entry.has("cache_write_1h_mtok"):
+        amounts.append(_total(entry, {**counts, "cache_write_tokens": inputs, "cache_write_1h_tokens": inputs}))
     return max(amounts)
+
+
+def _asks_for_an_hour(request: ChatRequest | EmbedRequest) -> bool:
+    """Whether a request asks the provider to cache a part of it for an hour, which may cost more."""
+    if isinstance(request, EmbedRequest):
+        return False
+    parts = [part for message in request.messages for part in message.parts]
+    return "1h" in (request.cache, *(getattr(one, "cache", None) for one in (*request.tools, *parts)))
 
 
 def _total(entry: Entry, counts: dict[str, int | float]) -> Decimal:
@@ -275,9 +284,10 @@ class _Account:
         outputs = max(usage.output_tokens or 0, estimate_tokens(response.message) if response.parts else 0)
         return _estimate(self.entry, usage.input_tokens or self.inputs, outputs)
 
-    def failed(self, error: BaseException, estimate: Decimal) -> None:
+    def failed(self, error: BaseException, estimate: Decimal, partial: ChatResponse | None = None) -> None:
         """Charge a call that failed or was cancelled: `estimate`, unless the provider refused it."""
-        if _was_refused(error):
+        has_arrived = partial is not None and (partial.parts or partial.usage is not None)
+        if not has_arrived and _was_refused(error):
             self._charge(Decimal())
         else:
             self.left(estimate)
@@ -295,17 +305,13 @@ class _Account:
 
 
 def _was_refused(error: BaseException) -> bool:
-    """Whether a call that failed costs nothing: it was not sent, or the provider answered with an error.
+    """Whether a call of which nothing arrived costs nothing: it was not sent, or the provider answered with an error.
 
     A provider may charge for a call that timed out, whose stream broke off, or that was cancelled.
     """
-    if isinstance(error, CallError):
-        return not isinstance(error, (ServiceClosed, StreamClosed))
-    if isinstance(error, ConnectTimeout):
-        return True
-    if not isinstance(error, RemoteError) or isinstance(error, (RequestTimeout, StreamInterrupted)):
-        return False
-    return error.partial is None or not (error.partial.parts or error.partial.usage)
+    if isinstance(error, (RequestTimeout, StreamInterrupted)):
+        return isinstance(error, ConnectTimeout)
+    return isinstance(error, (CallError, RemoteError))
 
 
 class _PricedEvents:

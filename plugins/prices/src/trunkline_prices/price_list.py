@@ -88,6 +88,10 @@ class Entry:
     prices: ModelPrice
     is_own: bool = False
 
+    def has(self, price: str) -> bool:
+        """Return whether there is a price, such as `cache_write_mtok`."""
+        return vars(self.prices).get(price) is not None
+
 
 class Unpriced(Exception):
     """There is no price, or no cost, for a reason."""

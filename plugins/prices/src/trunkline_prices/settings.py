@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Literal, TypeAlias
 
 import attrs
@@ -17,17 +18,17 @@ from trunkline_prices.values import Period
 Amount: TypeAlias = Decimal | float | str
 """An amount in USD, as settings accept it."""
 
-_AMOUNT_SCHEMA: JSONObject = {"type": ["number", "string"], "minimum": 0, "pattern": r"^\s*\d+(\.\d*)?\s*$"}
+_DIGITS = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
+_AMOUNT_SCHEMA: JSONObject = {"type": ["number", "string"], "minimum": 0, "pattern": f"^{_DIGITS}$"}
 
 
 def _amount(value: object) -> Decimal:
     wrong = ValueError("an amount in USD, such as 10 or 2.50, of at least 0")
     if isinstance(value, bool) or not isinstance(value, (int, float, str, Decimal)):
         raise wrong
-    try:
-        amount = Decimal(str(value).strip())
-    except InvalidOperation:
-        raise wrong from None
+    if isinstance(value, str) and not re.fullmatch(_DIGITS, value.strip()):
+        raise wrong
+    amount = Decimal(str(value).strip())
     if not amount.is_finite() or amount < 0:
         raise wrong
     return amount
