@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import anyio
 import trunkline
@@ -89,7 +90,7 @@ async def record() -> tuple[ReadableSpan, ...]:
     telemetry = Telemetry(tracer_provider=provider)
     tracer = provider.get_tracer("application")
     async with serve(Script()) as server:
-        settings = {"api_url": server.url, "default_model": MODEL, "extensions": [telemetry]}
+        settings: dict[str, Any] = {"api_url": server.url, "default_model": MODEL, "extensions": [telemetry]}
         async with trunkline.open_service("openai-compatible", name="main", **settings) as service:
             await service.authenticate()  # opens the service
             with tracer.start_as_current_span("POST /trips"):

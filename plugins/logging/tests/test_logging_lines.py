@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -97,6 +99,26 @@ async def test_call_is_one_line(caplog: pytest.LogCaptureFixture, method: str) -
         "finish_reason": "stop",
     }
     assert record.input_tokens == 12
+
+
+class Prices(trunkline.Observer):
+    """Tells what a call costs, as the extension `prices` does."""
+
+    @trunkline.hookimpl(tryfirst=True)
+    def trunkline_observer(self, context: object) -> trunkline.Observer:
+        return self
+
+    def finished(self, call: trunkline.Call, response: object) -> None:
+        call.state["trunkline_prices.cost"] = SimpleNamespace(total=Decimal("0.25"))
+
+
+@pytest.mark.anyio
+async def test_line_has_the_label_and_the_cost(caplog: pytest.LogCaptureFixture) -> None:
+    async def use(service: trunkline.Service) -> None:
+        await service.with_options(state={"label": "customer-7"}).chat("Question-canary")
+
+    [record] = await lines(caplog, Answers(), use, extensions=["logging", Prices()])
+    assert (record.label, record.cost_usd) == ("customer-7", 0.25)
 
 
 @pytest.mark.anyio

@@ -6,6 +6,8 @@ import json
 import logging
 from collections.abc import Generator, Sequence
 from contextlib import asynccontextmanager
+from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -492,6 +494,31 @@ async def test_two_telemetries_of_a_service_each_record_the_call_once(opened: Op
         assert [point.sum for point in each.points(TOKENS)] == [12, 9]
     assert other.span.parent == recorder.span.context
     other.close()
+
+
+class Prices(trunkline.Observer):
+    """Tells what a call costs, as the extension `prices` does."""
+
+    @hookimpl(tryfirst=True)
+    def trunkline_observer(self, context: object) -> trunkline.Observer:
+        return self
+
+    def finished(self, call: trunkline.Call, response: object) -> None:
+        call.state["trunkline_prices.cost"] = SimpleNamespace(total=Decimal("0.25"))
+
+
+@pytest.mark.parametrize("method", ["chat", "stream"])
+async def test_label_and_cost_of_a_call_are_in_its_span(opened: Open, recorder: Recorder, method: str) -> None:
+    async with opened(outside=[Prices()]) as (service, _):
+        labelled = service.with_options(state={"label": "customer-7"})
+        if method == "chat":
+            await labelled.chat("Hi")
+        else:
+            async with labelled.stream("Hi") as stream:
+                await stream.finish()
+    attributes = recorder.span.attributes or {}
+    assert (attributes["trunkline.label"], attributes["trunkline.cost.usd"]) == ("customer-7", 0.25)
+    assert not any("customer-7" in repr(metric) for metric in recorder.metrics.values())
 
 
 # Content and secrets

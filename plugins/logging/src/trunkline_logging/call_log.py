@@ -109,17 +109,20 @@ class CallLog(Observer):
 
     def _end(self, call: Call, outcome: str, response: object, error: str | None = None) -> None:
         running = self._running.pop(call)
-        context = call.context
+        context, label = call.context, call.state.get("label")
+        cost = getattr(call.state.get("trunkline_prices.cost"), "total", None)  # of the extension `prices`
         fields: dict[str, str | int | float | None] = {
             "call": call.number,
             "service": context.name,
             "provider": context.provider,
             "operation": call.operation,
             "model": running.model,
+            "label": label if isinstance(label, str) else None,
             "outcome": outcome,
             "duration": round(time.monotonic() - running.since, 6),
             "retries": running.retries,
             "error": error,
+            "cost_usd": None if cost is None else float(cost),
         }
         if isinstance(response, (ChatResponse, EmbedResponse)):
             fields["model"] = response.model or running.model

@@ -65,6 +65,8 @@ TOOL_RESULT = "gen_ai.tool.call.result"
 # Attributes and events of our own, which the conventions have no names for
 
 SERVICE = "trunkline.service.name"
+LABEL = "trunkline.label"
+COST = "trunkline.cost.usd"
 ABANDONED = "trunkline.abandoned"
 RETRIES = "trunkline.retries"
 RETRY_EVENT = "trunkline.retry"

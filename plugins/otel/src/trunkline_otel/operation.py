@@ -186,6 +186,10 @@ class Operation(TimedSpan):
         """A call to the provider has ended: with a response, with an error, or because the stream was left."""
         self._open.discard(call)
         self._note_result(result)
+        # The extension `prices` has put it there.
+        cost = getattr(call.state.get("trunkline_prices.cost"), "total", None)
+        if cost is not None and not self._ended:
+            self.span.set_attribute(names.COST, float(cost))
         if not self._left or self._ended:
             return
         if self._is_cancelled or self._abandoned:

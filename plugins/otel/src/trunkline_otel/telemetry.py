@@ -96,6 +96,9 @@ class _ServiceTracer:
         if model:
             shared[names.REQUEST_MODEL] = model
         details[names.SERVICE] = call.context.name
+        label = call.state.get("label")
+        if isinstance(label, str):
+            details[names.LABEL] = label
         if call.hops:
             details[names.HOP_SERVICES] = [hop.service for hop in call.hops]
             details[names.HOP_NUMBERS] = [hop.number for hop in call.hops]
