@@ -878,7 +878,7 @@ def test_a_schema_is_sent_with_its_objects_closed_and_its_bounds_in_words(transl
                 "description": "(maxItems: 3)",
             },
             "one": {
-                "anyOf": [{"type": "string", "description": "(minLength: 2; format: regex)"}, {"type": "null"}],
+                "anyOf": [{"type": "string", "description": '(minLength: 2; format: "regex")'}, {"type": "null"}],
             },
         },
         "additionalProperties": False,

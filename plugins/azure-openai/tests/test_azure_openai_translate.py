@@ -97,6 +97,13 @@ def test_the_headers_of_the_settings_go_along_and_no_credential_yet() -> None:
 
 # What is sent on each surface
 
+CLOSED: dict[str, Any] = {
+    "type": "object",
+    "properties": {"a": {"type": "integer"}},
+    "required": ["a"],
+    "additionalProperties": False,
+}
+
 FULL: dict[str, Any] = {
     "messages": [
         system("Be brief."),
@@ -109,7 +116,7 @@ FULL: dict[str, Any] = {
     "tools": [WEATHER],
     "tool_choice": "weather",
     "parallel_tool_calls": False,
-    "response_format": ResponseFormat(schema={"type": "object"}, name="out", description="d"),
+    "response_format": ResponseFormat(schema=CLOSED, name="out", description="d"),
     "max_output_tokens": 9,
     "temperature": 0.5,
     "top_p": 0.9,
@@ -220,7 +227,7 @@ def test_the_whole_request_is_on_the_wire_of_the_v1_surface() -> None:
         "parallel_tool_calls": False,
         "response_format": {
             "type": "json_schema",
-            "json_schema": {"name": "out", "schema": {"type": "object"}, "description": "d", "strict": True},
+            "json_schema": {"name": "out", "schema": CLOSED, "description": "d", "strict": True},
         },
         "max_completion_tokens": 9,
         "temperature": 0.5,

@@ -125,7 +125,7 @@ def test_sampling_and_limits_go_to_the_inference_config(body: Check) -> None:
         (NOVA, {"presence_penalty": 0.1}, [("unsupported", "presence_penalty")]),
         (NOVA, {"logprobs": True, "top_logprobs": 2}, [("unsupported", "logprobs"), ("unsupported", "top_logprobs")]),
         (NOVA, {"user_id": "u"}, [("unsupported", "user_id")]),
-        (NOVA, {"response_format": ResponseFormat(type="json")}, [("unsupported", "response_format")]),
+        (NOVA, {"response_format": ResponseFormat(type="json")}, [("emulated", "response_format")]),
         (NOVA, {"parallel_tool_calls": False, "tools": [WEATHER]}, [("unsupported", "parallel_tool_calls")]),
         (LLAMA, {"tools": [WEATHER], "tool_choice": "required"}, [("unsupported", "tool_choice")]),
         (LLAMA, {"reasoning": ReasoningOptions(effort="low")}, [("unsupported", "reasoning")]),
@@ -511,7 +511,7 @@ def test_strict_schemas_are_sent_in_the_subset_that_bedrock_accepts(body: Check)
     sent, translation = body("x", model=LLAMA, tools=[Tool(name="t", strict=True)], response_format=form)
     assert "strict" not in sent["toolConfig"]["tools"][0]["toolSpec"]
     assert "outputConfig" not in sent
-    assert warnings_of(translation) == [("unsupported", "tool t"), ("unsupported", "response_format")]
+    assert warnings_of(translation) == [("unsupported", "tool t"), ("emulated", "response_format")]
 
 
 def test_calls_and_results_are_sent_as_text_to_a_model_that_cannot_call_tools(body: Check) -> None:

@@ -241,7 +241,7 @@ TOOLS: list[tuple[dict[str, Any], dict[str, Any], list[tuple[str, str]]]] = [
     (
         {"response_format": ResponseFormat(schema=SCHEMA)},
         {"tools": [FUNCTION, EMPTY]},
-        [("unsupported", "response_format")],
+        [("emulated", "response_format")],
     ),
     (
         {"response_format": ResponseFormat(schema=SCHEMA), "tool_choice": "none"},
@@ -683,8 +683,15 @@ def test_schemas_get_an_object_at_the_root() -> None:
     assert [schema["type"] for schema in made] == ["object", "object"]
     assert made[1]["properties"].keys() == {"a", "b"}
     assert [(one.kind, one.lossy) for one in translation.warnings] == [("changed", False), ("changed", False)]
-    found = body("hi", response_format=ResponseFormat(schema={"properties": {"a": {}}}))
+    schema = {"properties": {"a": {"type": "string"}}, "required": ["a"]}
+    found = body("hi", response_format=ResponseFormat(schema=schema))
     assert found["response_format"]["json_schema"]["type"] == "object"
+
+
+def test_a_schema_that_cohere_cannot_enforce_is_in_the_prompt() -> None:
+    found = body("hi", response_format=ResponseFormat(schema={"properties": {"a": {"type": "string"}}}))
+    assert found["response_format"] == {"type": "json_object"}
+    assert '"a":{"type":"string"}' in found["messages"][0]["content"]
 
 
 DOCUMENTS: list[tuple[Document, dict[str, Any] | None]] = [

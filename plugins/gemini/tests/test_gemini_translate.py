@@ -199,7 +199,7 @@ def test_unsupported_options_are_left_out_with_a_warning(model: str) -> None:
     assert made["tools"] == [{"googleSearch": {}}]
     assert not {"toolConfig", "generationConfig"} & made.keys()
     warnings = translated(**fields).warnings
-    assert [one.subject for one in warnings if one.lossy] == ["tools", "response_format"]
+    assert [one.subject for one in warnings if one.lossy] == ["response_format", "tools"]
 
 
 def test_configuration_sets_the_facts_about_a_new_model() -> None:

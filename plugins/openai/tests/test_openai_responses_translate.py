@@ -711,7 +711,7 @@ def test_a_tool_choice_in_the_wires_words(translate: Translate, choice: object, 
 
 
 def test_a_schema_is_sent_flat(translate: Translate) -> None:
-    schema: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
+    schema: dict[str, Any] = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
     form = ResponseFormat(schema=schema, name="out", description="d")
     body, _ = translate(response_format=form, provider_options={"openai": {"text": {"verbosity": "low"}}})
     assert body["text"] == {

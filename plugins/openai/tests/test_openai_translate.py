@@ -70,6 +70,13 @@ def conversation(*turns: Message, **options: Any) -> tuple[list[Any], Translatio
     return body_of(translation)["messages"], translation
 
 
+CLOSED: dict[str, Any] = {
+    "type": "object",
+    "properties": {"a": {"type": "integer"}},
+    "required": ["a"],
+    "additionalProperties": False,
+}
+
 FULL = {
     "bare": ChatRequest(messages="hi", model="gpt-4.1"),
     "everything": ChatRequest(
@@ -87,7 +94,7 @@ FULL = {
         tools=[WEATHER, Tool(name="sql", provider_options={"openai": {"type": "custom", "custom": {"name": "sql"}}})],
         tool_choice="weather",
         parallel_tool_calls=False,
-        response_format=ResponseFormat(schema={"type": "object"}, name="out", description="d"),
+        response_format=ResponseFormat(schema=CLOSED, name="out", description="d"),
         max_output_tokens=9,
         temperature=0.5,
         top_p=0.9,
@@ -140,7 +147,7 @@ def test_the_whole_request_is_on_the_wire() -> None:
         "parallel_tool_calls": False,
         "response_format": {
             "type": "json_schema",
-            "json_schema": {"name": "out", "schema": {"type": "object"}, "description": "d", "strict": True},
+            "json_schema": {"name": "out", "schema": CLOSED, "description": "d", "strict": True},
         },
         "max_completion_tokens": 9,
         "temperature": 0.5,
@@ -520,11 +527,12 @@ def test_without_tools_there_is_no_tool_choice() -> None:
     assert "tool_choice" not in body_of(translate("hi", tool_choice=ToolChoice(mode="none"), parallel_tool_calls=False))
 
 
-def test_a_schema_that_a_server_does_not_take_becomes_any_json() -> None:
+def test_a_server_without_schemas_is_asked_for_any_json_and_told_the_schema() -> None:
     form = ResponseFormat(schema={"type": "object"})
     translation = translate("hi", profile="deepseek", response_format=form)
     assert body_of(translation)["response_format"] == {"type": "json_object"}
-    assert kinds(translation) == [("changed", "response_format")]
+    assert kinds(translation) == [("emulated", "response_format")]
+    assert '{"type":"object"}' in body_of(translation)["messages"][0]["content"]
     assert "response_format" not in body_of(translate("hi", response_format=ResponseFormat(type="text")))
 
 

@@ -6,8 +6,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from trunkline.authoring.json import JSONObject, encode_request, with_options
+from trunkline.authoring.json import encode_request, with_options
 from trunkline.authoring.provider import ServiceContext, Translation
+from trunkline.authoring.response_formats import (
+    add_prompt_warning,
+    add_schema_warnings,
+    enforceable,
+    json_instructions,
+)
 from trunkline.authoring.schemas import tool_parameters
 from trunkline.authoring.urls import endpoint_url
 from trunkline.authoring.user_id import user_identifier
@@ -20,7 +26,7 @@ from trunkline_anthropic.caching import marked, set_breakpoints
 from trunkline_anthropic.content import plain
 from trunkline_anthropic.history import History, rules_for
 from trunkline_anthropic.model_facts import AnthropicFacts, facts_of, family_of
-from trunkline_anthropic.schema import closed_schema
+from trunkline_anthropic.schema import SUBSET
 from trunkline_anthropic.settings import AnthropicSettings
 from trunkline_anthropic.thinking import set_thinking
 from trunkline_anthropic.urls import base_url
@@ -47,8 +53,6 @@ SUPPORTED = {
     "metadata",
 }
 """The fields of a request that are sent, or that have specific warnings. Any other that is set gives a warning."""
-
-_JSON_WANTED = "Answer with one JSON value and nothing else: no words before or after it, no code fence."
 
 
 class MessagesTranslator:
@@ -200,8 +204,14 @@ def _tool(tool: Tool, provider: str, warnings: Warnings) -> dict[str, Any]:
         data["description"] = tool.description
     schema = dict(tool_parameters(tool, warnings))
     if tool.strict:
-        schema = _closed(schema, f"tool {tool.name}", warnings)
-        data["strict"] = True
+        enforced = enforceable(schema, SUBSET)
+        if enforced.obstacle is None:
+            add_schema_warnings(enforced, f"tool {tool.name}", warnings)
+            schema = dict(enforced.schema)
+            data["strict"] = True
+        else:
+            why = f"the API cannot enforce its schema, because {enforced.obstacle}; it was sent as not strict"
+            warnings.add("changed", f"tool {tool.name}", why, lossy=True)
     return _cached(tool, {**data, "input_schema": schema, **options}, warnings)
 
 
@@ -215,37 +225,28 @@ def _cached(tool: Tool, data: dict[str, Any], warnings: Warnings) -> dict[str, A
     return marked(data, tool.cache)
 
 
-def _closed(schema: JSONObject, subject: str, warnings: Warnings) -> dict[str, Any]:
-    try:
-        closed, moved = closed_schema(schema)
-    except RecursionError:
-        raise InvalidRequest(f"{subject}: the schema is nested too deeply") from None
-    if moved:
-        names = ", ".join(moved)
-        warnings.add(
-            "changed", subject, f"strict schemas cannot have {names}; moved to descriptions where possible", lossy=True
-        )
-    return closed
-
-
 def _format(
     request: ChatRequest, facts: AnthropicFacts, body: dict[str, Any], system: list[dict[str, Any]], warnings: Warnings
 ) -> None:
     form = request.response_format
     if form is None or form.type == "text":
         return
-    if form.schema is not None and facts.schemas:
-        schema = _closed(form.schema, "response_format", warnings)
-        if form.description is not None:
-            schema.setdefault("description", form.description)
-        body["output_config"] = {**body.get("output_config", {}), "format": {"type": "json_schema", "schema": schema}}
-        return
-    text = _JSON_WANTED
+    why = "the API lacks JSON without a schema"
     if form.schema is not None:
-        text = f"{text} It follows this JSON Schema: {encode_request(dict(form.schema)).decode()}"
-    system.append({"type": "text", "text": text})
-    missing = "this model lacks structured output" if form.schema is not None else "the API lacks JSON without a schema"
-    warnings.add("emulated", "response_format", f"{missing}; the system prompt asks for JSON instead", lossy=True)
+        enforced = enforceable(form.schema, SUBSET)
+        if facts.schemas and enforced.obstacle is None:
+            add_schema_warnings(enforced, "response_format", warnings)
+            schema = dict(enforced.schema)
+            if form.description is not None:
+                schema.setdefault("description", form.description)
+            output_format = {"type": "json_schema", "schema": schema}
+            body["output_config"] = {**body.get("output_config", {}), "format": output_format}
+            return
+        why = "this model lacks structured output"
+        if facts.schemas:
+            why = f"the API cannot enforce this schema, because {enforced.obstacle}"
+    add_prompt_warning(why, warnings)
+    system.append({"type": "text", "text": json_instructions(form)})
 
 
 def _sampling(

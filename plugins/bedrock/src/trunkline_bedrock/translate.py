@@ -9,10 +9,15 @@ from typing import Any
 from trunkline.authoring.json import JSONObject, encode_request
 from trunkline.authoring.provider import ServiceContext, Translation
 from trunkline.authoring.replay import lacks_reasoning, replay
+from trunkline.authoring.response_formats import (
+    add_prompt_warning,
+    add_schema_warnings,
+    enforceable,
+    json_instructions,
+)
 from trunkline.authoring.schemas import tool_parameters
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest
-from trunkline.errors import InvalidRequest
 from trunkline.request import ChatRequest, Tool
 
 from trunkline_bedrock.caching import mark, set_cache_points
@@ -20,7 +25,7 @@ from trunkline_bedrock.endpoints import runtime_base
 from trunkline_bedrock.history import History, merged, rules_of
 from trunkline_bedrock.model_facts import BedrockFacts, facts_of
 from trunkline_bedrock.reasoning import reasoning_fields, thinks
-from trunkline_bedrock.schemas import strict_schema
+from trunkline_bedrock.schemas import SUBSET
 from trunkline_bedrock.settings import BedrockSettings
 from trunkline_bedrock.urls import model_url
 
@@ -83,10 +88,10 @@ def converse_body(request: ChatRequest, facts: BedrockFacts, warnings: Warnings,
     body.update(more)
     _tools(request, body, fields, history, facts, warnings, provider)
     history.finish()
+    _format(request, body, history.system, facts, warnings)
     if history.system:
         body["system"] = history.system
     _sampling(request, body, fields, facts, warnings)
-    _format(request, body, facts, warnings)
     _metadata(request, body, warnings)
     if fields:
         body["additionalModelRequestFields"] = fields
@@ -178,13 +183,15 @@ def _tool(tool: Tool, facts: BedrockFacts, warnings: Warnings, provider: str) ->
     if "systemTool" in options or "toolSpec" in options:
         return [options, *after]
     schema = tool_parameters(tool, warnings)
-    if tool.strict and facts.schemas:
-        schema = _strict(schema, f"tool {tool.name}", warnings)
+    strict = tool.strict
+    if strict and facts.schemas:
+        subset = _strict(schema, f"tool {tool.name}", warnings)
+        schema, strict = (schema, False) if subset is None else (subset, True)
     spec: dict[str, Any] = {"name": tool.name, "inputSchema": {"json": schema}}
     if tool.description:
         spec["description"] = tool.description
-    if tool.strict is not None and facts.schemas:
-        spec["strict"] = tool.strict
+    if strict is not None and facts.schemas:
+        spec["strict"] = strict
     elif tool.strict:
         warnings.add(
             "unsupported", f"tool {tool.name}", "this model does not support strict tools; ignored", lossy=True
@@ -192,15 +199,15 @@ def _tool(tool: Tool, facts: BedrockFacts, warnings: Warnings, provider: str) ->
     return [{"toolSpec": merged(spec, options)}, *after]
 
 
-def _strict(schema: JSONObject, subject: str, warnings: Warnings) -> JSONObject:
-    try:
-        subset, moved = strict_schema(schema)
-    except RecursionError:
-        raise InvalidRequest(f"{subject}: the schema is nested too deeply") from None
-    if moved:
-        why = f"strict schemas cannot contain {', '.join(moved)}; moved to descriptions"
-        warnings.add("changed", subject, why, lossy=True)
-    return subset
+def _strict(schema: JSONObject, subject: str, warnings: Warnings) -> JSONObject | None:
+    """Return the schema in Bedrock's subset, or `None` with a warning if Bedrock cannot enforce it."""
+    enforced = enforceable(schema, SUBSET)
+    if enforced.obstacle is None:
+        add_schema_warnings(enforced, subject, warnings)
+        return enforced.schema
+    why = f"Bedrock cannot enforce its schema, because {enforced.obstacle}; it was sent as not strict"
+    warnings.add("changed", subject, why, lossy=True)
+    return None
 
 
 def _sampling(
@@ -264,24 +271,28 @@ def _sampling(
     warnings.unsupported(request, supported=SUPPORTED)
 
 
-def _format(request: ChatRequest, body: dict[str, Any], facts: BedrockFacts, warnings: Warnings) -> None:
+def _format(
+    request: ChatRequest, body: dict[str, Any], system: list[dict[str, Any]], facts: BedrockFacts, warnings: Warnings
+) -> None:
     form = request.response_format
     if form is None or form.type == "text":
         return
-    if form.type == "json":
-        why = "Converse supports JSON only with a schema; give a schema, or ask for JSON in the prompt"
-        warnings.add("unsupported", "response_format", why, lossy=True)
-        return
-    if not facts.schemas:
-        why = "this model does not support structured output; ask for JSON in the prompt, or use a tool"
-        warnings.add("unsupported", "response_format", why, lossy=True)
-        return
-    schema = _strict(form.schema or {}, "response_format", warnings)
-    json_schema: dict[str, Any] = {"schema": encode_request(schema).decode(), "name": form.name}
-    if form.description is not None:
-        json_schema["description"] = form.description
-    text_format = {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": json_schema}}}
-    body["outputConfig"] = {**body.get("outputConfig", {}), **text_format}
+    why = "Converse supports JSON only with a schema"
+    if form.schema is not None:
+        enforced = enforceable(form.schema, SUBSET)
+        if facts.schemas and enforced.obstacle is None:
+            add_schema_warnings(enforced, "response_format", warnings)
+            json_schema = {"schema": encode_request(dict(enforced.schema)).decode(), "name": form.name}
+            if form.description is not None:
+                json_schema["description"] = form.description
+            text_format = {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": json_schema}}}
+            body["outputConfig"] = {**body.get("outputConfig", {}), **text_format}
+            return
+        why = "this model does not support structured output"
+        if facts.schemas:
+            why = f"Bedrock cannot enforce this schema, because {enforced.obstacle}"
+    add_prompt_warning(why, warnings)
+    system.append({"text": json_instructions(form)})
 
 
 def _metadata(request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:

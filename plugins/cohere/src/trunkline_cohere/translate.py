@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
 from trunkline.authoring.caching import cached_anyway
 from trunkline.authoring.json import encode_request, with_options
 from trunkline.authoring.model_facts import facts_about
 from trunkline.authoring.provider import ServiceContext, Translation
-from trunkline.authoring.schemas import object_schema, tool_parameters
+from trunkline.authoring.response_formats import (
+    SchemaSubset,
+    add_prompt_warning,
+    add_schema_warnings,
+    enforceable,
+    with_json_instructions,
+)
+from trunkline.authoring.schemas import tool_parameters
 from trunkline.authoring.urls import endpoint_url
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest
@@ -19,6 +27,23 @@ from trunkline_cohere.history import History
 from trunkline_cohere.model_facts import ROWS, UNKNOWN, CohereFacts
 from trunkline_cohere.settings import CohereSettings
 from trunkline_cohere.urls import base_url
+
+# docs.cohere.com/docs/structured-outputs, "Schema constraints" and "Unsupported schema features". The page also lists
+# `additionalProperties`, but recorded requests have `false`, and Cohere accepts it.
+SUBSET = SchemaSubset(
+    moved=frozenset(
+        {
+            *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+            *("minLength", "maxLength", "pattern", "minItems", "maxItems", "uniqueItems", "not"),
+        }
+    ),
+    formats=frozenset({"date-time", "uuid", "date", "time"}),
+    closed=False,
+    some_required=True,
+    unions=False,
+    intersections=False,
+)
+"""What Cohere enforces in the schema of an answer."""
 
 STOP_LIMIT = 5
 """The most stop sequences that Cohere accepts."""
@@ -91,7 +116,7 @@ def chat_body(request: ChatRequest, provider: str, facts: CohereFacts, warnings:
     """Return the JSON body, without `stream` and the request's `provider_options`."""
     body: dict[str, Any] = {"model": request.model}
     _tools(request, body, provider, facts, warnings)
-    _format(request, body, warnings)
+    request = _format(request, body, warnings)
     history = History(
         provider=provider,
         warnings=warnings,
@@ -158,25 +183,30 @@ def _tool(tool: Tool, provider: str, warnings: Warnings) -> dict[str, Any]:
     return {"type": "function", "function": function, **options}
 
 
-def _format(request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
+def _format(request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> ChatRequest:
+    """Add the response format. Returns the request, with a prompt for JSON if Cohere cannot enforce the format."""
     form = request.response_format
     if form is None or form.type == "text":
-        return
-    if "tools" in body:
-        message = "Cohere does not accept a response format with tools; ignored. Describe the format in the prompt"
-        warnings.add("unsupported", "response_format", message, lossy=True)
-        return
+        return request
+    why = None
     wire: dict[str, Any] = {"type": "json_object"}
-    if form.schema is not None:
-        # "type": "object" is required at the root (docs.cohere.com/docs/structured-outputs-json, November 2026).
-        schema = object_schema(form.schema)
-        if schema is not form.schema:
-            why = "the schema was changed: its root must have 'type': 'object', and no union or reference"
-            warnings.add("changed", "response_format", why, lossy=False)
-        wire["json_schema"] = dict(schema)
-        if form.description is not None:
-            wire["json_schema"].setdefault("description", form.description)
-    body["response_format"] = wire
+    if "tools" in body:
+        why = "Cohere does not accept a response format with tools"
+    elif form.schema is not None:
+        enforced = enforceable(form.schema, SUBSET)
+        if enforced.obstacle is not None:
+            why = f"Cohere cannot enforce this schema, because {enforced.obstacle}"
+        else:
+            add_schema_warnings(enforced, "response_format", warnings)
+            wire["json_schema"] = dict(enforced.schema)
+            if form.description is not None:
+                wire["json_schema"].setdefault("description", form.description)
+    if "tools" not in body:
+        body["response_format"] = wire
+    if why is None:
+        return request
+    add_prompt_warning(why, warnings)
+    return attrs.evolve(request, messages=with_json_instructions(request.messages, form))
 
 
 def _reasoning(request: ChatRequest, body: dict[str, Any], facts: CohereFacts, warnings: Warnings) -> None:

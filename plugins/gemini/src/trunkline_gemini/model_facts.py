@@ -63,6 +63,7 @@ class GeminiFacts:
     - `json`: whether it accepts `responseMimeType` for JSON.
     - `result_media`: whether tool results may contain images and documents.
     - `system_instruction`: whether it accepts `systemInstruction`.
+    - `json_with_tools`: whether it accepts `responseMimeType` for JSON in a request with functions.
     - `refused_keywords`: the keywords of JSON Schema that the model refuses.
     """
 
@@ -77,6 +78,7 @@ class GeminiFacts:
     logprobs: bool = True
     tools: bool = True
     json: bool = True
+    json_with_tools: bool = True
     result_media: bool = True
     system_instruction: bool = True
     refused_keywords: tuple[str, ...] = REFUSED_KEYWORDS
@@ -90,8 +92,15 @@ _FLASH = attrs.evolve(_THREE, thinking_levels=("minimal", "low", "medium", "high
 _NEW = attrs.evolve(_THREE, sampling=False, ends_with_answer=False)
 _NEW_FLASH = attrs.evolve(_FLASH, sampling=False, ends_with_answer=False)
 _FOUR = attrs.evolve(_NEW, family="gemini-4")
+# "Function calling with a response mime type: 'application/json' is unsupported": recorded with Gemini 2.5;
+# googleapis/python-genai#867, May 2025; analyticalrohit/ai-blog-generator#17, November 2025.
 _TWO_FIVE = GeminiFacts(
-    family="gemini-2.5", thinking_budget=(1, 24576), thinking_off=True, signatures="none", result_media=False
+    family="gemini-2.5",
+    thinking_budget=(1, 24576),
+    thinking_off=True,
+    signatures="none",
+    json_with_tools=False,
+    result_media=False,
 )
 _NO_THINKING = attrs.evolve(_TWO_FIVE, thinking_budget=None, thinking_off=False)
 _OLD = attrs.evolve(_NO_THINKING, family="gemini-2")

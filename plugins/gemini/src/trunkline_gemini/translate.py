@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
 from trunkline.authoring.caching import cached_anyway
 from trunkline.authoring.json import encode_request, with_options
 from trunkline.authoring.provider import ServiceContext, Translation
+from trunkline.authoring.response_formats import add_prompt_warning, with_json_instructions
 from trunkline.authoring.schemas import tool_parameters
 from trunkline.authoring.warnings import Warnings, changes_effort, nearest_effort
 from trunkline.authoring.wire import WireRequest
@@ -84,6 +86,7 @@ def chat_body(request: ChatRequest, provider: str, facts: GeminiFacts, warnings:
     """Return the JSON body, with the request's `provider_options` merged in."""
     warnings.unsupported(request, supported=SUPPORTED)
     cached_anyway(request, warnings)
+    request = _with_instructions(request, facts, warnings)
     contents, system = history(request.messages, provider, facts, warnings)
     body: dict[str, Any] = {"contents": contents}
     if system:
@@ -170,12 +173,28 @@ def _sampling(request: ChatRequest, config: dict[str, Any], facts: GeminiFacts, 
             config["logprobs"] = request.top_logprobs
 
 
+def _with_instructions(request: ChatRequest, facts: GeminiFacts, warnings: Warnings) -> ChatRequest:
+    """Ask for JSON in the system prompt if the model has no JSON mode, or none beside functions."""
+    form = request.response_format
+    why = _without_json(request, facts)
+    if form is None or form.type == "text" or why is None:
+        return request
+    add_prompt_warning(why, warnings)
+    return attrs.evolve(request, messages=with_json_instructions(request.messages, form))
+
+
+def _without_json(request: ChatRequest, facts: GeminiFacts) -> str | None:
+    """Return why the model cannot be asked for JSON, or `None` if it can."""
+    if not facts.json:
+        return "this model has no JSON mode"
+    if request.tools and facts.tools and not facts.json_with_tools:
+        return "this model has no JSON mode beside tools"
+    return None
+
+
 def _format(request: ChatRequest, config: dict[str, Any], facts: GeminiFacts, warnings: Warnings) -> None:
     form = request.response_format
-    if form is None or form.type == "text":
-        return
-    if not facts.json:
-        warnings.add("unsupported", "response_format", "this model has no JSON mode; ignored", lossy=True)
+    if form is None or form.type == "text" or _without_json(request, facts) is not None:
         return
     config["responseMimeType"] = "application/json"
     if form.schema is not None:

@@ -15,6 +15,7 @@ from trunkline_mistral.model_facts import MODELS
 
 PROFILE = Profile(
     name="mistral",
+    answer_schemas="closed",
     user_id_field=None,
     # Without `tool_choice_none`: if tools are sent but forbidden, models answer with garbled tool calls.
     takes={

@@ -9,6 +9,7 @@ from trunkline.authoring.caching import cached_anyway
 from trunkline.authoring.json import JSONObject, JSONValue, encode_request, with_options
 from trunkline.authoring.model_facts import facts_about
 from trunkline.authoring.provider import ServiceContext, Translation
+from trunkline.authoring.response_formats import SchemaSubset, add_schema_warnings, enforceable
 from trunkline.authoring.schemas import tool_parameters
 from trunkline.authoring.urls import endpoint_url
 from trunkline.authoring.warnings import Warnings, changes_effort, nearest_effort
@@ -19,6 +20,10 @@ from trunkline_ollama.history import History
 from trunkline_ollama.model_facts import ROWS, UNKNOWN, OllamaFacts, family_of
 from trunkline_ollama.settings import OllamaSettings
 from trunkline_ollama.urls import base_url
+
+# The server makes a grammar of the schema, as llama.cpp does.
+SUBSET = SchemaSubset(moved=frozenset({"not"}), patterns="grammar", maps=True, tuples=True)
+"""What the server enforces in the schema of an answer."""
 
 HEADERS: Mapping[str, str] = {"content-type": "application/json"}
 
@@ -79,7 +84,7 @@ class OllamaTranslator:
             "shift": settings.truncate,
         }
         _tools(request, body, self._provider, facts, warnings)
-        _format(request, body)
+        _format(request, body, warnings)
         _thinking(request, body, facts, warnings)
         if request.logprobs or request.top_logprobs is not None:
             body["logprobs"] = True
@@ -153,10 +158,15 @@ def _decodable(schema: JSONObject) -> JSONObject:
     return {**schema, "properties": {name: one(value) for name, value in properties.items()}}
 
 
-def _format(request: ChatRequest, body: dict[str, Any]) -> None:
+def _format(request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
     form = request.response_format
-    if form is not None and form.type != "text":
-        body["format"] = "json" if form.schema is None else form.schema
+    if form is None or form.type == "text":
+        return
+    body["format"] = "json"
+    if form.schema is not None:
+        enforced = enforceable(form.schema, SUBSET)
+        add_schema_warnings(enforced, "response_format", warnings)
+        body["format"] = enforced.schema
 
 
 def _thinking(request: ChatRequest, body: dict[str, Any], facts: OllamaFacts, warnings: Warnings) -> None:

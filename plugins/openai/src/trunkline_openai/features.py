@@ -71,5 +71,9 @@ ReasoningOff: TypeAlias = Literal["reasoning_effort", "thinking", "enable_thinki
 SchemaRules: TypeAlias = Literal["any", "moonshot", "grammar"]
 """The tool schemas that a server accepts: any, Moonshot's subset, or schemas that llama.cpp can turn into a grammar."""
 
+AnswerSchemas: TypeAlias = Literal["openai", "closed", "grammar"]
+"""The schemas of answers that a server enforces: those with every property required, as OpenAI demands, any closed
+ones, or those that llama.cpp can turn into a grammar."""
+
 SAMPLING: frozenset[Feature] = frozenset({"temperature", "top_p", "penalties", "logprobs", "stop"})
 """The features that OpenAI's models refuse while they reason."""

@@ -16,7 +16,7 @@ from trunkline.authoring.json import JSONObject
 from trunkline.authoring.model_facts import fields_schema
 
 from trunkline_openai import compatible_models as models
-from trunkline_openai.features import FEATURES, SchemaRules
+from trunkline_openai.features import FEATURES, AnswerSchemas, SchemaRules
 from trunkline_openai.model_facts import OPENAI_MODELS, ModelFacts, Rows, check_length, check_pattern
 from trunkline_openai.urls import S, azure_version, is_azure
 
@@ -101,6 +101,8 @@ class Profile:
     - `other_content`: content items of kinds that Trunkline does not know are sent back to the server.
     - `schemas`: the tool schemas that the server accepts: `any`, Moonshot's subset (`moonshot`), or schemas that
       llama.cpp can turn into a `grammar`.
+    - `answer_schemas`: the schemas of answers that the server enforces: those with every property required (`openai`),
+      any in which each object has only its properties (`closed`), or those that llama.cpp can turn into a `grammar`.
     - `null_content`: a message with only tool calls has the content `null` instead of an empty text.
 
     Responses:
@@ -138,6 +140,7 @@ class Profile:
     null_content: bool = True
     other_content: bool = True
     schemas: SchemaRules = "any"
+    answer_schemas: AnswerSchemas = "openai"
     think_tags: bool = False
     finish_reason_suffices: bool = False
 
@@ -189,6 +192,7 @@ _ALL = (
     Profile(name="generic", stream_options=True, system_messages="first", models=models.ANYWHERE),
     Profile(
         name="ollama",
+        answer_schemas="grammar",
         models=models.LOCAL,
         takes=(
             _COMMON
@@ -208,6 +212,7 @@ _ALL = (
     ),
     Profile(
         name="vllm",
+        answer_schemas="closed",
         takes=_COMMON | {"top_k", "audio_data"},
         stream_options=True,
         stop_limit=None,
@@ -216,6 +221,7 @@ _ALL = (
     ),
     Profile(
         name="llama.cpp",
+        answer_schemas="grammar",
         schemas="grammar",
         system_messages="first",
         models=models.LOCAL,
@@ -227,6 +233,7 @@ _ALL = (
     ),
     Profile(
         name="lm-studio",
+        answer_schemas="grammar",
         schemas="grammar",
         system_messages="first",
         models=models.LOCAL,
@@ -265,13 +272,18 @@ _ALL = (
     ),
     Profile(
         name="together",
+        answer_schemas="closed",
         takes=_COMMON - {"strict_tools"} | {"top_k"},
         stream_options=True,
         stop_limit=None,
         models=models.ANYWHERE,
     ),
     Profile(
-        name="fireworks", takes=_COMMON - {"strict_tools"} | {"top_k"}, stream_options=True, models=models.ANYWHERE
+        name="fireworks",
+        answer_schemas="closed",
+        takes=_COMMON - {"strict_tools"} | {"top_k"},
+        stream_options=True,
+        models=models.ANYWHERE,
     ),
     Profile(
         name="xai",
@@ -314,6 +326,7 @@ _ALL = (
     ),
     Profile(
         name="gemini",
+        answer_schemas="closed",
         models=models.GEMINI,
         takes=BASIC_FEATURES - {"penalties", "names", "image_url"} | {"reasoning_effort", "parallel_tool_calls"},
         stream_options=True,
@@ -354,6 +367,7 @@ _ALL = (
     # Mistral's API, which refuses unknown fields. The provider `mistral` supports more of this API.
     Profile(
         name="mistral",
+        answer_schemas="closed",
         takes=BASIC_FEATURES - {"seed", "names"}
         | {"parallel_tool_calls", "strict_tools", "reasoning_effort", "cache_key"},
         user_id_field=None,

@@ -6,7 +6,7 @@ from typing import Any
 
 from trunkline.authoring.json import JSONObject, encode_request, with_options
 from trunkline.authoring.provider import ServiceContext, Translation
-from trunkline.authoring.schemas import object_schema, tool_parameters
+from trunkline.authoring.schemas import tool_parameters
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest
 from trunkline.messages import Message, Text
@@ -16,6 +16,7 @@ from trunkline_openai.caching import set_breakpoints, set_lifetime, wants_breakp
 from trunkline_openai.model_facts import OPENAI_MODELS, ModelFacts, accepted_effort, facts_of
 from trunkline_openai.responses_history import HistoryOptions, takes_no_reasoning, turns
 from trunkline_openai.responses_input import InputItems
+from trunkline_openai.schemas import OPENAI_SUBSET, named_schema
 from trunkline_openai.translate import request_headers, sent_user_id
 from trunkline_openai.urls import UrlFor, default_url
 
@@ -204,15 +205,7 @@ def _format(request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> N
     if form.type == "json":
         body["text"] = {"format": {"type": "json_object"}}
         return
-    schema = object_schema(form.schema or {})
-    if schema != form.schema:
-        why = "the schema was changed: its root must have 'type': 'object', and no union or reference"
-        warnings.add("changed", "response_format", why, lossy=False)
-    data: dict[str, Any] = {"type": "json_schema", "name": form.name, "schema": schema}
-    if form.description is not None:
-        data["description"] = form.description
-    if form.strict is not None:
-        data["strict"] = form.strict
+    data = {"type": "json_schema", **named_schema(form, OPENAI_SUBSET, warnings)}
     body["text"] = {"format": data}
 
 

@@ -1,4 +1,4 @@
-"""Change tool schemas for servers that accept only a subset of JSON Schema. Pure."""
+"""Change the schemas of tools and answers for servers that accept only a subset of JSON Schema. Pure."""
 
 from __future__ import annotations
 
@@ -7,11 +7,70 @@ from collections.abc import Mapping
 from typing import Any
 
 from trunkline.authoring.json import JSONObject, JSONValue
+from trunkline.authoring.response_formats import SchemaSubset, add_schema_warnings, answer_schema, enforceable
 from trunkline.authoring.schemas import tool_parameters, without_keywords
 from trunkline.authoring.warnings import Warnings
-from trunkline.request import Tool
+from trunkline.request import ResponseFormat, Tool
 
-from trunkline_openai.features import SchemaRules
+from trunkline_openai.features import AnswerSchemas, SchemaRules
+
+# developers.openai.com, guide on structured outputs, and pydantic-ai 2.68 (`profiles/openai.py`), November 2026.
+# `default` is refused ("'default' is not permitted"), and nothing may stand beside `$ref`.
+OPENAI_SUBSET = SchemaSubset(
+    moved=frozenset(
+        {
+            *("minLength", "maxLength", "uniqueItems", "contains", "minContains", "maxContains"),
+            *("patternProperties", "propertyNames", "minProperties", "maxProperties"),
+            *("unevaluatedProperties", "unevaluatedItems", "dependentRequired", "dependentSchemas"),
+            *("not", "if", "then", "else"),
+        }
+    ),
+    removed=frozenset({"default", "discriminator"}),
+    formats=frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"}),
+    patterns="plain",
+    all_required=True,
+    bare_references=True,
+    intersections=False,
+    untyped=False,
+)
+"""What OpenAI enforces in the schema of an answer, in Chat Completions and in Responses."""
+
+SUBSETS: Mapping[AnswerSchemas, SchemaSubset] = {
+    "openai": OPENAI_SUBSET,
+    # mistralai 3.7 (`rec_strict_json_schema`) closes objects and changes nothing else.
+    "closed": SchemaSubset(maps=True, tuples=True),
+    "grammar": SchemaSubset(moved=frozenset({"not"}), patterns="grammar", maps=True, tuples=True),
+}
+"""What servers enforce in the schema of an answer, by the words of `Profile.answer_schemas`."""
+
+
+def named_schema(form: ResponseFormat, subset: SchemaSubset, warnings: Warnings) -> dict[str, Any]:
+    """Return the name, the description, the schema and `strict` of an answer, as Chat Completions has them.
+
+    A schema that the server cannot enforce is sent as one that is not strict.
+    """
+    given = form.schema or {}
+    enforced = enforceable(given, subset) if form.strict else None
+    strict = form.strict
+    if enforced is not None and enforced.obstacle is None:
+        schema = enforced.schema
+        add_schema_warnings(enforced, "response_format", warnings)
+    else:
+        schema = answer_schema(given)
+        if schema != given:
+            why = "the schema was changed: its root must have 'type': 'object', and no union or reference"
+            warnings.add("changed", "response_format", why, lossy=False)
+    if enforced is not None and enforced.obstacle is not None:
+        strict = False
+        why = f"the provider cannot enforce this schema, because {enforced.obstacle}; it was sent as not strict"
+        warnings.add("changed", "response_format", why, lossy=True)
+    data: dict[str, Any] = {"name": form.name, "schema": schema}
+    if form.description is not None:
+        data["description"] = form.description
+    if strict is not None:
+        data["strict"] = strict
+    return data
+
 
 _NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 _UNIONS = ("anyOf", "oneOf")

@@ -10,6 +10,7 @@ import attrs
 from trunkline.authoring.json import as_object, encode_request, with_options
 from trunkline.authoring.model_facts import FactOverrides
 from trunkline.authoring.provider import ServiceContext, Translation
+from trunkline.authoring.response_formats import add_prompt_warning, with_json_instructions
 from trunkline.authoring.user_id import user_identifier
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest
@@ -22,7 +23,7 @@ from trunkline_openai.features import Feature, ReasoningOff
 from trunkline_openai.history import History
 from trunkline_openai.model_facts import ModelFacts, accepted_effort, facts_of
 from trunkline_openai.profile import Profile
-from trunkline_openai.schemas import accepted_schema
+from trunkline_openai.schemas import SUBSETS, accepted_schema, named_schema
 from trunkline_openai.urls import HeadersFor, UrlFor, no_headers
 
 _NONE: Mapping[str, str] = {}
@@ -129,6 +130,7 @@ class ChatTranslator:
 
     def body(self, request: ChatRequest, warnings: Warnings, *, stream: bool) -> dict[str, Any]:
         """The JSON body, without the request's `provider_options`."""
+        request = self._with_instructions(request, warnings)
         developer = self.profile.developer_role and self.facts.reasons != "never"
         history = self.history(
             provider=self.context.provider,
@@ -234,26 +236,27 @@ class ChatTranslator:
                 self.takes("strict_tools", "strict tools", warnings)
         return {"type": "function", "function": function, **options}
 
+    def _with_instructions(self, request: ChatRequest, warnings: Warnings) -> ChatRequest:
+        """Ask for JSON in the system prompt if the server cannot be asked for it, or for this schema."""
+        form, takes = request.response_format, self.profile.takes
+        if (
+            form is None
+            or form.type == "text"
+            or ("json_schema" if form.schema is not None else "json_object") in takes
+        ):
+            return request
+        what = "schemas" if form.schema is not None and "json_object" in takes else "structured output"
+        add_prompt_warning(f"this server or model does not support {what}", warnings)
+        return attrs.evolve(request, messages=with_json_instructions(request.messages, form))
+
     def _format(self, request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
-        form = request.response_format
+        form, takes = request.response_format, self.profile.takes
         if form is None or form.type == "text":
             return
-        takes = self.profile.takes
         if form.type == "json_schema" and "json_schema" in takes:
-            schema: dict[str, Any] = {"name": form.name, "schema": form.schema}
-            if form.description is not None:
-                schema["description"] = form.description
-            if form.strict is not None:
-                schema["strict"] = form.strict
+            schema = named_schema(form, SUBSETS[self.profile.answer_schemas], warnings)
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
-        elif self.takes("json_object", "response_format", warnings):
-            if form.type == "json_schema":
-                warnings.add(
-                    "changed",
-                    "response_format",
-                    "this server does not support schemas, so any JSON was requested; describe the form in the prompt",
-                    lossy=True,
-                )
+        elif "json_object" in takes:
             body["response_format"] = {"type": "json_object"}
 
     def _reasoning(self, request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> str | None:
