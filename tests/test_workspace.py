@@ -32,6 +32,7 @@ ASYNC_IN_CORE = (
     "_event_loops.py",
     "_http/",
     "_tool_functions.py",
+    "typed_stream.py",
     "authoring/auth.py",
     "authoring/middleware.py",
     "authoring/polling.py",

@@ -32,15 +32,20 @@ class Asked:
     reasoning: bool = False
 
 
-def instance(schema: dict[str, Any], name: str = "") -> Any:
-    """A value that fits the schema."""
+def instance(schema: dict[str, Any], name: str = "", root: dict[str, Any] | None = None) -> Any:
+    """A value that fits the schema. References have to be to the definitions of the root."""
+    root = root or schema
+    if "$ref" in schema:
+        return instance(root["$defs"][schema["$ref"].rpartition("/")[2]], name, root)
+    if "anyOf" in schema:
+        return instance(schema["anyOf"][0], name, root)
     if "enum" in schema:
         return schema["enum"][0]
     match schema.get("type"):
         case "object":
-            return {key: instance(value, key) for key, value in schema.get("properties", {}).items()}
+            return {key: instance(value, key, root) for key, value in schema.get("properties", {}).items()}
         case "array":
-            return [instance(schema.get("items", {}), name)]
+            return [instance(schema.get("items", {}), name, root)]
         case "integer":
             return 2748109
         case "number":

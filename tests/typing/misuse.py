@@ -56,11 +56,11 @@ def wrong_client() -> None:
 
 async def misspelt_keywords(service: trunkline.Service, request: trunkline.ChatRequest) -> None:
     """A field of a request that does not exist, or has another type."""
-    await service.chat("Hello", temprature=0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    await service.chat(request, max_tokens=5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    await service.chat("Hello", temperature="0")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await service.chat("Hello", temprature=0)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    await service.chat(request, max_tokens=5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    await service.chat("Hello", temperature="0")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     await service.chat({"role": "user"})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
-    service.stream("Hello", tool=[])  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    service.stream("Hello", tool=[])  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     await service.count_tokens("Hello", modle="m")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await service.embed("a", dimension=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     trunkline.ChatRequest(message="Hello")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

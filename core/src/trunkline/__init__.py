@@ -22,6 +22,9 @@ if TYPE_CHECKING:
         JSONObject as JSONObject,
         JSONValue as JSONValue,
     )
+    from trunkline.answers import (
+        TypedResponse as TypedResponse,
+    )
     from trunkline.authoring.middleware import (
         EventMiddleware as EventMiddleware,
         Middleware as Middleware,
@@ -53,6 +56,7 @@ if TYPE_CHECKING:
         ContextTooLong as ContextTooLong,
         FetchFailed as FetchFailed,
         FirstChunkTimeout as FirstChunkTimeout,
+        InvalidAnswer as InvalidAnswer,
         InvalidRequest as InvalidRequest,
         LimitTimeout as LimitTimeout,
         NotFound as NotFound,
@@ -166,6 +170,9 @@ if TYPE_CHECKING:
         run_tools as run_tools,
         tool as tool,
     )
+    from trunkline.typed_stream import (
+        TypedStream as TypedStream,
+    )
     from trunkline.web import (
         ASGIReceive as ASGIReceive,
         Heartbeat as Heartbeat,
@@ -176,6 +183,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "_http.common": "HTTPClient",
     "_json": "JSONObject JSONValue",
+    "answers": "TypedResponse",
     "authoring.middleware": "EventMiddleware Middleware",
     "authoring.provider": "Call CallGroup Hop Observer Operation ServiceContext hookimpl",
     "_calls.admission": "LimitStatus",
@@ -209,6 +217,7 @@ _MODULES = {
         "Approve FunctionTool Handler LocalTool RoundLimitReached RunEvent ToolFailed ToolFinished ToolRound ToolRun "
         "ToolRunError ToolStarted run_tools tool"
     ),
+    "typed_stream": "TypedStream",
     "web": "ASGIReceive Heartbeat heartbeats until_disconnect",
 }
 """The public names, by the module that defines them. A test holds them against the imports above."""

@@ -34,6 +34,7 @@ TrunklineError
     │       └── LimitTimeout        a limit did not allow the call to be sent in time
     ├── StreamInterrupted           the stream ended before it was complete
     ├── ProtocolViolation           the response is not in the provider's wire format
+    ├── InvalidAnswer               the response has no answer of the type that was asked for
     └── UnexpectedRedirect          3xx: redirects are not followed, since they would carry the credentials along
 
 An error in the middle of a stream has the part of the response that had arrived in `partial`.
@@ -42,7 +43,7 @@ An error in the middle of a stream has the part of the response that had arrived
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from trunkline._base_errors import CallError, InvalidRequest, Problem, TrunklineError
 from trunkline._masking import without_keys, without_name
@@ -66,6 +67,7 @@ __all__ = [
     "ContextTooLong",
     "FetchFailed",
     "FirstChunkTimeout",
+    "InvalidAnswer",
     "InvalidRequest",
     "LimitTimeout",
     "NotFound",
@@ -358,3 +360,40 @@ class ProtocolViolation(RemoteError):
 
 class UnexpectedRedirect(RemoteError):
     """The provider answered with a redirect, which is not followed, since it would carry the credentials along."""
+
+
+AnswerProblem: TypeAlias = Literal["refused", "cut_off", "tool_calls", "empty", "not_json", "does_not_fit"]
+"""Why a response has no answer of the type that was asked for; see `InvalidAnswer`."""
+
+
+class InvalidAnswer(RemoteError):
+    """A call with an `answer_type` got a response without an answer of that type.
+
+    `reason` is one of:
+
+    - `refused`: the model refused, or a safety system stopped the answer
+    - `cut_off`: the output limit cut the answer off
+    - `tool_calls`: the model called a tool instead
+    - `empty`: the response has no text
+    - `not_json`: the text is not JSON
+    - `does_not_fit`: the JSON does not fit the type; `path` says where
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: AnswerProblem,
+        response: ChatResponse,
+        path: str | None = None,
+        provider: str | None = None,
+        service: str | None = None,
+        model: str | None = None,
+    ) -> None:
+        super().__init__(message, provider=provider, service=service, model=model)
+        self.reason: AnswerProblem = reason
+        """Why there is no answer."""
+        self.response = response
+        """The response, with its text and its usage. After several attempts, the usage is the sum of all."""
+        self.path = path
+        """Where the JSON does not fit, as a JSON path such as `$.places[0].name`."""

@@ -5,20 +5,23 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Self, TypeVar, Unpack
+from typing import Self, TypeVar, Unpack, overload
 
 import attrs
 
 from trunkline._calls.options import NO_OPTIONS, CallOptions, OptionParams, checked_options
 from trunkline._suggestions import check_keywords
+from trunkline.answers import AnswerType, TypedResponse, answer_type_of, check_retries, next_request, total_usage
 from trunkline.authoring.provider import CallGroup, Operation
-from trunkline.errors import InvalidRequest, TrunklineError
+from trunkline.errors import InvalidAnswer, InvalidRequest, TrunklineError
 from trunkline.messages import Message
 from trunkline.request import ChatParams, ChatRequest, EmbedParams, EmbedRequest
-from trunkline.response import ChatResponse, EmbedResponse, ModelInfo
+from trunkline.response import ChatResponse, EmbedResponse, ModelInfo, Usage
 from trunkline.secrets import without_traceback
 from trunkline.stream import Stream
+from trunkline.typed_stream import TypedStream
 
+T = TypeVar("T")
 V = TypeVar("V")
 R = TypeVar("R")
 
@@ -47,27 +50,123 @@ class Service(ABC):
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
 
+    @overload
     async def chat(
-        self, request: ChatRequest | str | Message | Iterable[Message], **params: Unpack[ChatParams]
+        self,
+        request: ChatRequest | str | Message | Iterable[Message],
+        *,
+        answer_type: type[T],
+        answer_retries: int = 0,
+        **params: Unpack[ChatParams],
+    ) -> TypedResponse[T]: ...
+
+    @overload
+    async def chat(
+        self,
+        request: ChatRequest | str | Message | Iterable[Message],
+        *,
+        answer_type: None = None,
+        **params: Unpack[ChatParams],
+    ) -> ChatResponse: ...
+
+    # A union, for example, for which Python 3.11 has no type.
+    @overload
+    async def chat(
+        self,
+        request: ChatRequest | str | Message | Iterable[Message],
+        *,
+        answer_type: object,
+        answer_retries: int = 0,
+        **params: Unpack[ChatParams],
+    ) -> TypedResponse[object]: ...
+
+    async def chat(
+        self,
+        request: ChatRequest | str | Message | Iterable[Message],
+        *,
+        answer_type: object = None,
+        answer_retries: int = 0,
+        **params: Unpack[ChatParams],
     ) -> ChatResponse:
         """Send a request and return the whole response. A string is one user message.
 
         The keywords are the fields of a `ChatRequest`: `service.chat("…", temperature=0)`. If `request` is a
         `ChatRequest`, they replace its fields for this call.
 
-        Raises a `RemoteError` if the provider or the connection fails, a `CallError` if the request cannot be made, and
-        a `ConfigurationError` if a setting is wrong.
-        """
-        return await self._chat(self._request(request, params, "chat"), NO_OPTIONS)
+        With an `answer_type`, the model answers with JSON that follows the type's schema, and `response.answer` is a
+        value of the type: an attrs class, a dataclass, a TypedDict, a msgspec.Struct, a pydantic model, or a list or
+        union of them. `answer_retries` is how often the model is asked again after an answer that does not fit. Each
+        attempt is a call of its own, and `response.usage` is the sum of all. Needs the extra `answers`.
 
-    def stream(self, request: ChatRequest | str | Message | Iterable[Message], **params: Unpack[ChatParams]) -> Stream:
+        Raises a `RemoteError` if the provider or the connection fails, a `CallError` if the request cannot be made, and
+        a `ConfigurationError` if a setting is wrong. With an `answer_type`, also raises `InvalidAnswer` if the response
+        has no answer of that type, and `InvalidRequest` for a type that has no schema.
+        """
+        prepared = self._request(request, params, "chat")
+        if answer_type is None:
+            if answer_retries:
+                raise InvalidRequest("answer_retries needs an answer_type", service=self.name)
+            return await self._chat(prepared, NO_OPTIONS)
+        asked, prepared = self._typed(prepared, answer_type, answer_retries)
+        usage: Usage | None = None
+        while True:
+            response = await self._chat(prepared, NO_OPTIONS)
+            usage = total_usage(usage, response.usage)
+            try:
+                return asked.read(response, usage=usage)
+            except InvalidAnswer as error:
+                again = next_request(prepared, error)
+                if again is None or answer_retries <= 0:
+                    raise
+            prepared, answer_retries = again, answer_retries - 1
+
+    @overload
+    def stream(
+        self,
+        request: ChatRequest | str | Message | Iterable[Message],
+        *,
+        answer_type: type[T],
+        **params: Unpack[ChatParams],
+    ) -> TypedStream[T]: ...
+
+    @overload
+    def stream(
+        self,
+        request: ChatRequest | str | Message | Iterable[Message],
+        *,
+        answer_type: None = None,
+        **params: Unpack[ChatParams],
+    ) -> Stream: ...
+
+    @overload
+    def stream(
+        self,
+        request: ChatRequest | str | Message | Iterable[Message],
+        *,
+        answer_type: object,
+        **params: Unpack[ChatParams],
+    ) -> TypedStream[object]: ...
+
+    def stream(
+        self,
+        request: ChatRequest | str | Message | Iterable[Message],
+        *,
+        answer_type: object = None,
+        **params: Unpack[ChatParams],
+    ) -> Stream:
         """Send a request and read the response as it arrives.
 
         `async with service.stream(…) as stream: async for event in stream: …`. Entering the block sends the request and
         waits for the first content, so it raises the errors that come before that. The arguments are those of `chat`.
         Leaving the block closes the connection, whether by an exception, a `break` or a `return`.
+
+        With an `answer_type`, the stream is a `TypedStream`: `stream.answer` is what has arrived of the answer.
         """
-        return self._stream(self._request(request, params, "stream"), NO_OPTIONS)
+        prepared = self._request(request, params, "stream")
+        if answer_type is None:
+            return self._stream(prepared, NO_OPTIONS)
+        asked, prepared = self._typed(prepared, answer_type)
+        return TypedStream(self._stream(prepared, NO_OPTIONS), asked)
 
     async def list_models(self) -> tuple[ModelInfo, ...]:
         """List the models that the service offers.
@@ -169,6 +268,16 @@ class Service(ABC):
     def _in_group(self, group: CallGroup) -> Self:
         """Return a view of the service whose calls belong to a group."""
         return self._view(attrs.evolve(self._options, group=group))
+
+    def _typed(self, request: ChatRequest, type_: object, retries: int = 0) -> tuple[AnswerType[object], ChatRequest]:
+        """Return how to read the answer of a call with an `answer_type`, and the request to send."""
+        try:
+            check_retries(retries)
+            asked = answer_type_of(type_)
+            return asked, asked.request(request)
+        except TrunklineError as error:
+            error.service = self.name
+            raise
 
     def _request(
         self, request: ChatRequest | str | Message | Iterable[Message], params: ChatParams, call: str
