@@ -190,7 +190,8 @@ _MODULES = {
     "compose": "LimitedService balance fallback limit",
     "errors": (
         "AuthenticationError BadRequest CallError ChunkTimeout ConfigurationError ConnectTimeout "
-        "ConnectionFailed ContentFiltered ContextTooLong FetchFailed FirstChunkTimeout InvalidRequest LimitTimeout "
+        "ConnectionFailed ContentFiltered ContextTooLong FetchFailed FirstChunkTimeout InvalidAnswer InvalidRequest "
+        "LimitTimeout "
         "NotFound Overloaded PermissionDenied PluginError ProtocolViolation ProviderNotFound QuotaExhausted "
         "RateLimited RemoteError RequestTimeout ServerError ServiceClosed StreamClosed StreamInterrupted "
         "TotalTimeout TrunklineError UnexpectedRedirect UnsupportedOperation UnsupportedRequest"
