@@ -13,7 +13,7 @@ import genai_prices
 import pytest
 from hypothesis import given, strategies as st
 from trunkline import ChatResponse, EmbedResponse, FinishReason, Image, Opaque, Text, Usage
-from trunkline_prices import Cost, CostPart, PricesSettings, UnknownReason, cost
+from trunkline_prices import Cost, CostPart, PricesSettings, UnknownReason, cost, total_cost
 from trunkline_prices.price_list import PriceOptions, cost_of
 from trunkline_prices.settings import price_options
 from trunkline_prices.stored import cost_from_json, cost_to_json, with_cost
@@ -209,6 +209,14 @@ def test_usage_has_a_cost_unless_it_depends_on_the_size_of_each_call() -> None:
     large = cost(attrs.evolve(small, input_tokens=300_000), model="claude-sonnet-4-5", provider="anthropic", date=DATE)
     assert (large.total, large.reason) == (None, "tier")
     assert cost(small).reason == "model"
+
+
+def test_total_is_unknown_if_a_cost_is() -> None:
+    found = cost(response())
+    assert found.total is not None
+    assert total_cost([response(), response()]) == 2 * found.total
+    assert total_cost([response(), response("gpt-99")]) is None
+    assert total_cost([]) == 0
 
 
 # Settings

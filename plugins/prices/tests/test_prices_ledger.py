@@ -114,6 +114,19 @@ def test_budget_of_a_period_starts_again_in_utc(period: str, later: str, spent: 
     assert (ledger.spent().spent, ledger.spent().reserved) == (spent + 3, 0)
 
 
+def test_labels_of_an_earlier_day_are_forgotten() -> None:
+    now = datetime.datetime(2026, 11, 27, tzinfo=datetime.UTC)
+    ledger = Ledger(period="day", now=lambda: now)
+    for label in ("a", "b"):
+        ledger.settle(ledger.reserve(label, Decimal(1)), Decimal(1))
+    running = ledger.reserve("c", Decimal(1))
+    now += datetime.timedelta(days=1)
+    ledger.reserve("d", Decimal(1))
+    assert ledger.labels() == ("c", "d")
+    ledger.settle(running, Decimal(2))
+    assert (ledger.spent().spent, ledger.spent().reserved, ledger.spent("c").spent) == (2, 1, 2)
+
+
 @given(AMOUNTS, AMOUNTS)
 def test_what_was_spent_before_counts(before: Decimal, amount: Decimal) -> None:
     ledger = Ledger(budget=Decimal(5), label_budgets={"a": Decimal(2)})
@@ -137,6 +150,7 @@ def test_error_names_the_budget_and_what_was_spent() -> None:
         "$1: $1.5 of $2 are spent; a lower max_output_tokens makes the call cheaper"
     )
     assert (caught.value.spent, caught.value.limit, caught.value.worst_case) == (Decimal("1.5"), 2, 1)
+    assert (ledger.spent("a").left, ledger.spent().left) == (Decimal("0.5"), Decimal("3.5"))
     ledger.add(Decimal("0.5"), "a")
     with pytest.raises(BudgetExceeded, match=r"used up: \$2 of \$2 are spent"):
         ledger.reserve("a", Decimal(1))

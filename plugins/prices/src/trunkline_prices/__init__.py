@@ -7,6 +7,8 @@ the extension imports it in a worker thread.
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterable
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from trunkline import ChatResponse, EmbedResponse, Usage
@@ -49,6 +51,7 @@ __all__ = [
     "extension",
     "load_prices",
     "prices_of",
+    "total_cost",
 ]
 
 extension = Extension(name="prices", settings=PricesSettings, make=made_for)
@@ -83,6 +86,17 @@ def cost(
     when = date or datetime.datetime.now(datetime.UTC)
     when = when.replace(tzinfo=datetime.UTC) if when.tzinfo is None else when
     return cost_of(value, requested=model, provider=provider, date=when, batch=batch, options=PriceOptions())
+
+
+def total_cost(responses: Iterable[ChatResponse | EmbedResponse]) -> Decimal | None:
+    """Return what several responses cost together, in USD, or `None` if the cost of one of them is unknown."""
+    total = Decimal()
+    for response in responses:
+        found = cost(response).total
+        if found is None:
+            return None
+        total += found
+    return total
 
 
 def load_prices() -> None:

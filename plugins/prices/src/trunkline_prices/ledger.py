@@ -129,6 +129,8 @@ class Ledger:
         period = {"total": "", "day": f"{now:%Y-%m-%d}", "month": f"{now:%Y-%m}"}[self.period]
         account = self._accounts.setdefault(label, _Account(period))
         if account.period != period:
+            # Old accounts would fill the memory if there is a label for each user.
+            self._accounts = {one: old for one, old in self._accounts.items() if old.period == period or old.reserved}
             account = self._accounts[label] = _Account(period, reserved=account.reserved)
         return account
 

@@ -127,6 +127,11 @@ class Spending:
     unpriced: int = 0
 
     @property
+    def left(self) -> Decimal | None:
+        """What is left for further calls, or `None` without a limit."""
+        return None if self.limit is None else max(self.limit - self.spent - self.reserved, Decimal())
+
+    @property
     def name(self) -> str:
         """The name of the budget, as errors show it."""
         whose = "all calls" if self.label is None else f"the label {self.label!r}"
