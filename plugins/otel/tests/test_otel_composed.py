@@ -184,6 +184,8 @@ class ToolModel:
 
 @asynccontextmanager
 async def tool_service(recorder: Recorder, answer: Any) -> AsyncIterator[trunkline.Service]:
+    for name in ("docstring_parser", "msgspec"):  # the extra `tools` of the core
+        pytest.importorskip(name)
     async with serve(answer) as server:
         async with trunkline.open_service(
             "openai-compatible", api_url=server.url, default_model="m", api_key=KEY, extensions=[recorder.telemetry()]
