@@ -44,6 +44,7 @@ from trunkline.secrets import Secret, scrub
 from trunkline.service import Service
 from trunkline.storage import to_json
 from trunkline.testing import Exchange, serve
+from trunkline_otel.telemetry import Telemetry
 
 KEY = "sk-canary/Ab+9=Zz0-key"
 SECOND = "sk-canary/Cd+8=Yy1-two"
@@ -316,7 +317,10 @@ ONE_OF_EACH = {"status 400", "status 401", "wrong JSON", "error in the stream", 
 
 
 class Recorder(Observer):
-    """Observes, and keeps what telemetry would: the `repr` of all it is given, and each call as a span."""
+    """Observes, and keeps what telemetry would: the `repr` of all it is given, and each call as a span.
+
+    The extensions of this project for telemetry record the same calls, with their content.
+    """
 
     def __init__(self) -> None:
         self.seen: list[str] = []
@@ -326,6 +330,15 @@ class Recorder(Observer):
         provider = TracerProvider(resource=Resource({}), shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(self._exported))
         self._tracer = provider.get_tracer("test")
+        self._telemetry = Telemetry(tracer_provider=provider, content=True, propagate=True)
+
+    @property
+    def extensions(self) -> list[object]:
+        return [self, self._telemetry, "logging"]
+
+    def recorded(self) -> list[str]:
+        """All that was recorded, with the spans that have ended since the last call did."""
+        return [*self.seen, *(span.to_json() for span in self._exported.get_finished_spans())]
 
     @trunkline.hookimpl
     def trunkline_observer(self, context: Any) -> Observer:
@@ -486,7 +499,7 @@ async def test_no_canary_shows_whatever_fails(
     found: list[str] = []
     async with serve(handler) as server:
         settings = prepared(case, server.url, tmp_path, environment)
-        async with trunkline.open_service(case.provider, extensions=[recorder], **settings) as service:
+        async with trunkline.open_service(case.provider, extensions=recorder.extensions, **settings) as service:
             for label, current in answers.items():
                 answer = current
                 logged, shown = len(log.lines), []
@@ -499,7 +512,7 @@ async def test_no_canary_shows_whatever_fails(
                 found += leaks(case, f"{label}, log", "\n".join(log.lines[logged:]))
                 if label == "status 400":
                     assert all("***" in text for text in shown), shown
-            found += leaks(case, "observer", "\n".join(recorder.seen))
+            found += leaks(case, "telemetry", "\n".join(recorder.recorded()))
             pipeline = service._state.parts.get().pipeline
             assert pipeline is not None
             credentials = await pipeline.steps.auth.acquire()
@@ -521,6 +534,8 @@ async def test_no_canary_shows_whatever_fails(
                     found += leaks(case, f"repr of {type(value).__name__}", f"{value!r} {value} {[value]} {value!s}")
     assert recorder.failures
     assert not recorder.spans
+    assert any("trunkline.service.name" in text for text in recorder.recorded())
+    assert any("trunkline.calls" in line for line in log.lines)
     assert log.lines
     assert not found, "\n".join([f"{len(found)} leaks", *found[:10]])
 
@@ -608,12 +623,12 @@ async def test_no_canary_shows_where_nothing_was_answered(
         settings["api_url"] = settings["api_url"].replace("{garbled}", f"127.0.0.1:{port}")
         async with (
             anyio.create_task_group() as tasks,
-            trunkline.open_service(case.provider, extensions=[recorder], **settings) as service,
+            trunkline.open_service(case.provider, extensions=recorder.extensions, **settings) as service,
         ):
             tasks.start_soon(listener.serve, garbled)
             shown = [await fail(service, lambda: service.chat(REQUEST)), await fail(service, lambda: read(service))]
             tasks.cancel_scope.cancel()
-    found = [leak for text in (*shown, *recorder.seen, *log.lines) for leak in leaks(case, name, text)]
+    found = [leak for text in (*shown, *recorder.recorded(), *log.lines) for leak in leaks(case, name, text)]
     assert not found, "\n".join(found)
 
 
