@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
 from typing import Any
 
+import attrs
 import pytest
 from json_fields import rewritten
 from recorded_counts import assert_counts
 from recorded_fields import NAMES, SOURCES, Recording, recordings_of
 from recordings import FOLDER, report
-from trunkline import ChatResponse, Opaque
+from trunkline import ChatResponse, Opaque, ServiceContext
+from trunkline._plugins.registry import load_provider
+from trunkline.authoring.wire import WireResponse
 from trunkline_prices import Cost, cost
 
 SERVERS = {
@@ -102,6 +106,101 @@ def test_recorded_responses_cost_what_the_price_list_calculates(name: str) -> No
     print(f"{name}: {compared} compared")
     assert not wrong, report(wrong)
     assert_counts(f"prices/{name}", compared=compared)
+
+
+OPENAI = {"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}], "model": "gpt-5.4"}
+TOKENS = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+RESPONSES = {
+    "object": "response",
+    "status": "completed",
+    "model": "gpt-5.4",
+    "output": [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "a"}]}],
+    "usage": {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15},
+}
+MESSAGES = {
+    "type": "message",
+    "role": "assistant",
+    "content": [{"type": "text", "text": "a"}],
+    "stop_reason": "end_turn",
+    "model": "claude-sonnet-4-6",
+}
+GEMINI = {
+    "candidates": [{"content": {"role": "model", "parts": [{"text": "a"}]}, "finishReason": "STOP"}],
+    "modelVersion": "gemini-3.8-flash-tts",  # one of few with prices for tiers
+}
+COUNTS = {"promptTokenCount": 10, "candidatesTokenCount": 5, "totalTokenCount": 15}
+CONVERSE = {
+    "output": {"message": {"role": "assistant", "content": [{"text": "a"}]}},
+    "stopReason": "end_turn",
+    "usage": {"inputTokens": 10, "outputTokens": 5, "totalTokens": 15},
+}
+
+
+@pytest.mark.parametrize(
+    ("provider", "settings", "body", "found"),
+    [
+        (
+            "openai",
+            {"api": "chat"},
+            {**OPENAI, "usage": TOKENS, "service_tier": "priority"},
+            {"service_tier": "priority"},
+        ),
+        ("openai", {"api": "chat"}, {**OPENAI, "usage": TOKENS, "service_tier": "default"}, {}),
+        ("openai", {"api": "chat"}, {**OPENAI, "usage": TOKENS, "service_tier": "scale"}, "'scale'"),
+        ("openai", {"api": "responses"}, {**RESPONSES, "service_tier": "flex"}, {"service_tier": "flex"}),
+        (
+            "anthropic",
+            {},
+            {**MESSAGES, "usage": {"input_tokens": 10, "output_tokens": 5, "service_tier": "batch"}},
+            {"processing": "batch"},
+        ),
+        (
+            "anthropic",
+            {},
+            {**MESSAGES, "usage": {"input_tokens": 10, "output_tokens": 5, "service_tier": "priority"}},
+            "'priority'",
+        ),
+        (
+            "mistral",
+            {},
+            {**OPENAI, "model": "mistral-small-latest", "usage": {**TOKENS, "service_tier": "standard"}},
+            {},
+        ),
+        ("gemini", {}, {**GEMINI, "usageMetadata": {**COUNTS, "serviceTier": "flex"}}, {"service_tier": "flex"}),
+        (
+            "gemini",
+            {},
+            {**GEMINI, "usageMetadata": {**COUNTS, "trafficType": "ON_DEMAND_FLEX"}},
+            {"service_tier": "flex"},
+        ),
+        ("gemini", {}, {**GEMINI, "usageMetadata": {**COUNTS, "trafficType": "ON_DEMAND"}}, {}),
+        ("gemini", {}, {**GEMINI, "usageMetadata": {**COUNTS, "trafficType": "PROVISIONED_THROUGHPUT"}}, "provisioned"),
+        ("bedrock", {"aws_region": "us-east-1"}, {**CONVERSE, "serviceTier": {"type": "default"}}, {}),
+        ("bedrock", {"aws_region": "us-east-1"}, {**CONVERSE, "serviceTier": {"type": "priority"}}, "'priority'"),
+        (
+            "bedrock",
+            {"aws_region": "us-east-1"},
+            {**CONVERSE, "performanceConfig": {"latency": "optimized"}},
+            "'optimized'",
+        ),
+    ],
+)
+def test_service_tier_is_found_where_each_provider_reports_it(
+    provider: str, settings: dict[str, Any], body: dict[str, Any], found: dict[str, str] | str
+) -> None:
+    """The price of the tier is used, or the cost is unknown because the list has none."""
+    plugin: Any = load_provider(provider)
+    checked = plugin.settings(api_key="REDACTED", **settings)
+    context = ServiceContext(name="recorded", provider=provider, settings=checked)
+    response = plugin.response_parser(context).body(WireResponse(status=200, body=json.dumps(body).encode()))
+    model = "amazon.nova-pro-v1:0" if provider == "bedrock" else None
+    value = cost(attrs.evolve(response, provider=provider), model=model, date=datetime(2026, 11, 20, tzinfo=UTC))
+    if isinstance(found, str):
+        assert (value.total, value.reason) == (None, "tier")
+        assert found in value.problem
+    else:
+        assert value.total
+        assert value.conditions == found
 
 
 @pytest.mark.parametrize("name", NAMES)
