@@ -108,6 +108,25 @@ def test_recorded_responses_cost_what_the_price_list_calculates(name: str) -> No
     assert_counts(f"prices/{name}", compared=compared)
 
 
+def test_costs_that_xai_bills_are_those_of_the_list() -> None:
+    """xAI reports what it charged for each response, which shows that usage and prices are read as it means them."""
+    compared = 0
+    for name in ("openai", "openai-compatible"):
+        for recording, response, billed in responses(name):
+            if provider_of(name, recording) != "x-ai" or billed.price_provider != "reported":
+                continue
+            assert response.usage is not None
+            counts = {key: value for key, value in response.usage.raw.items() if key != "cost_in_usd_ticks"}
+            unreported = attrs.evolve(response, usage=attrs.evolve(response.usage, raw=counts))
+            found = cost(unreported, provider="x-ai")
+            if found.total is None:
+                assert found.reason == "usage_key"  # searches and other tools
+                continue
+            compared += 1
+            assert found.total == billed.total
+    assert_counts("prices/billed by xai", compared=compared)
+
+
 OPENAI = {"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}], "model": "gpt-5.4"}
 TOKENS = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
 RESPONSES = {

@@ -267,6 +267,7 @@ def reported_cost(usage: Usage) -> Decimal | None:
     """Return the cost in USD that the provider reports, or `None`. Raises `Unpriced`.
 
     xAI reports it in `cost_in_usd_ticks`, OpenRouter in `cost` beside `is_byok`, and Perplexity in `cost.total_cost`.
+    OpenRouter's prices depend on the provider that it chooses: for 24 of 167 recorded responses, the list has others.
     """
     raw = usage.raw
     cost, ticks = raw.get("cost"), raw.get("cost_in_usd_ticks")
