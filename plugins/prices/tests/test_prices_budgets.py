@@ -127,6 +127,41 @@ async def test_other_extensions_find_the_cost_in_the_state() -> None:
     assert [found.total for found in seen if isinstance(found, Cost)] == [COST] * 6
 
 
+async def test_state_has_no_cost_of_another_call() -> None:
+    seen: list[object] = []
+
+    class Twice(Observer, Middleware):
+        @hookimpl
+        def trunkline_observer(self, context: ServiceContext[Settings]) -> Observer:
+            return self
+
+        @hookimpl
+        def trunkline_middleware(self, context: ServiceContext[Settings]) -> Middleware:
+            return self
+
+        def failed(self, call: Call, error: BaseException) -> None:
+            seen.append(call.state.get("trunkline_prices.cost"))
+
+        def abandoned(self, call: Call, partial: ChatResponse) -> None:
+            seen.append(call.state.get("trunkline_prices.cost"))
+
+        async def chat(self, call: Call, request: ChatRequest, proceed: ChatProceed) -> ChatResponse:
+            await proceed(request)
+            answer.status = 429
+            return await proceed(request)
+
+    answer = Answer()
+    async with toy_service(extension(), Twice(), answer=answer) as service:
+        with pytest.raises(RateLimited):
+            await chat(service)
+        answer.status = 200
+        await leave_early(service)
+    first, second = seen
+    assert first is None
+    assert isinstance(second, Cost)
+    assert (second.total, second.reason) == (None, "no_usage")
+
+
 async def test_embeddings_are_reserved_and_charged() -> None:
     prices = extension(budget=3)
     async with toy_service(prices) as service:

@@ -76,6 +76,7 @@ class PricesObserver(Observer):
 
     def started(self, call: Call, context: ServiceContext[Settings], operation: str, request: object) -> None:
         self._requests[call] = request
+        call.state.pop(STATE, None)  # of an earlier call to the provider, which a middleware made
 
     def finished(self, call: Call, response: object) -> None:
         request = self._requests.pop(call, None)
@@ -86,7 +87,7 @@ class PricesObserver(Observer):
         self._requests.pop(call, None)
 
     def abandoned(self, call: Call, partial: ChatResponse) -> None:
-        self._requests.pop(call, None)
+        self.finished(call, partial)  # its cost is unknown, with a lower bound
 
 
 class PricesMiddleware(Middleware):
