@@ -11,9 +11,15 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
+import pytest
+import trunkline
 from doc_examples import examples
 from model_server import model
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from trunkline.testing import Exchange, serve
+from trunkline_otel.telemetry import Telemetry
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = next(
@@ -78,3 +84,29 @@ def test_program_sends_spans_and_metrics_and_writes_log_lines(tmp_path: Path) ->
     assert b"chat gpt-5.4-mini" in exported["/v1/traces"]
     assert b"gen_ai.client.operation.duration" in exported["/v1/metrics"]
     assert b"a-key-for-tests" not in b"".join(exported.values())
+
+
+@pytest.mark.parametrize("method", ["chat", "stream"])
+def test_spans_and_log_lines_have_the_cost_of_the_extension_prices(
+    method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    caplog.set_level("INFO", "trunkline.calls")
+
+    async def main() -> None:
+        extensions = [Telemetry(tracer_provider=provider), "logging", "prices"]
+        async with serve(model) as server:
+            async with trunkline.open_service(
+                "openai", api_url=server.url, api_key="k", default_model="gpt-4o", extensions=extensions
+            ) as service:
+                if method == "chat":
+                    await service.chat("Why is the sky blue?")
+                else:
+                    async with service.stream("Why is the sky blue?") as stream:
+                        await stream.finish()
+
+    anyio.run(main)
+    [span] = exporter.get_finished_spans()
+    [record] = [record for record in caplog.records if record.name == "trunkline.calls"]
+    assert (span.attributes or {})["trunkline.cost.usd"] == record.__dict__["cost_usd"] > 0
