@@ -229,4 +229,4 @@ def test_cost_of_a_recorded_response_is_known_or_unknown_for_a_reason(name: str)
         assert (found.total is None) == (found.reason is not None) == bool(found.problem)
         counts["known" if found.reason is None else found.reason] += 1
     print(name, dict(counts))
-    assert_counts(f"prices/{name} reasons", **counts)
+    assert_counts(f"prices/{name}", reasons=counts)

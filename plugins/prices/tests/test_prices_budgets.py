@@ -159,7 +159,7 @@ async def test_state_has_no_cost_of_another_call() -> None:
     first, second = seen
     assert first is None
     assert isinstance(second, Cost)
-    assert (second.total, second.reason) == (None, "no_usage")
+    assert (second.total, second.reason) == (None, "incomplete")
 
 
 async def test_embeddings_are_reserved_and_charged() -> None:

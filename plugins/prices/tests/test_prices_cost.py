@@ -201,6 +201,8 @@ def test_cost_of_an_interrupted_response_is_a_lower_bound() -> None:
     found = cost(attrs.evolve(response(), finish_reason=FinishReason.ERROR), date=DATE)
     assert (found.total, found.reason) == (None, "incomplete")
     assert found.at_least == listed("gpt-4o-mini", "openai", input_tokens=1000, output_tokens=100)
+    nothing = cost(attrs.evolve(response(), finish_reason=FinishReason.ERROR, usage=None))
+    assert (nothing.total, nothing.reason, nothing.at_least) == (None, "incomplete", None)
 
 
 def test_usage_has_a_cost_unless_it_depends_on_the_size_of_each_call() -> None:

@@ -329,6 +329,8 @@ def cost_of(
             raise Unpriced("no_usage", "the provider did not report the numbers of input and output tokens")
         parts = calculate(entry, counts, is_sum=response is None)
     except Unpriced as error:
+        if error.reason == "no_usage" and _is_incomplete(response):
+            return _finished(known, response)
         return attrs.evolve(known, reason=error.reason, problem=error.problem)
     total = sum((part.amount for part in parts), Decimal())
     return _finished(attrs.evolve(known, total=total, parts=parts), response)
@@ -341,9 +343,13 @@ def _check_known(counted: Units, hosted: Units) -> None:
         raise Unpriced("tool", f"the provider may charge for a tool that it ran: {', '.join(hosted.tools)}")
 
 
+def _is_incomplete(response: ChatResponse | EmbedResponse | None) -> bool:
+    return isinstance(response, ChatResponse) and response.finish_reason is FinishReason.ERROR
+
+
 def _finished(cost: Cost, response: ChatResponse | EmbedResponse | None) -> Cost:
     """Return a cost, which is unknown if the response is only a part of one."""
-    if not isinstance(response, ChatResponse) or response.finish_reason is not FinishReason.ERROR:
+    if not _is_incomplete(response):
         return cost
     return attrs.evolve(
         cost,
