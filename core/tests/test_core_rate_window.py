@@ -137,3 +137,53 @@ def test_turns_follow_the_weights_exactly_and_evenly(weights: list[int], rounds:
 def test_each_turn_names_all_once() -> None:
     turns = Turns((3, 1, 1))
     assert all(sorted(turns.next()) == [0, 1, 2] for _ in range(10))
+
+
+TRAVEL = 2.0
+
+TRIPS = st.lists(
+    st.tuples(
+        st.floats(0, 40, allow_nan=False) | st.just(0.0),
+        st.floats(0, TRAVEL, allow_nan=False),
+        st.floats(0, 10, allow_nan=False),
+    ),
+    max_size=40,
+)
+
+
+@given(TRIPS)
+def test_no_interval_of_the_server_has_more_however_long_requests_travel(
+    trips: list[tuple[float, float, float]],
+) -> None:
+    window, now = RateWindow(3, PERIOD, TRAVEL), 0.0
+    arrivals: list[float] = []
+    answers: list[tuple[float, Reservation]] = []
+    for pause, travel, answered_after in trips:
+        wanted = now + pause
+        while True:
+            ready = window.ready_at(now, 1)
+            upcoming = min((when for when, _ in answers), default=math.inf)
+            now = max(now, min(upcoming, max(wanted, ready)))
+            for when, reservation in [answer for answer in answers if answer[0] <= now]:
+                window.arrived(reservation, now)
+                answers.remove((when, reservation))
+            if now >= wanted and window.ready_at(now, 1) <= now:
+                break
+        reservation = window.reserve(1)
+        window.sent(reservation, now)
+        arrivals.append(now + travel)
+        answers.append((now + travel + answered_after, reservation))
+        assert all(sum(start <= other < start + PERIOD for other in arrivals) <= 3 for start in arrivals)
+
+
+def test_period_begins_when_the_response_arrives_or_the_request_has_had_time_to_travel() -> None:
+    window = RateWindow(1, PERIOD, TRAVEL)
+    quick = window.reserve(1)
+    window.sent(quick, 0.0)
+    assert window.ready_at(0.0, 1) == PERIOD + TRAVEL
+    window.arrived(quick, 0.5)
+    assert window.ready_at(0.5, 1) == PERIOD + 0.5
+    slow = window.reserve(1)
+    window.sent(slow, 100.0)
+    window.arrived(slow, 130.0)
+    assert window.ready_at(130.0, 1) == 100.0 + PERIOD + TRAVEL

@@ -28,7 +28,7 @@ BOUNDS = {"client": 1.0, "server": 1.01, "rate": 0.95}
 """The most requests of an interval by the limit, for both clocks, and the least rate while there is work."""
 
 
-async def serve(channel: Connection, most: int) -> None:
+async def serve(channel: Connection, most: int, latency: float) -> None:
     """Answer chats, with a usage of up to `most` tokens of output, and send the times and tokens when asked to."""
     seen: list[tuple[float, int]] = []
     uniform = random.Random(1)
@@ -44,6 +44,7 @@ async def serve(channel: Connection, most: int) -> None:
                     if line.startswith(b"content-length")
                 )
                 await reader.readexactly(length)
+                await asyncio.sleep(latency)
                 output = uniform.randint(1, most)
                 seen.append((arrived, 10 + output))
                 body = json.dumps(
@@ -67,9 +68,9 @@ async def serve(channel: Connection, most: int) -> None:
     channel.send(seen)
 
 
-def run_server(channel: Connection, most: int) -> None:
+def run_server(channel: Connection, most: int, latency: float) -> None:
     """Run the server in its process."""
-    asyncio.run(serve(channel, most))
+    asyncio.run(serve(channel, most, latency))
 
 
 class Recording(Admission):
@@ -81,7 +82,8 @@ class Recording(Admission):
 
     def _sent(self, ticket: Ticket) -> None:
         super()._sent(ticket)
-        self.times.append(time.monotonic())
+        if ticket._request is not None and ticket._request.sent_at is not None:
+            self.times.append(ticket._request.sent_at)
 
 
 def most_within(seen: Sequence[tuple[float, int]]) -> int:
@@ -95,6 +97,21 @@ def most_within(seen: Sequence[tuple[float, int]]) -> int:
             first += 1
         most = max(most, total)
     return most
+
+
+def rate(seen: Sequence[tuple[float, int]], limit: int) -> float:
+    """Return the rate as a share of the limit, from the first request to the last one that begins a new window.
+
+    What a window allows is sent at once when it begins. So the time between two such bursts tells the rate.
+    """
+    ordered = sorted(seen)
+    start, total, last, found = ordered[0][0], 0, ordered[0][0], 0.0
+    for when, weight in ordered:
+        if when > last + PERIOD / 2:
+            found = total / limit * PERIOD / (when - start)
+        total += weight
+        last = when
+    return found
 
 
 async def call_for(port: int, admission: Recording, seconds: float, callers: int, output: int) -> float:
@@ -120,7 +137,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     ours, theirs = multiprocessing.get_context("spawn").Pipe()
     # Three halves of what is reserved on average half of the time, so that some calls use more than their estimate.
     most = options.output * 3 // 2
-    process = multiprocessing.get_context("spawn").Process(target=run_server, args=(theirs, most), daemon=True)
+    process = multiprocessing.get_context("spawn").Process(
+        target=run_server, args=(theirs, most, options.latency), daemon=True
+    )
     process.start()
     port = ours.recv()
     admission = Recording("main", requests=options.requests, tokens=options.tokens)
@@ -133,22 +152,20 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     process.terminate()
     requests = [(when, 1) for when, _ in seen]
     client = [(when, 1) for when in admission.times]
-    # Whole windows: within the first one, everything it allows is sent at once.
-    windows = int(took // PERIOD) + 1
     found: dict[str, Any] = {"backend": options.backend, "seconds": round(took), "requests": len(seen)}
     if options.requests:
         found |= {
             "limit": options.requests,
             "client": most_within(client) / options.requests,
             "server": most_within(requests) / options.requests,
-            "rate": len(client) / (windows * options.requests),
+            "rate": rate(client, options.requests),
         }
     if options.tokens:
         used = sum(tokens for _, tokens in seen)
         found |= {
             "tokens limit": options.tokens,
             "tokens on the server": most_within(seen) / options.tokens,
-            "tokens rate": used / (windows * options.tokens),
+            "tokens rate": rate(seen, options.tokens),
             "overshoot": overshoot / used,
         }
     return found
@@ -159,8 +176,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int)
     parser.add_argument("--tokens", type=int)
-    parser.add_argument("--minutes", type=float, default=2.05)
+    parser.add_argument("--minutes", type=float, default=2.15)
     parser.add_argument("--callers", type=int, default=100)
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds until the server answers")
     parser.add_argument("--output", type=int, default=100, help="max_output_tokens of each request")
     parser.add_argument("--backend", default="asyncio", choices=("asyncio", "trio"))
     options = parser.parse_args()

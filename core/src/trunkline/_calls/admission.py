@@ -60,6 +60,10 @@ class LimitStatus:
     paused_for: float
 
 
+_TRAVEL = 1 / 30
+"""How long a request may take to reach the server, as a part of the window: 2 s of a minute. See `RateWindow`."""
+
+
 class _Waiter:
     """A call that waits. `ticket` is the one that is renewed for a further attempt, or `None` for a new call."""
 
@@ -106,10 +110,12 @@ class Ticket:
         self._admission._sent(self)
 
     def answered(self, limits: RateLimits | None) -> None:
+        self._admission._arrived(self)
         if limits is not None and self._admission.heeds_provider:
             self._admission._pause(_pause_of(limits))
 
     def failed(self, error: RemoteError) -> None:
+        self._admission._arrived(self)
         if error.status is not None and error.status >= 400 and error.partial is None:
             self._admission._settle(self, 0)  # the provider refused the request
         if not self._admission.heeds_provider:
@@ -164,8 +170,9 @@ class Admission:
         """Start without any call. In the child of a fork, those of the parent never end."""
         inherited = vars(self).copy()
         requests, tokens, period = self._limits
-        self._requests = None if requests is None else RateWindow(requests, period)
-        self._tokens = None if tokens is None else RateWindow(tokens, period)
+        travel = period * _TRAVEL
+        self._requests = None if requests is None else RateWindow(requests, period, travel)
+        self._tokens = None if tokens is None else RateWindow(tokens, period, travel)
         self._running = 0
         self._paused_until = -math.inf
         self._lock = threading.Lock()
@@ -355,6 +362,14 @@ class Admission:
                 self._requests.sent(ticket._request, now)
             if self._tokens is not None and ticket._reserved is not None:
                 self._tokens.sent(ticket._reserved, now)
+            self._grant(now)
+
+    def _arrived(self, ticket: Ticket) -> None:
+        with self._locked() as now:
+            if self._requests is not None and ticket._request is not None:
+                self._requests.arrived(ticket._request, now)
+            if self._tokens is not None and ticket._reserved is not None:
+                self._tokens.arrived(ticket._reserved, now)
             self._grant(now)
 
     def _settle(self, ticket: Ticket, tokens: int) -> None:

@@ -3,10 +3,12 @@
 The window is exact: no interval of `period` seconds contains more than `limit`, wherever it begins. A fixed window
 would allow twice as much around its border, and a token bucket as much more as it can hold.
 
-    reserve ──> pending ── sent(now) ──> counted until now + period ──> expired
+    reserve ──> pending ── sent ──> travelling ── arrived, or `travel` seconds ──> counted for `period` ──> expired
 
-A reservation counts from the moment at which it is made. Its period begins when the request is sent: until then, other
-calls must not take its place, however long the request takes to be prepared.
+A reservation counts from the moment at which it is made. Its period begins when the request has surely reached the
+server, whose clock decides: when the response arrives, but at the latest `travel` seconds after it was sent. Until
+then, other calls must not take its place. Otherwise a request that took long to arrive and one that is sent a period
+later on an open connection would meet in one window of the server.
 """
 
 from __future__ import annotations
@@ -16,13 +18,14 @@ from collections import deque
 
 
 class Reservation:
-    """A part of a window that one request uses."""
+    """A part of a window that one request uses. Times are `None` until they are known."""
 
-    __slots__ = ("is_counted", "sent_at", "weight")
+    __slots__ = ("begins_at", "is_counted", "sent_at", "weight")
 
     def __init__(self, weight: int) -> None:
         self.weight = weight
         self.sent_at: float | None = None
+        self.begins_at: float | None = None
         self.is_counted = True
 
 
@@ -32,14 +35,16 @@ class RateWindow:
     `overshoot` is how much more than their reservations all requests used together.
     """
 
-    __slots__ = ("_now", "_sent", "_used", "limit", "overshoot", "period")
+    __slots__ = ("_begun", "_now", "_travelling", "_used", "limit", "overshoot", "period", "travel")
 
-    def __init__(self, limit: int, period: float = 60.0) -> None:
+    def __init__(self, limit: int, period: float = 60.0, travel: float = 0.0) -> None:
         self.limit = limit
         self.period = period
+        self.travel = travel
         self.overshoot = 0
         self._used = 0
-        self._sent: deque[Reservation] = deque()  # in the order in which they were sent
+        self._travelling: deque[Reservation] = deque()  # in the order in which they were sent
+        self._begun: deque[Reservation] = deque()  # in the order in which their periods began
         self._now = -math.inf
 
     def used(self, now: float) -> int:
@@ -56,10 +61,15 @@ class RateWindow:
         missing = self._used + min(weight, self.limit) - self.limit
         if missing <= 0:
             return now
-        for reservation in self._sent:
+        for reservation in self._begun:
             missing -= reservation.weight
             if missing <= 0:
-                return _expiry(reservation, self.period)
+                return self._expiry(reservation)
+        for reservation in self._travelling:
+            if reservation.begins_at is None:
+                missing -= reservation.weight
+                if missing <= 0:
+                    return self._latest_begin(reservation) + self.period
         return math.inf
 
     def no_earlier_than(self, now: float, weight: int) -> float:
@@ -75,10 +85,17 @@ class RateWindow:
         return Reservation(weight)
 
     def sent(self, reservation: Reservation, now: float) -> None:
-        """The request of a reservation is being sent: its period begins."""
+        """The request of a reservation is being sent."""
         if reservation.sent_at is None and reservation.is_counted:
             reservation.sent_at = self._advance(now)
-            self._sent.append(reservation)
+            self._travelling.append(reservation)
+            self._advance(now)
+
+    def arrived(self, reservation: Reservation, now: float) -> None:
+        """The request of a reservation has reached the server: its period begins, unless it has begun already."""
+        now = self._advance(now)
+        if reservation.sent_at is not None and reservation.begins_at is None:
+            self._begin(reservation, now)
 
     def settle(self, reservation: Reservation, weight: int, now: float) -> None:
         """Replace the weight of a request that was sent, now that it is known what the request used.
@@ -89,7 +106,7 @@ class RateWindow:
         more = weight - reservation.weight
         if more > 0:
             self.overshoot += more
-            self.sent(self.reserve(more), now)
+            self._begin(self.reserve(more), self._now)
         elif reservation.is_counted:
             self._used += more
             reservation.weight = weight
@@ -100,16 +117,31 @@ class RateWindow:
             reservation.is_counted = False
             self._used -= reservation.weight
 
+    def _begin(self, reservation: Reservation, when: float) -> None:
+        # `when` never decreases: `_advance` has let all periods begin whose time is before `now`.
+        reservation.begins_at = when
+        self._begun.append(reservation)
+
     def _advance(self, now: float) -> float:
         # Threads may read the clock in one order and arrive here in another.
         now = self._now = max(now, self._now)
-        while self._sent and _expiry(self._sent[0], self.period) <= now:
-            expired = self._sent.popleft()
+        while self._travelling:
+            reservation = self._travelling[0]
+            if reservation.begins_at is None:
+                latest = self._latest_begin(reservation)
+                if latest > now:
+                    break
+                self._begin(reservation, latest)
+            self._travelling.popleft()
+        while self._begun and self._expiry(self._begun[0]) <= now:
+            expired = self._begun.popleft()
             expired.is_counted = False
             self._used -= expired.weight
         return now
 
+    def _latest_begin(self, reservation: Reservation) -> float:
+        return (reservation.sent_at or 0.0) + self.travel
 
-def _expiry(reservation: Reservation, period: float) -> float:
-    # Always this sum: `now - period` may differ from it in the last bit.
-    return (reservation.sent_at or 0.0) + period
+    def _expiry(self, reservation: Reservation) -> float:
+        # Always this sum: `now - period` may differ from it in the last bit.
+        return (reservation.begins_at or 0.0) + self.period
