@@ -33,7 +33,9 @@ from trunkline import (
 from trunkline._calls.admission import LONGEST_PAUSE, Admission
 from trunkline._calls.circuit_breaker import CircuitBreaker
 from trunkline._calls.retry import RetryPolicy
+from trunkline._config.compositions import Composition, Compositions, Limits
 from trunkline.authoring.rate_limits import LimitHeaders, RateLimitHeaders
+from trunkline.opening import compose
 from trunkline.request import ChatRequest
 from trunkline.response import ChatResponse, FinishReason, Usage
 from trunkline.testing import Exchange, serve
@@ -519,6 +521,60 @@ async def test_closing_ends_the_service_inside(toy: Toy) -> None:
         with pytest.raises(ServiceClosed):
             await main.chat("hi")
         assert nothing_runs(main)
+
+
+async def test_closing_ends_the_calls_that_wait(toy: Toy) -> None:
+    server = Counting(held=anyio.Event())
+    assert server.held is not None
+    async with counted(toy, server, concurrency=1) as main:
+        ended: list[BaseException] = []
+
+        async def call() -> None:
+            try:
+                await main.chat("hi")
+            except ServiceClosed as error:
+                ended.append(error)
+
+        with anyio.fail_after(LONG):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(3):
+                    tasks.start_soon(call)
+                await anyio.wait_all_tasks_blocked()
+                await main.aclose()
+        server.held.set()
+        assert len(ended) == 3
+        assert nothing_runs(main)
+
+
+async def test_process_that_was_forked_does_not_wait_for_the_calls_of_its_parent(toy: Toy) -> None:
+    admission = Admission("main", concurrency=1, requests=1, tokens=10)
+    ticket = await admission.admit(5, None)
+    await ticket.attempt()
+    admission.begin_anew()  # as in the child of a fork
+    ticket.end(20)
+    assert (admission.status().running, admission.status().requests, admission.status().tokens) == (0, 0, 0)
+    with anyio.fail_after(LONG):
+        (await admission.admit(5, None)).end()
+
+
+@pytest.mark.parametrize("kind", ["fallback", "balance"])
+async def test_configuration_file_composes_and_limits_services(toy: Toy, kind: Any) -> None:
+    one, two = Counting(), Counting()
+    compositions = Compositions(
+        services={"main": Composition(kind=kind, members={"a": 3, "b": 1})},
+        limits={"a": Limits(requests_per_minute=100), "main": Limits(concurrency=2, tokens_per_minute=1000)},
+    )
+    async with serve(one) as first, serve(two) as second:
+        made = compose(compositions, {"a": toy(first.url, name="a"), "b": toy(second.url, name="b")})
+        async with made["main"] as main:
+            answered = Counter([(await main.chat("hi", max_output_tokens=1)).service for _ in range(8)])
+    assert answered == ({"a": 8} if kind == "fallback" else {"a": 6, "b": 2})
+    limited_a, limited_main = made["a"], made["main"]
+    assert isinstance(limited_a, LimitedService)
+    assert isinstance(limited_main, LimitedService)
+    assert limited_a.status.requests == answered["a"]
+    assert limited_main.status.tokens == 8 * 7
+    assert not isinstance(made["b"], LimitedService)
 
 
 async def test_view_shares_the_limits(toy: Toy) -> None:

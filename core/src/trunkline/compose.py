@@ -371,6 +371,10 @@ class LimitedService(_Composed):
         """What the service does at the moment: how many calls run and wait, and how much of its limits is used."""
         return self._admission.status()
 
+    async def aclose(self) -> None:
+        self._admission.close()
+        await super().aclose()
+
     def _own_total_timeout(self) -> float | None:
         return self._options.total_timeout(self._members[0]._own_total_timeout())
 

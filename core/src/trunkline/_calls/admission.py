@@ -34,7 +34,7 @@ from trunkline._calls.rate_window import RateWindow, Reservation
 from trunkline._event_loops import is_closed, running_loop
 from trunkline._forks import begin_anew_after_fork
 from trunkline._masking import quoted
-from trunkline.errors import LimitTimeout, RemoteError
+from trunkline.errors import LimitTimeout, RemoteError, ServiceClosed
 from trunkline.response import RateLimits
 
 LONGEST_PAUSE = 300.0
@@ -92,10 +92,11 @@ class _Waiter:
 class Ticket:
     """The place of one call within the limits. A `Gate`."""
 
-    __slots__ = ("_admission", "_ended", "_is_sent", "_limit", "_request", "_reserved", "_tokens")
+    __slots__ = ("_admission", "_ended", "_era", "_is_sent", "_limit", "_request", "_reserved", "_tokens")
 
     def __init__(self, admission: Admission, tokens: int) -> None:
         self._admission = admission
+        self._era = admission._era
         self._limit: TimeLimit | None = None
         self._tokens = tokens
         self._is_sent = False
@@ -162,6 +163,7 @@ class Admission:
         self.heeds_provider = heeds_provider
         self._concurrency = concurrency
         self._limits = requests, tokens, period
+        self._closed = False
         self._clock = clock
         self.begin_anew()
         begin_anew_after_fork(self)
@@ -173,6 +175,7 @@ class Admission:
         travel = period * _TRAVEL
         self._requests = None if requests is None else RateWindow(requests, period, travel)
         self._tokens = None if tokens is None else RateWindow(tokens, period, travel)
+        self._era = object()
         self._running = 0
         self._paused_until = -math.inf
         self._lock = threading.Lock()
@@ -201,9 +204,17 @@ class Admission:
     async def admit(self, tokens: int, limit: TimeLimit | None) -> Ticket:
         """Wait until a call may be sent that will use about so many tokens.
 
-        Raises `LimitTimeout` when the time of `limit` has passed, or at once if it certainly will have passed.
+        Raises `LimitTimeout` when the time of `limit` has passed, or at once if it certainly will have passed, and
+        `ServiceClosed` if the service is closed.
         """
         return await self._wait(_Waiter(tokens, None), self._queue, limit)
+
+    def close(self) -> None:
+        """Let the calls that wait raise `ServiceClosed`, and all others that come."""
+        with self._locked():
+            self._closed = True
+            for waiter in (*self._further, *self._queue):
+                waiter.wake()
 
     async def _admit_again(self, ticket: Ticket, tokens: int, limit: TimeLimit | None) -> None:
         await self._wait(_Waiter(tokens, ticket), self._further, limit)
@@ -215,6 +226,8 @@ class Admission:
         try:
             while True:
                 with self._locked() as now:
+                    if self._closed:
+                        raise ServiceClosed(f"service {self._name!r} is closed", service=self._name)
                     self._grant(now, waiter)
                     if waiter.granted is not None:
                         waiter.granted._limit = limit
@@ -300,15 +313,22 @@ class Admission:
             self._cancel_reservations(waiter.granted)
 
     def _give_back(self, ticket: Ticket) -> None:
-        self._running -= 1
+        if ticket._era is self._era:
+            self._running -= 1
         self._cancel_reservations(ticket)
 
     def _cancel_reservations(self, ticket: Ticket) -> None:
         """Free what was reserved for a request that was not sent."""
-        if self._requests is not None and ticket._request is not None:
-            self._requests.cancel(ticket._request)
-        if self._tokens is not None and ticket._reserved is not None:
-            self._tokens.cancel(ticket._reserved)
+        for window, reservation in self._reservations(ticket):
+            window.cancel(reservation)
+
+    def _reservations(self, ticket: Ticket) -> Iterator[tuple[RateWindow, Reservation]]:
+        """Yield what a ticket reserved last, and where. A ticket of the parent of a fork has nothing in the child."""
+        if ticket._era is self._era:
+            if self._requests is not None and ticket._request is not None:
+                yield self._requests, ticket._request
+            if self._tokens is not None and ticket._reserved is not None:
+                yield self._tokens, ticket._reserved
 
     def _error(self, waiter: _Waiter, now: float, left: float, limit: TimeLimit) -> LimitTimeout | None:
         """Return the error if the time of a call has passed, or certainly will pass before it is admitted."""
@@ -358,25 +378,25 @@ class Admission:
 
     def _sent(self, ticket: Ticket) -> None:
         with self._locked() as now:
-            if self._requests is not None and ticket._request is not None:
-                self._requests.sent(ticket._request, now)
-            if self._tokens is not None and ticket._reserved is not None:
-                self._tokens.sent(ticket._reserved, now)
+            for window, reservation in self._reservations(ticket):
+                window.sent(reservation, now)
             self._grant(now)
 
     def _arrived(self, ticket: Ticket) -> None:
         with self._locked() as now:
-            if self._requests is not None and ticket._request is not None:
-                self._requests.arrived(ticket._request, now)
-            if self._tokens is not None and ticket._reserved is not None:
-                self._tokens.arrived(ticket._reserved, now)
+            for window, reservation in self._reservations(ticket):
+                window.arrived(reservation, now)
             self._grant(now)
 
     def _settle(self, ticket: Ticket, tokens: int) -> None:
         with self._locked() as now:
-            if self._tokens is not None and ticket._reserved is not None:
-                self._tokens.settle(ticket._reserved, tokens, now)
-                self._grant(now)
+            self._settle_tokens(ticket, tokens, now)
+            self._grant(now)
+
+    def _settle_tokens(self, ticket: Ticket, tokens: int, now: float) -> None:
+        for window, reservation in self._reservations(ticket):
+            if window is self._tokens:
+                window.settle(reservation, tokens, now)
 
     def _pause(self, seconds: float) -> None:
         if seconds > 0:
@@ -394,9 +414,8 @@ class Admission:
                 while self._ended:
                     ticket, tokens = self._ended.popleft()
                     self._give_back(ticket)
-                    reserved = ticket._reserved if ticket._is_sent else None
-                    if tokens is not None and self._tokens is not None and reserved is not None:
-                        self._tokens.settle(reserved, tokens, now)
+                    if tokens is not None and ticket._is_sent:
+                        self._settle_tokens(ticket, tokens, now)
                 self._grant(now)
             finally:
                 self._lock.release()
