@@ -251,3 +251,22 @@ class Company:
 def extended() -> Service:
     """An extension is given as an object, or by its name."""
     return trunkline.open_service("openai", extensions=[Company({"GATEWAY_TOKEN": "t"}), "audit"])
+
+
+async def limits(first: Service, second: Service) -> None:
+    """Services made of services, and what their providers report."""
+    limited = trunkline.limit(first, concurrency=5, requests_per_minute=100, tokens_per_minute=10_000)
+    assert_type(limited, trunkline.LimitedService)
+    assert_type(limited.with_options(max_retries=0), trunkline.LimitedService)
+    assert_type(limited.status.overshoot, int)
+    assert_type(trunkline.balance(limited, second, weights=[2, 1]), Service)
+    response = await limited.chat("hi")
+    if response.rate_limits is not None and response.rate_limits.requests is not None:
+        assert_type(response.rate_limits.requests.remaining, int | None)
+        assert_type(response.rate_limits.requests.reset_after, float | None)
+    try:
+        await limited.chat("hi")
+    except trunkline.LimitTimeout as error:
+        assert_type(error.limit, str | None)
+    except trunkline.RemoteError as error:
+        assert_type(error.rate_limits, trunkline.RateLimits | None)
