@@ -405,6 +405,25 @@ async def test_stream_that_is_left_early_is_abandoned_and_no_error(opened: Open,
     assert (span.attributes or {})["trunkline.abandoned"] is True
 
 
+async def test_stream_whose_client_has_disconnected_is_abandoned(opened: Open, recorder: Recorder) -> None:
+    async with opened(hang) as (service, server):
+
+        async def use() -> None:
+            async with service.stream("Hi") as stream:
+                await stream.finish()
+
+        async def receive() -> Any:
+            while not server.requests:
+                await anyio.wait_all_tasks_blocked()
+            await anyio.wait_all_tasks_blocked()
+            return {"type": "http.disconnect"}
+
+        await trunkline.until_disconnect(use(), receive=receive)
+    span = recorder.span
+    assert span.status.status_code is StatusCode.UNSET
+    assert (span.attributes or {})["trunkline.abandoned"] is True
+
+
 async def test_exception_of_the_application_is_no_error_of_the_call(opened: Open, recorder: Recorder) -> None:
     async with opened() as (service, _):
         with pytest.raises(KeyError):
