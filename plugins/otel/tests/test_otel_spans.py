@@ -368,11 +368,13 @@ async def test_cancelled_call_ends_its_span_once(opened: Open, recorder: Recorde
 async def test_call_that_takes_too_long_ends_its_span_with_the_timeout(
     opened: Open, recorder: Recorder, method: str
 ) -> None:
-    async with opened(hang, total_timeout=0.05) as (service, _):
+    async with opened(hang) as (service, _):
+        await service.authenticate()  # opening the service is within the timeout of the first call
+        limited = service.with_options(total_timeout=0.1)
         with pytest.raises(trunkline.TotalTimeout):
             if method == "chat":
-                await service.chat("Hi")
-            async with service.stream("Hi") as stream:
+                await limited.chat("Hi")
+            async with limited.stream("Hi") as stream:
                 await stream.finish()
     assert (recorder.span.attributes or {})["error.type"] == "TotalTimeout"
 
