@@ -18,14 +18,21 @@ from recorded_counts import assert_counts
 from recordings import Exchange, cut, recorded, report
 from splits import SHORT, cut_at_every_place, sampled_places
 from trunkline._plugins.registry import Steps, load_provider, open_steps
+from trunkline.answers import AnswerType
 from trunkline.authoring.decoder import StreamDecoder
 from trunkline.authoring.provider import ServiceContext
 from trunkline.errors import RemoteError, StreamInterrupted, TrunklineError
 from trunkline.events import Event
 from trunkline.fold import fold
+from trunkline.request import ResponseFormat
 from trunkline.response import ChatResponse, FinishReason
 
 ANSWER, ERROR = "answer", "error"
+
+JSON_OBJECT: AnswerType[Any] = AnswerType(
+    name="dict", format=ResponseFormat(schema={"type": "object"}), wrapped=False, structure=lambda value: value
+)
+"""How to read an answer that is any JSON object."""
 
 
 class RecordedTests:
@@ -162,6 +169,15 @@ class RecordedTests:
             if found != (expected := self.reason(exchange, response)):
                 problems.append(f"{exchange.id}: {found}, not {expected}")
         assert not problems, report(problems)
+
+    def test_each_answer_to_a_schema_is_read_as_json(self, file: str) -> None:
+        for exchange in self.answers(file):
+            response = self.response_of(exchange) if "json-schema" in exchange.tags else None
+            # Some of these recordings have the schema in the prompt, and an answer in words.
+            if response is None or response.tool_calls or response.finish_reason is FinishReason.LENGTH:
+                continue
+            if response.text.lstrip().startswith("{"):
+                assert isinstance(JSON_OBJECT.read(response).answer, dict), exchange.id
 
     @pytest.mark.timeout(900)  # with --exhaustive, it takes minutes
     def test_each_stream_gives_the_same_events_however_it_is_split(self, file: str, exhaustive: bool) -> None:

@@ -92,7 +92,8 @@ class ResponseFormat:
     """The form of the response's text: free text, any JSON, or JSON that follows `schema`.
 
     `name` and `description` tell the model what the schema is for. `strict=True` asks the provider to enforce the
-    schema.
+    schema. It is then sent in the part of JSON Schema that the provider enforces: for example, objects are closed, and
+    for OpenAI, optional properties are required and may be `null`.
     """
 
     type: Literal["text", "json", "json_schema"] = "json_schema"
