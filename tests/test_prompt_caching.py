@@ -320,6 +320,15 @@ def test_the_cache_key_is_sent_where_the_api_has_one(name: str, field: str | Non
     assert [(warning.kind, warning.subject, warning.lossy) for warning in warnings] == expected
 
 
+def test_mistral_gets_a_key_made_of_the_beginning_of_the_prompt() -> None:
+    def key(*messages: Message) -> object:
+        return sent("mistral", request(*messages, cache="auto"))[0]["prompt_cache_key"]
+
+    assert key(system("a"), user("b")) == key(system("a"), user("c"), assistant("d"), user("e"))
+    assert key(system("a"), user("b")) != key(system("z"), user("b"))
+    assert key(user("b")) == key(user("b"), assistant("c"), user("d")) != key(user("c"))
+
+
 def test_a_long_cache_key_is_sent_as_its_hash() -> None:
     keys = [sent("gpt-6, responses", request(cache_key="k" * length))[0]["prompt_cache_key"] for length in (64, 65, 66)]
     assert [len(key) for key in keys] == [64, 64, 64]

@@ -190,8 +190,17 @@ def messages_body(body: dict[str, Any]) -> dict[str, Any]:
         "model": body["model"],
         "content": blocks,
         "stop_reason": "tool_use" if blocks[-1]["type"] == "tool_use" else "end_turn",
-        "usage": {"input_tokens": 12, "output_tokens": 9},
+        "usage": {"input_tokens": 12, "output_tokens": 9, **messages_cached(body)},
     }
+
+
+def messages_cached(body: dict[str, Any]) -> dict[str, int]:
+    """What was read from the prompt cache, or written to it: the words of the system prompt."""
+    if "cache_control" not in json.dumps(body):
+        return {}
+    words = len(_texts(body.get("system")).split())
+    again = any(message["role"] == "assistant" for message in body["messages"])
+    return {"cache_read_input_tokens": words * again, "cache_creation_input_tokens": words * (not again)}
 
 
 def messages_stream(body: dict[str, Any]) -> Iterator[bytes]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+from itertools import takewhile
 from typing import Any, ClassVar, Self
 
 import attrs
+from trunkline.authoring.json import encode_request
 from trunkline.authoring.warnings import Warnings
 from trunkline.request import ChatRequest
 from trunkline_openai.history import History
@@ -14,6 +17,12 @@ from trunkline_mistral.history import MistralHistory
 
 HOTTEST = 1.5
 """The highest temperature in Mistral's published specification (21 August 2026). A higher one gives status 422."""
+
+
+def _key_of_beginning(body: dict[str, Any]) -> str:
+    """Return the key of requests with the same tools and the same system prompt, or else the same first message."""
+    leading = list(takewhile(lambda message: message["role"] == "system", body["messages"])) or body["messages"][:1]
+    return sha256(encode_request({"tools": body.get("tools"), "messages": leading})).hexdigest()[:32]
 
 
 class MistralTranslator(ChatTranslator):
@@ -37,6 +46,10 @@ class MistralTranslator(ChatTranslator):
         body = super().body(request, warnings, stream=stream)
         if "seed" in body:
             body["random_seed"] = body.pop("seed")
+        if request.cache is not None and request.cache_key is None:
+            # Only requests with the same key surely share a cache: strands-agents/harness-sdk#3685, 2026-08;
+            # anomalyco/opencode#27556, 2026-05.
+            body["prompt_cache_key"] = _key_of_beginning(body)
         self._choice(body, warnings)
         self._temperature(body, warnings)
         if request.user_id is not None:
