@@ -202,9 +202,10 @@ class _Change:
         if not isinstance(schema, dict) or accepts_null(schema, self._root):
             return schema
         self.nullable[name] = None
-        union = schema.get("anyOf")
-        if isinstance(union, (list, tuple)):
-            return {**schema, "anyOf": [*union, _NULL]}
+        for keyword in _UNIONS:
+            union = schema.get(keyword)
+            if isinstance(union, (list, tuple)):
+                return {**schema, keyword: [*union, _NULL]}
         outside = {keyword: schema[keyword] for keyword in ("description", "title") if keyword in schema}
         inside = {keyword: value for keyword, value in schema.items() if keyword not in outside}
         return {**outside, "anyOf": [inside, _NULL]}
