@@ -30,6 +30,7 @@ from trunkline import (
 from trunkline._config.sources import make_settings
 from trunkline._plugins.registry import load_provider, open_steps
 from trunkline.authoring.provider import ServiceContext, Translation
+from trunkline.authoring.wire import WireRequest
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\x00" * 16
 PDF = b"%PDF-1.7\n%%EOF\n"
@@ -152,6 +153,18 @@ def translate(
     pure = attrs.evolve(provider, transport=lambda context: None)
     translator = open_steps(pure, context).translator
     return translator.translate(attrs.evolve(request, model=model or made.default_model), stream=stream)
+
+
+def count(service: str, request: ChatRequest) -> WireRequest:
+    """Return the request that counts the tokens of a request with a model. Does no I/O."""
+    name, arguments = SERVICES[service]
+    provider = load_provider(name)
+    settings = make_settings(name, provider, arguments=arguments, environ={})
+    context = ServiceContext(name=name, provider=name, settings=settings)
+    counting = open_steps(provider, context).operations.count_tokens
+    assert counting is not None
+    built = counting.build(context, request)
+    return built if isinstance(built, WireRequest) else built.wire_request
 
 
 def table() -> str:

@@ -351,12 +351,20 @@ optional_texts = st.none() | texts
 provider_names = st.sampled_from(sorted({wire.provider for wire in WIRES.values()}))
 options = st.just({}) | st.dictionaries(provider_names, objects, max_size=2)
 WITH_OPTIONS: dict[str, Any] = {"provider_options": options, "provider_metadata": options}
+lifetimes = st.sampled_from((None, "auto", "5m", "1h"))
 good_parts = st.one_of(
     texts,
-    st.builds(trunkline.Text, text=texts, refusal=st.booleans(), **WITH_OPTIONS),
+    st.builds(trunkline.Text, text=texts, refusal=st.booleans(), cache=lifetimes, **WITH_OPTIONS),
     st.builds(trunkline.ToolCall, id=texts, name=texts, arguments=objects, **WITH_OPTIONS),
     st.builds(trunkline.ToolCall, id=texts, name=texts, invalid_arguments=texts),
-    st.builds(trunkline.ToolResult, tool_call_id=texts, name=optional_texts, parts=texts, is_error=st.booleans()),
+    st.builds(
+        trunkline.ToolResult,
+        tool_call_id=texts,
+        name=optional_texts,
+        parts=texts,
+        is_error=st.booleans(),
+        cache=lifetimes,
+    ),
     st.builds(
         trunkline.Reasoning, text=texts, provider=provider_names, signature=optional_texts, encrypted=optional_texts
     ),
@@ -376,6 +384,7 @@ good_tools = st.builds(
     description=optional_texts,
     parameters=objects,
     strict=st.none() | st.booleans(),
+    cache=lifetimes,
     provider_options=options,
 )
 GOOD: dict[str, st.SearchStrategy[object]] = {
@@ -393,6 +402,8 @@ GOOD: dict[str, st.SearchStrategy[object]] = {
         summary=st.sampled_from((None, "auto", "detailed")),
     ),
     "stop": st.lists(texts, max_size=6),
+    "cache": lifetimes,
+    "cache_key": texts,
     "user_id": texts,
     "metadata": st.dictionaries(texts, texts, max_size=20),
     "provider_options": options,
@@ -400,7 +411,9 @@ GOOD: dict[str, st.SearchStrategy[object]] = {
     **dict.fromkeys(("max_output_tokens", "top_k", "seed", "top_logprobs"), counts),
     **dict.fromkeys(("temperature", "top_p", "frequency_penalty", "presence_penalty"), sizes),
 }
-TOOLS = st.dictionaries(st.sampled_from(("name", "description", "parameters", "strict", "provider_options")), things)
+TOOLS = st.dictionaries(
+    st.sampled_from(("name", "description", "parameters", "strict", "cache", "provider_options")), things
+)
 
 
 @st.composite

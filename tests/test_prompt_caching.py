@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import attrs
 import official_clients as clients
 import pytest
+from hypothesis import given, settings, strategies as st
 from trunkline import (
     CallWarning,
     ChatRequest,
@@ -20,6 +22,7 @@ from trunkline import (
     Text,
     Tool,
     ToolCall,
+    ToolResult,
     assistant,
     system,
     tool_result,
@@ -351,6 +354,42 @@ def test_azure_sends_no_cache_key_to_models_that_refuse_it(model: str) -> None:
     assert not {"prompt_cache_key", "prompt_cache_retention"} & body.keys()
 
 
+@pytest.mark.parametrize(
+    ("service", "model", "client"),
+    [
+        ("anthropic", "claude-opus-5", clients.anthropic_count),
+        ("openai (responses)", "gpt-6", clients.openai_count),
+        ("bedrock", CLAUDE, clients.converse),
+    ],
+)
+def test_tokens_of_a_cached_request_can_be_counted(service: str, model: str, client: Any) -> None:
+    cached = [Text(text="a", cache="1h")]
+    made = request(system(*cached), user(*cached), tools=[attrs.evolve(TOOL, cache="1h")], cache="1h", cache_key="k")
+    clients.check(portability.count(service, attrs.evolve(made, model=model)), client)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"messages": "x"},
+        {"messages": []},
+        {"messages": [{"role": "user"}, "x", {"role": "user", "content": [1, "x"]}]},
+        {"system": [], "tools": "x", "toolConfig": {"tools": 5}},
+        {"system": 5, "tools": {}, "toolConfig": []},
+        {"cache_control": None},
+        {"input": 5},
+    ],
+)
+@pytest.mark.parametrize("lifetime", [None, "auto"])
+@pytest.mark.parametrize("name", ["anthropic", "bedrock", "gpt-6", "gpt-6, responses", "mistral"])
+def test_any_provider_options_can_replace_what_is_cached(name: str, lifetime: Any, options: Any) -> None:
+    service, model, _ = SERVICES[name]
+    provider = portability.SERVICES[service][0]
+    made = request(system(Text(text="a", cache="1h")), user("b"), cache=lifetime, provider_options={provider: options})
+    body = json.loads(portability.translate(service, made, model=model).wire_request.body)
+    assert "trunkline.cache" not in json.dumps(body)
+
+
 def test_openrouter_gets_cache_control_on_parts() -> None:
     settings = {"api_url": "https://openrouter.ai/api/v1"}
     made = portability.translate(
@@ -375,3 +414,70 @@ def test_instructions_stay_instructions_when_a_stored_response_is_continued() ->
     options = {"openai": {"previous_response_id": "resp_1", "store": True}}
     body, _ = sent("gpt-6, responses", request(system("Be brief."), user("Hi"), cache="auto", provider_options=options))
     assert body["instructions"] == "Be brief."
+
+
+LIFETIMES = st.sampled_from([None, None, "auto", "5m", "1h"])
+
+
+@st.composite
+def cached_requests(draw: st.DrawFn) -> ChatRequest:
+    """A conversation with breakpoints in any places."""
+
+    def part() -> Text | Image | Document:
+        kind = draw(st.sampled_from([Text(text="a"), Text(text="b"), PNG, PDF]))
+        return attrs.evolve(kind, cache=draw(LIFETIMES))
+
+    messages = [system(*(Text(text="s", cache=draw(LIFETIMES)) for _ in range(draw(st.integers(1, 2)))))]
+    for at in range(draw(st.integers(1, 4))):
+        call = ToolCall(id=f"call_{at}", name="weather")
+        messages += [user(*(part() for _ in range(draw(st.integers(1, 3))))), assistant("c", call)]
+        messages.append(tool_result(call, [Text(text="d", cache=draw(LIFETIMES))], cache=draw(LIFETIMES)))
+    messages.append(user(*(part() for _ in range(draw(st.integers(0, 2)))), "e"))
+    tools = [Tool(name=name, cache=draw(LIFETIMES)) for name in ("weather", "climate")[: draw(st.integers(1, 2))]]
+    return ChatRequest(messages=messages, tools=tools, cache=draw(LIFETIMES))
+
+
+def without_caching(made: ChatRequest) -> ChatRequest:
+    def part(one: Any) -> Any:
+        one = attrs.evolve(one, parts=[part(inner) for inner in one.parts]) if isinstance(one, ToolResult) else one
+        return attrs.evolve(one, cache=None) if hasattr(one, "cache") else one
+
+    messages = [attrs.evolve(message, parts=[part(one) for one in message.parts]) for message in made.messages]
+    return attrs.evolve(
+        made, messages=messages, tools=[attrs.evolve(tool, cache=None) for tool in made.tools], cache=None
+    )
+
+
+def plain(value: Any) -> Any:
+    """Return a body without breakpoints, and with a string where it has a single text."""
+    if isinstance(value, list):
+        items = [plain(item) for item in value if not (isinstance(item, dict) and item.keys() == {"cachePoint"})]
+        items = [item for item in items if not str(item).startswith("{'text': 'See the document")]
+        texts = len(items) == 1 and isinstance(items[0], dict) and items[0].keys() == {"type", "text"}
+        return items[0]["text"] if texts else items
+    if isinstance(value, dict):
+        return {name: plain(inner) for name, inner in value.items() if name not in BREAKPOINT}
+    return value
+
+
+def in_order(body: dict[str, Any]) -> list[str]:
+    """Return the lifetimes of the breakpoints in the order in which the API reads them."""
+    sections = [body.get("tools") or body.get("toolConfig"), body.get("system"), body.get("messages")]
+    found = [point for section in sections for _, point in breakpoints(section)]
+    found += [body["cache_control"]] if "cache_control" in body else []
+    return [point.get("ttl", "5m") for point in found]
+
+
+@settings(max_examples=100, deadline=None)
+@given(made=cached_requests(), name=st.sampled_from(["anthropic", "bedrock", "nova"]))
+def test_breakpoints_are_few_and_in_order_and_change_nothing_else(made: ChatRequest, name: str) -> None:
+    service, model, _ = SERVICES[name]
+    body = json.loads(portability.translate(service, made, model=model).wire_request.body)
+    bare = json.loads(portability.translate(service, without_caching(made), model=model).wire_request.body)
+    assert plain(body) == plain(bare)
+    lifetimes = in_order(body)
+    assert len(lifetimes) <= 4
+    assert lifetimes == sorted(lifetimes), "a breakpoint of an hour follows one of 5 minutes"
+    for message in body["messages"]:
+        kinds = [next(iter(block)) for block in message["content"]] if service == "bedrock" else []
+        assert ("document", "cachePoint") not in pairwise(kinds)
