@@ -519,6 +519,12 @@ async def test_wrong_calls_are_refused_before_anything_is_sent(toy: Toy, anyio_b
             assert caught.value.service == "toy"
         with pytest.raises(InvalidRequest):
             service.stream(ChatRequest(messages="Where?", response_format=format_), answer_type=Place)
+        wrong: Any = {"answer_typ": Place}
+        with pytest.raises(TypeError, match="did you mean 'answer_type'"):
+            await service.chat("Where?", **wrong)
+        again: Any = {"answer_type": Place, "answer_retries": 1}
+        with pytest.raises(TypeError, match="stream has no keyword 'answer_retries'"):
+            service.stream("Where?", **again)
     assert server.seen == []
 
 

@@ -31,14 +31,16 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     return f"; did you mean {found!r}?" if found is not None else ";"
 
 
-def check_keywords(keywords: Mapping[str, object], request: type[attrs.AttrsInstance], call: str) -> None:
-    """Raise `TypeError` for a keyword of a call that is not a field of its request."""
+def check_keywords(
+    keywords: Mapping[str, object], request: type[attrs.AttrsInstance], call: str, others: Iterable[str] = ()
+) -> None:
+    """Raise `TypeError` for a keyword of a call that is not a field of its request. `others` are its other keywords."""
     if not keywords:
         return
     names = [field.name for field in attrs.fields(request)]
     for name in keywords:
         if name not in names:
-            raise TypeError(f"{call} has no keyword {name!r}{keyword_hint(name, names[1:])}")
+            raise TypeError(f"{call} has no keyword {name!r}{keyword_hint(name, [*others, *names[1:]])}")
 
 
 def keyword_hint(name: str, names: Iterable[str]) -> str:

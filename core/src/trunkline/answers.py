@@ -110,7 +110,7 @@ class AnswerType(Generic[T_co]):
         if response.finish_reason is FinishReason.CONTENT_FILTER:
             return _error("refused", "a safety system stopped the answer", response)
         if response.tool_calls:
-            why = "the model called a tool instead of answering; run the call and send its result"
+            why = "the model called a tool instead of answering; use run_tools, or run the call and send its result"
             return _error("tool_calls", why, response)
         if not response.text.strip():
             return _error("empty", "the response has no text", response)

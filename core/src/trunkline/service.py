@@ -26,6 +26,9 @@ V = TypeVar("V")
 R = TypeVar("R")
 
 
+_OTHER_KEYWORDS = {"chat": ("answer_type", "answer_retries"), "stream": ("answer_type",)}
+
+
 class Service(ABC):
     """What an application calls. `open_service` and `open_services` make services of configured providers.
 
@@ -282,7 +285,7 @@ class Service(ABC):
     def _request(
         self, request: ChatRequest | str | Message | Iterable[Message], params: ChatParams, call: str
     ) -> ChatRequest:
-        check_keywords(params, ChatRequest, call)
+        check_keywords(params, ChatRequest, call, _OTHER_KEYWORDS.get(call, ()))
         try:
             if isinstance(request, ChatRequest):
                 return attrs.evolve(request, **params) if params else request
