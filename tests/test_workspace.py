@@ -37,6 +37,7 @@ ASYNC_IN_CORE = (
     "authoring/middleware.py",
     "authoring/polling.py",
     "compose.py",
+    "mcp.py",
     "opening.py",
     "provider_service.py",
     "service.py",

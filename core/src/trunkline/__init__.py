@@ -95,6 +95,10 @@ if TYPE_CHECKING:
         ToolCallStart as ToolCallStart,
         UsageReported as UsageReported,
     )
+    from trunkline.mcp import (
+        MCPSession as MCPSession,
+        mcp_tools as mcp_tools,
+    )
     from trunkline.messages import (
         Audio as Audio,
         Citation as Citation,
@@ -200,6 +204,7 @@ _MODULES = {
         "Event Finished PartAdded ReasoningDelta ReasoningEnd ReasoningStart ResponseStarted TextDelta "
         "TextEnd TextStart ToolCallDelta ToolCallEnd ToolCallStart UsageReported"
     ),
+    "mcp": "MCPSession mcp_tools",
     "messages": (
         "Audio Citation Document Image Message Opaque Part Reasoning Text ToolCall ToolResult assistant "
         "system tool_result user"
