@@ -18,6 +18,7 @@ from trunkline import (
     ChatRequest,
     FinishReason,
     Image,
+    InvalidAnswer,
     InvalidRequest,
     JSONObject,
     LocalTool,
@@ -609,6 +610,51 @@ async def test_results_that_the_history_has_are_not_asked_for_again() -> None:
     assert sorted(toy.results()) == sorted(["rain", '{"city":"Oslo","celsius":7}'])
 
 
+@attrs.define
+class Place:
+    name: str
+    warm: bool
+
+
+FITS = '{"name": "Rome", "warm": true}'
+
+
+async def test_a_run_gives_the_answer_as_a_value_of_a_type() -> None:
+    async with model([OSLO], FITS) as toy:
+        run = await run_tools(toy.service, "Oslo or Rome?", [weather], answer_type=Place)
+    assert run.answer == Place("Rome", True)
+    assert [body["response_format"]["json_schema"]["name"] for body in toy.bodies] == ["Place", "Place"]
+
+
+async def test_the_model_is_asked_again_for_an_answer_that_does_not_fit() -> None:
+    async with model([OSLO], '{"name": 5}', FITS) as toy:
+        run = await run_tools(toy.service, "?", [weather], answer_type=Place, answer_retries=1)
+        with pytest.raises(InvalidAnswer):
+            await run_tools(toy.service, [*run.messages[:3], assistant("{}"), user("?")], answer_type=list[Place])
+    assert run.answer.name == "Rome"
+    assert len(run.rounds) == 3
+    assert [message.role for message in run.messages][-4:] == ["tool", "assistant", "user", "assistant"]
+    assert "cannot be used" in run.messages[-2].text
+
+
+async def test_an_answer_that_does_not_fit_ends_the_run_with_an_error() -> None:
+    async with model([OSLO], "Cold.") as toy:
+        run = run_tools(toy.service, "?", [weather], answer_type=Place)
+        with pytest.raises(InvalidAnswer):
+            await run
+        assert run.text == "Cold."
+        with pytest.raises(CallError, match="no answer yet"):
+            _ = run.answer
+
+
+async def test_a_run_that_leaves_calls_to_the_application_has_no_answer_yet() -> None:
+    async with model([OSLO]) as toy:
+        run = await run_tools(toy.service, "?", [Tool(name="weather")], answer_type=Place)
+    assert run.pending
+    with pytest.raises(CallError, match="no answer yet"):
+        _ = run.answer
+
+
 class Seen(Middleware):
     """An extension that notes the tools that run, and the groups of the calls."""
 
@@ -654,7 +700,9 @@ async def test_extensions_see_the_run_as_a_group_and_its_tools() -> None:
     assert seen.ended == [None]
 
 
-@pytest.mark.parametrize("options", [{"max_rounds": 0}, {"max_parallel": True}, {"temprature": 0}])
+@pytest.mark.parametrize(
+    "options", [{"max_rounds": 0}, {"max_parallel": True}, {"temprature": 0}, {"answer_retries": 1}]
+)
 async def test_wrong_options_are_refused(options: dict[str, Any]) -> None:
     async with model("Hi") as toy:
         with pytest.raises((InvalidRequest, TypeError)):

@@ -60,11 +60,13 @@ def answer(asked: Asked) -> list[tuple[str, Any]]:
     blocks: list[tuple[str, Any]] = []
     if asked.reasoning:
         blocks.append(("reasoning", "Short waves scatter most."))
-    if asked.results:
+    if asked.results and asked.schema is None:
         blocks.append(("text", "The tool says: " + " ".join(asked.results)))
-    elif asked.tools:
+    elif asked.tools and not asked.results:
         cities = [city for city in CITIES if city in asked.text] or ["Oslo"]
-        blocks += [("tool", (f"call_{number}", asked.tools[0], {"city": city})) for number, city in enumerate(cities)]
+        tools = [tool for tool in asked.tools if tool in asked.text] or asked.tools[:1]
+        calls = [(tool, {"city": city}) for tool in tools for city in cities]
+        blocks += [("tool", (f"call_{number}", *call)) for number, call in enumerate(calls)]
     elif asked.schema is not None:
         blocks.append(("text", json.dumps(instance(asked.schema))))
     elif asked.media:

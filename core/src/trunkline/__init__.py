@@ -171,6 +171,7 @@ if TYPE_CHECKING:
         ToolRun as ToolRun,
         ToolRunError as ToolRunError,
         ToolStarted as ToolStarted,
+        TypedToolRun as TypedToolRun,
         run_tools as run_tools,
         tool as tool,
     )
@@ -221,7 +222,7 @@ _MODULES = {
     "stream": "Stream",
     "tools": (
         "Approve FunctionTool Handler LocalTool RoundLimitReached RunEvent ToolFailed ToolFinished ToolRound ToolRun "
-        "ToolRunError ToolStarted run_tools tool"
+        "ToolRunError ToolStarted TypedToolRun run_tools tool"
     ),
     "typed_stream": "TypedStream",
     "web": "ASGIReceive Heartbeat heartbeats until_disconnect",

@@ -15,6 +15,7 @@ from typing import (
     Literal,
     NoReturn,
     ParamSpec,
+    Self,
     TypeAlias,
     TypeVar,
     Union,
@@ -40,8 +41,9 @@ from trunkline._tool_functions import (
     problem_text,
     to_json,
 )
+from trunkline.answers import AnswerType, TypedResponse, next_request
 from trunkline.authoring.provider import CallGroup
-from trunkline.errors import CallError, InvalidRequest, StreamClosed, TrunklineError
+from trunkline.errors import CallError, InvalidAnswer, InvalidRequest, StreamClosed, TrunklineError
 from trunkline.events import Event, Finished
 from trunkline.messages import (
     Audio,
@@ -64,6 +66,8 @@ from trunkline.stream import Stream
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R", covariant=True)
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 S = TypeVar("S")
 
 
@@ -273,6 +277,7 @@ Handler: TypeAlias = Callable[[Opaque], Union[JSONObject, Opaque, Awaitable[JSON
 """The type of a handler in `run_tools`: it gets a part that waits for an answer, and returns the answer."""
 
 
+@overload
 def run_tools(
     service: Service,
     request: ChatRequest | str | Message | Iterable[Message],
@@ -285,6 +290,57 @@ def run_tools(
     on_tool_error: Literal["report", "raise"] = "report",
     handlers: Mapping[str, Handler] | None = None,
     name: str | None = None,
+    answer_type: type[T],
+    answer_retries: int = 0,
+    **params: Unpack[RunParams],
+) -> TypedToolRun[T]: ...
+@overload
+def run_tools(
+    service: Service,
+    request: ChatRequest | str | Message | Iterable[Message],
+    tools: Iterable[Tool | Callable[..., object]] = (),
+    *,
+    max_rounds: int = 20,
+    at_limit: Literal["raise", "answer"] = "raise",
+    max_parallel: int = 8,
+    approve: Approve | None = None,
+    on_tool_error: Literal["report", "raise"] = "report",
+    handlers: Mapping[str, Handler] | None = None,
+    name: str | None = None,
+    answer_type: None = None,
+    **params: Unpack[RunParams],
+) -> ToolRun: ...
+@overload
+def run_tools(
+    service: Service,
+    request: ChatRequest | str | Message | Iterable[Message],
+    tools: Iterable[Tool | Callable[..., object]] = (),
+    *,
+    max_rounds: int = 20,
+    at_limit: Literal["raise", "answer"] = "raise",
+    max_parallel: int = 8,
+    approve: Approve | None = None,
+    on_tool_error: Literal["report", "raise"] = "report",
+    handlers: Mapping[str, Handler] | None = None,
+    name: str | None = None,
+    answer_type: object,
+    answer_retries: int = 0,
+    **params: Unpack[RunParams],
+) -> TypedToolRun[object]: ...
+def run_tools(
+    service: Service,
+    request: ChatRequest | str | Message | Iterable[Message],
+    tools: Iterable[Tool | Callable[..., object]] = (),
+    *,
+    max_rounds: int = 20,
+    at_limit: Literal["raise", "answer"] = "raise",
+    max_parallel: int = 8,
+    approve: Approve | None = None,
+    on_tool_error: Literal["report", "raise"] = "report",
+    handlers: Mapping[str, Handler] | None = None,
+    name: str | None = None,
+    answer_type: object = None,
+    answer_retries: int = 0,
     **params: Unpack[RunParams],
 ) -> ToolRun:
     """Ask a model, run the tools that it calls, and send it the results, until it answers without a call.
@@ -317,6 +373,10 @@ def run_tools(
 
     `name` is what telemetry calls the run, such as the name of an agent.
 
+    With an `answer_type`, the run is a `TypedToolRun`: `run.answer` is the model's answer as a value of the type, as in
+    `Service.chat`. If an answer does not fit, the model is asked again in at most `answer_retries` more rounds. Then the
+    run raises `InvalidAnswer`.
+
     Raises what `Service.stream` raises. `run` has what was done until then.
     """
     check_keywords(params, ChatRequest, "run_tools")
@@ -328,7 +388,12 @@ def run_tools(
     for option, value in (("max_rounds", max_rounds), ("max_parallel", max_parallel)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InvalidRequest(f"{option} must be an integer of at least 1, not {value!r}")
-    return ToolRun(
+    asked = None
+    if answer_type is not None:
+        asked, request = service._typed(request, answer_type, answer_retries)
+    elif answer_retries:
+        raise InvalidRequest("answer_retries needs an answer_type", service=service.name)
+    return (ToolRun if asked is None else TypedToolRun)(
         service,
         request,
         max_rounds=max_rounds,
@@ -338,6 +403,8 @@ def run_tools(
         raises=on_tool_error == "raise",
         handlers=handlers or {},
         name=name,
+        asked=asked,
+        answer_retries=answer_retries,
     )
 
 
@@ -363,6 +430,8 @@ class ToolRun:
         raises: bool,
         handlers: Mapping[str, Handler],
         name: str | None,
+        asked: AnswerType[object] | None,
+        answer_retries: int,
     ) -> None:
         self._group = CallGroup("run_tools", name)
         self._service = service._in_group(self._group)
@@ -373,6 +442,9 @@ class ToolRun:
         self._approve = approve
         self._raises = raises
         self._handlers = handlers
+        self._asked = asked
+        self._answer_retries = answer_retries
+        self._typed: TypedResponse[object] | None = None
         self._tools = {each.name: each for each in request.tools}
         self._messages = request.messages
         self._rounds: list[ToolRound] = []
@@ -421,16 +493,16 @@ class ToolRun:
         """The tokens of all rounds. A number is `None` if a round did not report it."""
         return _sum([each.response.usage or Usage() for each in self._rounds])
 
-    def __await__(self) -> Generator[Any, None, ToolRun]:
+    def __await__(self) -> Generator[Any, None, Self]:
         return self._finish().__await__()
 
-    async def _finish(self) -> ToolRun:
+    async def _finish(self) -> Self:
         async with self:
             async for _ in self:
                 pass
         return self
 
-    async def __aenter__(self) -> ToolRun:
+    async def __aenter__(self) -> Self:
         if self._state != "new":
             raise CallError("a run can be read only once; call run_tools again", service=self._service.name)
         self._state = "open"
@@ -513,7 +585,7 @@ class ToolRun:
             await self._run_jobs()
             return self._events.popleft()
         if self._stream is None:
-            if self._rounds and (self._pending or not self._rounds[-1].results):
+            if self._rounds and (self._pending or not self._rounds[-1].results) and not self._asks_again():
                 raise StopAsyncIteration
             await self._open_stream()
         stream = cast("Stream", self._stream)
@@ -528,6 +600,22 @@ class ToolRun:
             if response.finish_reason in (FinishReason.TOOL_CALLS, FinishReason.STOP):
                 self._plan(response.parts)
         return event
+
+    def _asks_again(self) -> bool:
+        """Read the answer of a run that has ended, and return whether the model is asked for another one."""
+        if self._asked is None or self._pending:
+            return False
+        try:
+            self._typed = self._asked.read(self.response)
+        except InvalidAnswer as error:
+            before = attrs.evolve(self._request, messages=self._messages[:-1])
+            again = next_request(before, error)
+            if again is None or self._answer_retries <= 0 or len(self._rounds) >= self._max_rounds:
+                raise
+            self._answer_retries -= 1
+            self._messages = again.messages
+            return True
+        return False
 
     async def _open_stream(self) -> None:
         if len(self._rounds) >= self._max_rounds:
@@ -670,6 +758,17 @@ class ToolRun:
 
     def _tool_error(self, what: str, error: Exception) -> ToolFailed:
         return ToolFailed(f"{what}: {problem_text(error)}", run=self, service=self._service.name)
+
+
+class TypedToolRun(ToolRun, Generic[T_co]):
+    """A run of tools with an `answer_type`."""
+
+    @property
+    def answer(self) -> T_co:
+        """The answer. Raises `CallError` if the run has not ended, or ended with calls that you have to answer."""
+        if self._typed is None:
+            raise CallError("this run has no answer yet; read it to its end, and see run.pending")
+        return cast("T_co", self._typed.answer)
 
 
 def _name(call: ToolCall | Opaque) -> str:
