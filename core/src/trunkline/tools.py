@@ -374,8 +374,8 @@ def run_tools(
     `name` is what telemetry calls the run, such as the name of an agent.
 
     With an `answer_type`, the run is a `TypedToolRun`: `run.answer` is the model's answer as a value of the type, as in
-    `Service.chat`. If an answer does not fit, the model is asked again in at most `answer_retries` more rounds. Then the
-    run raises `InvalidAnswer`.
+    `Service.chat`. If it does not fit, the model is asked again in at most `answer_retries` more rounds. Then the run
+    raises `InvalidAnswer`.
 
     Raises what `Service.stream` raises. `run` has what was done until then.
     """
