@@ -6,8 +6,8 @@ tokens of the retry budget, and each call has its error within 2 s plus the dura
 second makes none of 40 calls fail.
 
 Two cases in which the rule of the retry budget loses calls are measured without a promise: a `Retry-After` that is too
-short, and a provider that accepts fewer calls per second than there are. Each is also measured with a limit that the
-application sets before it sends the calls: an `anyio.CapacityLimiter`, or starting the calls at the provider's rate.
+short, and a provider that accepts fewer calls per second than there are. Each is also measured with `trunkline.limit`,
+which lets calls wait before they are sent.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import logging
 import statistics
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Any
 
 import anyio
 import attrs
 from measuring import BACKENDS, Result, command, on, waited
-from trunkline import TrunklineError, hookimpl
+from trunkline import Service, TrunklineError, hookimpl, limit
 from trunkline.authoring.provider import ByteStream, SendOptions, Transport
 from trunkline.authoring.wire import WireRequest
 from trunkline.testing import Exchange, serve
@@ -135,19 +135,12 @@ class TimedTransport:
             self.seconds[caller.get()] += clock() - begun  # type: ignore[assignment]
 
 
-class Pace:
-    """Lets calls start at a rate, in calls per second."""
+def unlimited(service: Service) -> Service:
+    return service
 
-    def __init__(self, rate: float) -> None:
-        self._gap = 1 / rate
-        self._next = anyio.current_time()
 
-    async def __aenter__(self) -> None:
-        turn = max(self._next, anyio.current_time())
-        self._next = turn + self._gap
-        await anyio.sleep_until(turn)
-
-    async def __aexit__(self, *exc_info: object) -> None: ...
+def ten_at_a_time(service: Service) -> Service:
+    return limit(service, concurrency=10)
 
 
 async def measured(
@@ -155,10 +148,10 @@ async def measured(
     status: int,
     make_refusal: Callable[[], Refusal],
     callers: int,
-    make_limit: Callable[[], AbstractAsyncContextManager[object]] = nullcontext,
+    wrap: Callable[[Service], Service] = unlimited,
 ) -> dict[str, Any]:
     """Make many calls at once, and return what happened to them. Times are in seconds."""
-    refused, limit = make_refusal(), make_limit()
+    refused = make_refusal()
     requests, times, errors, waits = 0, list[float](), list[float](), list[float]()
     messages, request_times = Counter[str](), RequestTimes()
     begun = 0.0
@@ -176,21 +169,20 @@ async def measured(
 
     async def call(number: int) -> None:
         caller.set(number)
-        async with limit:
-            started, by_clock = anyio.current_time(), clock()
-            try:
-                async with service.stream("hi") as stream:
-                    async for _ in stream:
-                        pass
-                times.append(anyio.current_time() - begun)
-            except TrunklineError as error:
-                errors.append(anyio.current_time() - started)
-                waits.append(clock() - by_clock - request_times.seconds[number])
-                messages[str(error)] += 1
+        started, by_clock = anyio.current_time(), clock()
+        try:
+            async with limited.stream("hi") as stream:
+                async for _ in stream:
+                    pass
+            times.append(anyio.current_time() - begun)
+        except TrunklineError as error:
+            errors.append(anyio.current_time() - started)
+            waits.append(clock() - by_clock - request_times.seconds[number])
+            messages[str(error)] += 1
 
     async with serve(handle) as server, wire.open(server.url, extensions=[request_times]) as service:
         await service.authenticate()  # opens the service, which imports the plugin
-        begun, refused, limit = anyio.current_time(), make_refusal(), make_limit()
+        begun, refused, limited = anyio.current_time(), make_refusal(), wrap(service)
         async with anyio.create_task_group() as tasks:
             for number in range(callers):
                 tasks.start_soon(call, number)
@@ -263,8 +255,8 @@ def cases(options: Options) -> list[Case]:
             lambda found: True,
         ),
         (
-            "the same, 10 calls at a time",
-            lambda wire: measured(wire, 429, refusing(short, too_short), callers, lambda: anyio.CapacityLimiter(10)),
+            f"429 for {short:g} s, Retry-After of {SHORT_RETRY_AFTER} s, limit(concurrency=10)",
+            lambda wire: measured(wire, 429, refusing(short, too_short), callers, ten_at_a_time),
             lambda found: True,
         ),
         (
@@ -273,8 +265,8 @@ def cases(options: Options) -> list[Case]:
             lambda found: True,
         ),
         (
-            f"the same, {RATE} calls started a second",
-            lambda wire: measured(wire, 429, above_the_rate, callers, lambda: Pace(RATE)),
+            f"429 above {RATE} calls a second, limit(concurrency=10)",
+            lambda wire: measured(wire, 429, above_the_rate, callers, ten_at_a_time),
             lambda found: True,
         ),
     ]
