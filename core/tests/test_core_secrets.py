@@ -30,12 +30,14 @@ from trunkline.errors import (
     AuthenticationError,
     ConfigurationError,
     ConnectionFailed,
+    InvalidAnswer,
     PluginError,
     RemoteError,
     ServiceClosed,
     TrunklineError,
 )
 from trunkline.opening import Services
+from trunkline.response import ChatResponse, FinishReason
 from trunkline.secrets import Headers, Secret, header_secrets, scrub, scrub_error, without_traceback
 from trunkline.service import Service
 from trunkline.testing import Exchange, serve
@@ -869,11 +871,15 @@ class OwnError(RemoteError):
         self.quota = quota
 
 
+RESPONSE = ChatResponse(parts=(), finish_reason=FinishReason.STOP)
+
+
 def examples() -> list[TrunklineError]:
     found: list[TrunklineError] = [OwnError("d1", quota=3)]
     for name in errors.__all__:
         kind = getattr(errors, name)
-        error = kind("what happened")
+        required = {"reason": "empty", "response": RESPONSE} if kind is InvalidAnswer else {}
+        error = kind("what happened", **required)
         for field, value in vars(error).items():
             if value is None:
                 setattr(error, field, f"the {field}")

@@ -101,9 +101,9 @@ class CallGroup:
     """
 
     def __init__(self, operation: str, name: str | None = None) -> None:
-        self.number = next(_group_numbers)
-        self.operation = operation
-        self.name = name
+        self.number: int = next(_group_numbers)
+        self.operation: str = operation
+        self.name: str | None = name
         self.state: dict[str, object] = {}
         self._callbacks: list[Callable[[BaseException | None], None]] = []
         self._outcome: tuple[BaseException | None] | None = None
