@@ -37,6 +37,8 @@ from trunkline import (
     ToolStarted,
     Usage,
     assistant,
+    fallback,
+    heartbeats,
     hookimpl,
     open_service,
     run_tools,
@@ -608,6 +610,41 @@ async def test_results_that_the_history_has_are_not_asked_for_again() -> None:
         run = await run_tools(toy.service, [user("?"), calls, tool_result("2", "rain")], [weather])
     assert len(run.rounds) == 1
     assert sorted(toy.results()) == sorted(["rain", '{"city":"Oslo","celsius":7}'])
+
+
+async def test_a_run_of_a_composed_service_goes_on_with_the_member_that_serves() -> None:
+    seen = Seen()
+
+    async def refuse(exchange: Exchange) -> None:
+        await exchange.respond(b"{}", status=503)
+
+    async with model([OSLO], "Cold.") as toy, serve(refuse) as broken:
+        options: dict[str, Any] = {"api_key": "k", "default_model": "m", "api": "chat", "max_retries": 0}
+        first = open_service("openai", name="first", api_url=broken.url, **options)
+        spare = open_service("openai", name="spare", api_url=toy.server.url, extensions=[seen], **options)
+        async with fallback(first, spare) as service:
+            run = await run_tools(service, "?", [weather])
+    assert run.text == "Cold."
+    assert [each.response.service for each in run.rounds] == ["spare", "spare"]
+    assert [name for name, _ in seen.tools] == ["execute_tool weather"]
+
+
+async def test_heartbeats_come_while_a_tool_runs() -> None:
+    beaten = anyio.Event()
+
+    async def slow() -> str:
+        await beaten.wait()
+        return "done"
+
+    async with model([("slow", "")], "Done.") as toy:
+        kinds = []
+        async with heartbeats(run_tools(toy.service, "?", [slow]), 0.01) as events:
+            async for event in events:
+                kinds.append(type(event).__name__)
+                if kinds[-2:] == ["ToolStarted", "Heartbeat"]:
+                    beaten.set()
+    assert kinds[-1] == "Finished"
+    assert "ToolFinished" in kinds
 
 
 @attrs.define

@@ -270,3 +270,34 @@ async def limits(first: Service, second: Service) -> None:
         assert_type(error.limit, str | None)
     except trunkline.RemoteError as error:
         assert_type(error.rate_limits, trunkline.RateLimits | None)
+
+
+@trunkline.tool
+async def forecast(city: str, days: int = 1) -> list[str]:
+    """A tool stays callable with the types of its function."""
+    return [city] * days
+
+
+class Library:
+    """A method of an object is a tool without its first argument."""
+
+    @trunkline.tool(strict=True)
+    def find(self, title: str) -> bool:
+        """Find a book."""
+        return bool(title)
+
+
+async def runs_of_tools(service: Service, library: Library) -> None:
+    """A run is awaited, or its events are read; with a type, it has an answer of that type."""
+    assert_type(await forecast("Oslo", days=2), list[str])
+    assert_type(library.find("Emma"), bool)
+    run = await trunkline.run_tools(service, "?", [forecast, library.find, weather, len], temperature=0)
+    assert_type(run, trunkline.ToolRun)
+    assert_type(run.text, str)
+    typed = await trunkline.run_tools(service, "?", [forecast], answer_type=Library, answer_retries=1)
+    assert_type(typed.answer, Library)
+    async with trunkline.run_tools(service, "?", [forecast], approve=lambda call: call.name != "rm") as events:
+        async for event in events:
+            if isinstance(event, trunkline.ToolFinished):
+                assert_type(event.error, Exception | None)
+    await service.chat("?", tools=[forecast, library.find])

@@ -29,6 +29,7 @@ from trunkline._field_types import shown
 from trunkline._json import JSONValue, ProviderOptions, type_tag
 from trunkline.errors import InvalidRequest
 from trunkline.messages import Message, Part, ToolResultPart
+from trunkline.request import Tool
 from trunkline.response import ChatResponse, FinishReason
 
 T = TypeVar("T")
@@ -118,6 +119,11 @@ def _converter() -> Converter:
         configure_tagged_union(union, converter, tag_name="type", tag_generator=type_tag)
         types = frozenset(map(type_tag, get_args(union)))
         converter.register_structure_hook(union, partial(_part, converter.get_structure_hook(union), types))
+    # A tool that runs in the application is stored as the model sees it.
+    converter.register_unstructure_hook_func(
+        lambda kind: isinstance(kind, type) and issubclass(kind, Tool) and kind is not Tool,
+        lambda tool: converter.unstructure(tool, unstructure_as=Tool),
+    )
     converter.register_unstructure_hook_factory(
         lambda kind: kind is ChatResponse,
         lambda kind: make_dict_unstructure_fn(
