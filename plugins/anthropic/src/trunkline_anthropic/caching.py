@@ -49,13 +49,15 @@ def set_breakpoints(
         if section in body:
             body[section] = _copied(body[section])
             found += [(section, block) for block in _objects(body[section])]
-    messages = [dict(message) for message in _objects(body.get("messages"))]
+    if "messages" in body:
+        body["messages"] = _copied(body["messages"])
+    messages = _objects(body.get("messages"))
     for message in messages:
         if isinstance(message.get("content"), str):
             message["content"] = [{"type": "text", "text": message["content"]}]
-        message["content"] = _copied(message.get("content"))
-        found += [("messages", block) for block in _objects(message["content"])]
-    body["messages"] = messages
+        elif "content" in message:
+            message["content"] = _copied(message["content"])
+        found += [("messages", block) for block in _objects(message.get("content"))]
     end: dict[str, Any] = {}  # stands for the end of the conversation, as the API finds it
     own: set[int] = set()
     if lifetime is not None:
@@ -72,7 +74,8 @@ def set_breakpoints(
             block["cache_control"] = {"type": "ephemeral", "ttl": "1h"} if planned == "1h" else {"type": "ephemeral"}
     body |= end
     for message in messages:
-        message["content"] = _plain(message["content"])
+        if "content" in message:
+            message["content"] = _plain(message["content"])
     return body
 
 

@@ -26,6 +26,7 @@ KEY_LENGTH = 64
 """The longest `prompt_cache_key`, in characters."""
 
 _MARK = "trunkline.cache"
+_LONGER = "this model keeps a prompt for 30 minutes or longer; for 12 hours, set prompt_cache_options.ttl"
 _INSTRUCTIONS = ("system", "developer")
 
 
@@ -61,8 +62,7 @@ def wire_key(key: str) -> str:
 def set_lifetime(request: ChatRequest, facts: ModelFacts, body: dict[str, Any], warnings: Warnings) -> None:
     """Add what a request can say about the lifetime of the whole prompt, for models that cache by themselves."""
     if request.cache == "1h" and facts.cache == "breakpoints":
-        why = "this model keeps a prompt for 30 minutes or longer; for 12 hours, set prompt_cache_options.ttl"
-        warnings.add("changed", "cache", why, lossy=False)
+        warnings.add("changed", "cache", _LONGER, lossy=False)
     elif request.cache == "1h" and facts.cache == "retention":
         body["prompt_cache_retention"] = "24h"
         why = "this model keeps a prompt for a few minutes or for up to 24 hours; '1h' was sent as '24h'"
@@ -72,7 +72,7 @@ def set_lifetime(request: ChatRequest, facts: ModelFacts, body: dict[str, Any], 
 
 
 def set_breakpoints(
-    messages: list[dict[str, Any]], *, lifetime: CacheLifetime | None, text_type: str = "text"
+    messages: list[dict[str, Any]], warnings: Warnings, *, lifetime: CacheLifetime | None, text_type: str = "text"
 ) -> list[dict[str, Any]]:
     """Return messages or items with OpenAI's breakpoints in place of the marks.
 
@@ -81,9 +81,10 @@ def set_breakpoints(
     """
     messages = [_with_items(message) for message in messages]
     if lifetime is not None:
-        _mark_end(_leading(messages), lifetime, text_type)
+        _mark_end(_leading(messages), "auto", text_type)
     for item in _marks(messages):
-        del item[_MARK]
+        if item.pop(_MARK) == "1h" and lifetime != "1h":  # else `set_lifetime` adds the warning
+            warnings.mended("cache", _LONGER)
         item[BREAKPOINT] = {"mode": "explicit"}
     return messages
 

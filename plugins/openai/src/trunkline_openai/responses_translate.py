@@ -146,7 +146,7 @@ def _conversation(
         items.add(turn)
     body["input"] = items.items
     if breakpoints:
-        body["input"] = set_breakpoints(items.items, lifetime=request.cache, text_type="input_text")
+        body["input"] = set_breakpoints(items.items, warnings, lifetime=request.cache, text_type="input_text")
 
 
 def _is_instructions(message: Message, request: ChatRequest, provider: str) -> bool:

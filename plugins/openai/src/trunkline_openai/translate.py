@@ -164,7 +164,7 @@ class ChatTranslator:
             body["messages"] = set_cache_control(body["messages"], warnings, lifetime=request.cache)
         else:
             if "cache_breakpoints" in takes:
-                body["messages"] = set_breakpoints(body["messages"], lifetime=request.cache)
+                body["messages"] = set_breakpoints(body["messages"], warnings, lifetime=request.cache)
             set_lifetime(request, self.facts if "cache_key" in takes else ModelFacts(), body, warnings)
         if request.cache_key is not None and self.takes("cache_key", "cache_key", warnings, lossy=False):
             body["prompt_cache_key"] = wire_key(request.cache_key)
