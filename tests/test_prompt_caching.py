@@ -391,6 +391,23 @@ def test_any_provider_options_can_replace_what_is_cached(name: str, lifetime: An
     assert "trunkline.cache" not in json.dumps(body)
 
 
+@pytest.mark.parametrize(("key", "sent_as"), [("conversation 7", "conversation 7"), ("ü", None), ("a\nb", None)])
+def test_xai_gets_the_cache_key_as_a_header(key: str, sent_as: str | None) -> None:
+    settings = {"api_url": "https://api.x.ai/v1"}
+    made = portability.translate("openai-compatible", request(cache_key=key), model="grok-4", settings=settings)
+    header = made.wire_request.headers["x-grok-conv-id"]
+    assert (header == sent_as) if sent_as is not None else (len(header) == 64 and header.isascii())
+    assert "prompt_cache_key" not in json.loads(made.wire_request.body)
+    assert not [warning for warning in made.warnings if warning.subject == "cache_key"]
+
+
+@pytest.mark.parametrize("host", ["api.fireworks.ai", "api.moonshot.ai", "api.openai.com"])
+def test_compatible_servers_with_a_cache_key_get_it(host: str) -> None:
+    settings = {"api_url": f"https://{host}"}
+    made = portability.translate("openai-compatible", request(cache_key="k"), model="m", settings=settings)
+    assert json.loads(made.wire_request.body)["prompt_cache_key"] == "k"
+
+
 def test_openrouter_gets_cache_control_on_parts() -> None:
     settings = {"api_url": "https://openrouter.ai/api/v1"}
     made = portability.translate(

@@ -56,7 +56,16 @@ def wire_key(key: str) -> str:
 
     "string too long. Expected a string with maximum length 64": vybestack/llxprt-code#2135, 2026-06.
     """
-    return key if len(key) <= KEY_LENGTH else sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+    return key if len(key) <= KEY_LENGTH else _hash(key)
+
+
+def header_key(key: str) -> str:
+    """The value of a header for a key: the key itself, or its hash if a header cannot have it."""
+    return key if key.isascii() and key.isprintable() and key == key.strip() else _hash(key)
+
+
+def _hash(key: str) -> str:
+    return sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def set_lifetime(request: ChatRequest, facts: ModelFacts, body: dict[str, Any], warnings: Warnings) -> None:

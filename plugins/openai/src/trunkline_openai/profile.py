@@ -79,6 +79,7 @@ class Profile:
 
     - `max_tokens_field`, `user_id_field`: the server's names for the output limit and the user's id. `None` means that
       it does not support a user's id.
+    - `cache_key_header`: the header for `ChatRequest.cache_key`, if the server has one in place of a field.
     - `system_role`: the role of system messages. With `developer_role`, reasoning models get the role `developer`.
     - `models`: a table of what each of the server's models accepts. The setting `model_facts` overrides it.
     - `takes`: the supported features, in the words of `Feature`. Anything else is left out, with a warning. The default
@@ -115,6 +116,7 @@ class Profile:
     name: str
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     user_id_field: str | None = "user"
+    cache_key_header: str | None = None
     system_role: Literal["system", "developer", "user"] = "system"
     developer_role: bool = False
     models: Rows = ()
@@ -281,7 +283,8 @@ _ALL = (
     Profile(
         name="fireworks",
         answer_schemas="closed",
-        takes=_COMMON - {"strict_tools"} | {"top_k"},
+        # `prompt_cache_key`: reference.langchain.com/python/langchain-fireworks/middleware, 2026-11.
+        takes=_COMMON - {"strict_tools"} | {"top_k", "cache_key"},
         stream_options=True,
         models=models.ANYWHERE,
     ),
@@ -293,6 +296,8 @@ _ALL = (
         blank_text=False,
         max_tokens_field="max_completion_tokens",
         takes=_COMMON - {"strict_tools"},
+        # docs.x.ai/developers/advanced-api-usage/prompt-caching/maximizing-cache-hits, 2026-11
+        cache_key_header="x-grok-conv-id",
         stream_options=True,
         reasoning_fields=("reasoning_content",),
         reasoning_replay="reasoning_content",

@@ -18,7 +18,7 @@ from trunkline.request import ChatRequest, ReasoningOptions, Tool
 from trunkline.secrets import Secret
 from trunkline.settings import Settings
 
-from trunkline_openai.caching import set_breakpoints, set_cache_control, set_lifetime, wire_key
+from trunkline_openai.caching import header_key, set_breakpoints, set_cache_control, set_lifetime, wire_key
 from trunkline_openai.features import Feature, ReasoningOff
 from trunkline_openai.history import History
 from trunkline_openai.model_facts import ModelFacts, accepted_effort, facts_of
@@ -117,7 +117,7 @@ class ChatTranslator:
             headers=request_headers(
                 settings,
                 accept="text/event-stream" if stream else "application/json",
-                further=self._headers(settings),
+                further={**self._headers(settings), **self._key_header(request)},
             ),
             body=encode_request(body),
         )
@@ -166,8 +166,15 @@ class ChatTranslator:
             if "cache_breakpoints" in takes:
                 body["messages"] = set_breakpoints(body["messages"], warnings, lifetime=request.cache)
             set_lifetime(request, self.facts if "cache_key" in takes else ModelFacts(), body, warnings)
+        if self._key_header(request):
+            return
         if request.cache_key is not None and self.takes("cache_key", "cache_key", warnings, lossy=False):
             body["prompt_cache_key"] = wire_key(request.cache_key)
+
+    def _key_header(self, request: ChatRequest) -> dict[str, str]:
+        """The header with the request's `cache_key`, for servers that have one."""
+        header = self.profile.cache_key_header
+        return {header: header_key(request.cache_key)} if header is not None and request.cache_key else {}
 
     def _profile_for_history(self, request: ChatRequest) -> Profile:
         # If the model does not reason in this call, it needs no reasoning in the history.
