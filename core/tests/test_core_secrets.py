@@ -876,16 +876,10 @@ RESPONSE = ChatResponse(parts=(), finish_reason=FinishReason.STOP)
 
 def examples() -> list[TrunklineError]:
     found: list[TrunklineError] = [OwnError("d1", quota=3)]
-    response = ChatResponse(parts=(), finish_reason=FinishReason.STOP)
-    needed = {"InvalidAnswer": {"reason": "empty", "response": response}}
     for name in errors.__all__:
         kind = getattr(errors, name)
-<<<<<<< HEAD
         required = {"reason": "empty", "response": RESPONSE} if kind is InvalidAnswer else {}
         error = kind("what happened", **required)
-=======
-        error = kind("what happened", **needed.get(name, {}))
->>>>>>> 255e2f04 (Copy and pickle InvalidAnswer in the test of all errors; give the number of a group its type)
         for field, value in vars(error).items():
             if value is None:
                 setattr(error, field, f"the {field}")
