@@ -54,6 +54,23 @@ class User(pydantic.BaseModel):
     age: int = 0
 
 
+@pydantic.dataclasses.dataclass
+class Age:
+    years: int
+
+    @pydantic.field_validator("years")
+    @classmethod
+    def is_positive(cls, years: int) -> int:
+        if years < 0:
+            raise ValueError("negative")
+        return years
+
+
+@dataclass
+class Tree:
+    age: Age
+
+
 def run(tool: LocalTool, **arguments: Any) -> object:
     async def main() -> object:
         return await tool.run(ToolCall(id="1", name=tool.name, arguments=arguments))
@@ -104,6 +121,16 @@ def test_pydantic_models_are_checked_by_pydantic() -> None:
     assert isinstance(properties, dict)
     assert properties["users"]["description"] == "The users."
     assert f.parameters["additionalProperties"] is False
+
+
+def test_validator_of_a_pydantic_class_within_a_dataclass_runs() -> None:
+    @tool
+    def f(tree: Tree) -> object:
+        return tree
+
+    assert run(f, tree={"age": {"years": 3}}) == Tree(Age(3))
+    with pytest.raises(Exception, match=r"tree\.age\.years: Value error, negative"):
+        run(f, tree={"age": {"years": -3}})
 
 
 def test_a_union_of_classes_is_checked_by_pydantic() -> None:

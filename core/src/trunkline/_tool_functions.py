@@ -1,7 +1,7 @@
 """What a tool needs to know of a function: the schema of its arguments, its description, and how to call it.
 
-`msgspec` makes the schema and checks the arguments. If an annotation contains a pydantic model, or a union that msgspec
-does not support, pydantic does both: the library that made a schema also checks what the model sends.
+`msgspec` makes the schema and checks the arguments. If an annotation contains a class of pydantic, or a union that
+msgspec does not support, pydantic does both: the library that made a schema also checks what the model sends.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast, get_type_hints
 
 import anyio.to_thread
 import attrs
 
+from trunkline._annotations import has_pydantic
+from trunkline._exception_text import first_line
 from trunkline._excerpts import cut
 from trunkline._field_types import json_problem
 from trunkline._json import JSONObject, JSONValue, dumps
@@ -142,7 +144,7 @@ def _raise_missing() -> NoReturn:
 
 def _converter(name: str, arguments: list[_Argument]) -> tuple[dict[str, JSONValue], Structure]:
     try:
-        if any(_has_pydantic_model(argument.annotation) for argument in arguments):
+        if any(has_pydantic(argument.annotation) for argument in arguments):
             return _by_pydantic(name, arguments)
         try:
             return _by_msgspec(name, arguments)
@@ -157,17 +159,7 @@ def _converter(name: str, arguments: list[_Argument]) -> tuple[dict[str, JSONVal
     except ModuleNotFoundError:
         _raise_missing()
     except Exception as error:  # each library has its own classes for types that it does not support
-        raise InvalidRequest(f"tool {name!r} has an argument without a JSON Schema: {_first_line(error)}") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _has_pydantic_model(annotation: object) -> bool:
-    if isinstance(annotation, type) and hasattr(annotation, "__pydantic_core_schema__"):
-        return True
-    return any(map(_has_pydantic_model, get_args(annotation)))
+        raise InvalidRequest(f"tool {name!r} has an argument without a JSON Schema: {first_line(error)}") from None
 
 
 def _by_msgspec(name: str, arguments: list[_Argument]) -> tuple[dict[str, JSONValue], Structure]:

@@ -15,6 +15,8 @@ from typing import Generic, TypeVar, cast
 
 import attrs
 
+from trunkline._annotations import has_pydantic
+from trunkline._exception_text import first_line
 from trunkline._json import JSONObject, JSONValue, dumps, loads, loads_finite
 from trunkline._masking import without_keys
 from trunkline.authoring.response_formats import accepts_null, resolved
@@ -321,7 +323,7 @@ def _type_name(type_: object) -> str:
 
 def _library(type_: object, name: str) -> tuple[JSONObject, Callable[[JSONValue], object]]:
     """Return the schema of a type, and the function that structures a value, from the library that knows the type."""
-    if _has_pydantic(type_, set()):
+    if has_pydantic(type_):
         return _pydantic(type_, name, None)
     try:
         import msgspec
@@ -345,34 +347,18 @@ def _library(type_: object, name: str) -> tuple[JSONObject, Callable[[JSONValue]
     return schema, structure
 
 
-def _has_pydantic(type_: object, seen: set[int]) -> bool:
-    """Return whether a type is one of pydantic's, or contains one. `msgspec` would not run their validators."""
-    if id(type_) in seen:
-        return False
-    seen.add(id(type_))
-    if hasattr(type_, "__pydantic_core_schema__") or hasattr(type_, "__pydantic_fields__"):
-        return True
-    inner = list(typing.get_args(type_))
-    if isinstance(type_, type) and type_.__module__ != "builtins":
-        try:
-            inner += typing.get_type_hints(type_, include_extras=True).values()
-        except Exception:  # an annotation that cannot be resolved; the library says so
-            return False
-    return any(_has_pydantic(one, seen) for one in inner)
-
-
 def _pydantic(type_: object, name: str, before: Exception | None) -> tuple[JSONObject, Callable[[JSONValue], object]]:
     try:
         import pydantic
         from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
     except ImportError:
-        why = "it needs pydantic, which is not installed" if before is None else _first_line(before)
+        why = "it needs pydantic, which is not installed" if before is None else first_line(before)
         raise _no_schema(name, why) from None
     try:
         adapter: pydantic.TypeAdapter[object] = pydantic.TypeAdapter(cast("type[object]", type_))
         schema = adapter.json_schema()
     except (PydanticUserError, PydanticUndefinedAnnotation, TypeError, NameError) as error:
-        why = f"{_first_line(before)}. pydantic: {_first_line(error)}" if before is not None else _first_line(error)
+        why = f"{first_line(before)}. pydantic: {first_line(error)}" if before is not None else first_line(error)
         raise _no_schema(name, why) from None
 
     def structure(value: JSONValue) -> object:
@@ -390,10 +376,6 @@ def _pydantic(type_: object, name: str, before: Exception | None) -> tuple[JSONO
 
 def _path(location: Sequence[int | str]) -> str:
     return "$" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _no_schema(name: str, why: str) -> InvalidRequest:

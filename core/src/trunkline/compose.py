@@ -299,13 +299,13 @@ class _Fallback(_Composed):
         errors: list[TrunklineError] = []
         for count, number in enumerate(self._order(), 1):
             breaker, is_last = self._breakers[number], count == len(self._members)
-            hop = attrs.evolve(
+            member_options = attrs.evolve(
                 options,
                 hops=self._hop(options, count, errors[-1] if errors else None),
                 is_not_last=options.is_not_last or not is_last,
             )
             try:
-                result = await call(self._members[number], hop)
+                result = await call(self._members[number], member_options)
             except TrunklineError as error:
                 breaker.failed(error)
                 if is_last or not _goes_on(error) or (limit is not None and limit.left <= 0):
@@ -362,7 +362,8 @@ class LimitedService(_Composed):
     kind = "limit"
 
     def __init__(self, member: Service, name: str, admission: Admission) -> None:
-        super().__init__((member,), name, None)
+        # The member's own `total_timeout` begins when the call is admitted; the wait before that counts, too.
+        super().__init__((member,), name, member._own_total_timeout())
         self._admission = admission
         self._estimate = TokenEstimate()
 
@@ -374,16 +375,6 @@ class LimitedService(_Composed):
     async def aclose(self) -> None:
         self._admission.close()
         await super().aclose()
-
-    def _own_total_timeout(self) -> float | None:
-        return self._options.total_timeout(self._members[0]._own_total_timeout())
-
-    def _limits(self, outer: CallOptions) -> tuple[CallOptions, TimeLimit | None]:
-        # The member's own timeout begins when the call is admitted; the wait before that counts too.
-        options = self._options.within(outer)
-        limit = time_limit(options, self._members[0]._own_total_timeout(), self.name)
-        settings = {name: value for name, value in options.settings.items() if name != "total_timeout"}
-        return attrs.evolve(options, settings=settings, time_limit=limit), limit
 
     async def _limited(
         self,
@@ -411,14 +402,11 @@ class LimitedService(_Composed):
         return await self._limited(outer, 0, call, lambda result: None, [])
 
     async def _chat(self, request: ChatRequest, outer: CallOptions) -> ChatResponse:
-        def used(response: ChatResponse) -> int | None:
-            return self._estimate.used(response)
-
         return await self._limited(
             outer,
             self._estimate.of_chat(request, self._admission.tokens_limit),
             lambda member, options: member._chat(request, options),
-            used,
+            self._estimate.used,
             [],
         )
 

@@ -47,11 +47,6 @@ class CircuitBreaker:
         self._is_resting = False
         self._probed_since: float | None = None
 
-    @property
-    def is_resting(self) -> bool:
-        """Whether the member rests, or waits for the outcome of a probe."""
-        return self._is_resting
-
     def allows(self) -> bool:
         """Return whether the member may serve a call now. After a rest, the call that asks first is the probe."""
         with self._lock:

@@ -1,0 +1,25 @@
+"""What an annotation contains, to choose the library that makes its JSON Schema and checks its values."""
+
+from __future__ import annotations
+
+import typing
+
+
+def has_pydantic(annotation: object) -> bool:
+    """Return whether an annotation is a class of pydantic, or contains one. `msgspec` would not run its validators."""
+    return _has_pydantic(annotation, set())
+
+
+def _has_pydantic(annotation: object, seen: set[int]) -> bool:
+    if id(annotation) in seen:
+        return False
+    seen.add(id(annotation))
+    if hasattr(annotation, "__pydantic_core_schema__") or hasattr(annotation, "__pydantic_fields__"):
+        return True
+    inner = list(typing.get_args(annotation))
+    if isinstance(annotation, type) and annotation.__module__ != "builtins":
+        try:
+            inner += typing.get_type_hints(annotation, include_extras=True).values()
+        except Exception:  # an annotation that cannot be resolved; the library says so
+            return False
+    return any(_has_pydantic(each, seen) for each in inner)
