@@ -604,6 +604,29 @@ async def test_a_handler_that_fails_ends_the_run() -> None:
             await run_tools(toy.service, "Which files?", handlers={"shell_call": shell})
 
 
+async def test_a_turn_that_the_provider_paused_is_continued() -> None:
+    search = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "news"}}
+    found = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []}
+    message = {"id": "m", "type": "message", "role": "assistant", "model": "claude", "usage": {}}
+    turns: list[dict[str, Any]] = [
+        {**message, "content": [search], "stop_reason": "pause_turn"},
+        {**message, "content": [found, {"type": "text", "text": "No news."}], "stop_reason": "end_turn"},
+    ]
+
+    async def answer(exchange: Exchange) -> None:
+        await exchange.respond(json.dumps(turns[exchange.number - 1]).encode())
+
+    hosted = Tool(name="web_search", provider_options={"anthropic": {"type": "web_search_20250305"}})
+    async with (
+        serve(answer) as server,
+        open_service("anthropic", api_url=server.url, api_key="k", default_model="claude") as service,
+    ):
+        run = await run_tools(service, "News?", [hosted])
+    assert run.text == "No news."
+    assert [each.response.finish_reason for each in run.rounds] == ["paused", "stop"]
+    assert json.loads(server.requests[1].body)["messages"][-1] == {"role": "assistant", "content": [search]}
+
+
 async def test_results_that_the_history_has_are_not_asked_for_again() -> None:
     calls = assistant(ToolCall(id="1", name="weather", arguments={"city": "Oslo"}), ToolCall(id="2", name="weather"))
     async with model("Cold.") as toy:

@@ -102,6 +102,15 @@ def test_an_argument_that_is_left_out_has_the_default_of_the_function() -> None:
     assert "default" not in properties["things"]
 
 
+def test_a_number_is_not_made_of_a_text() -> None:
+    @tool
+    def f(count: int) -> object:
+        return count
+
+    with pytest.raises(Exception, match=r"Expected `int`, got `str` - at `\$\.count`"):
+        run(f, count="5")
+
+
 def test_pydantic_models_are_checked_by_pydantic() -> None:
     @tool
     def f(users: list[User], owner: User | None = None) -> object:

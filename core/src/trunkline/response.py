@@ -32,6 +32,9 @@ class FinishReason(StrEnum):
     """The model calls tools and waits for their results."""
     CONTENT_FILTER = "content_filter"
     """The model refused, or a safety system stopped the response."""
+    PAUSED = "paused"
+    """The provider paused a tool that it runs itself. To continue, send the conversation with `response.message` at its
+    end, as `run_tools` does."""
     ERROR = "error"
     """The provider reported a failure, or the stream broke off."""
     OTHER = "other"

@@ -585,7 +585,7 @@ class ToolRun:
             await self._run_jobs()
             return self._events.popleft()
         if self._stream is None:
-            if self._rounds and (self._pending or not self._rounds[-1].results) and not self._asks_again():
+            if self._has_ended and not self._asks_again():
                 raise StopAsyncIteration
             await self._open_stream()
         stream = cast("Stream", self._stream)
@@ -597,9 +597,17 @@ class ToolRun:
             self._rounds.append(ToolRound(response=response))
             self._messages = (*self._messages, response.message)
             # A call that was cut off, by the output limit for example, must not be run.
-            if response.finish_reason in (FinishReason.TOOL_CALLS, FinishReason.STOP):
+            if response.finish_reason in (FinishReason.TOOL_CALLS, FinishReason.STOP, FinishReason.PAUSED):
                 self._plan(response.parts)
         return event
+
+    @property
+    def _has_ended(self) -> bool:
+        """Whether there is nothing to send after the last round."""
+        if not self._rounds:
+            return False
+        last = self._rounds[-1]
+        return bool(self._pending) or not (last.results or last.response.finish_reason is FinishReason.PAUSED)
 
     def _asks_again(self) -> bool:
         """Read the answer of a run that has ended, and return whether the model is asked for another one."""

@@ -197,8 +197,8 @@ REASONS = [
     ("content_filter", [TEXT], FinishReason.CONTENT_FILTER),
     ("length", [TEXT], FinishReason.LENGTH),
     ("stop", [CALL], FinishReason.TOOL_CALLS),
-    ("pause_turn", [SEARCH], FinishReason.OTHER),
-    ("pause_turn", [SEARCH, CALL], FinishReason.OTHER),
+    ("pause_turn", [SEARCH], FinishReason.PAUSED),
+    ("pause_turn", [SEARCH, CALL], FinishReason.PAUSED),
     ("something_new", [TEXT], FinishReason.OTHER),
     (None, [TEXT], FinishReason.OTHER),
 ]
@@ -405,7 +405,7 @@ def test_a_server_tools_call_is_kept_whole_with_its_streamed_input() -> None:
         STOP,
     )
     assert response.parts == body(message(SEARCH, FOUND)).parts
-    assert response.finish_reason == FinishReason.OTHER
+    assert response.finish_reason == FinishReason.PAUSED
 
 
 def test_a_server_tools_call_that_was_cut_off_keeps_what_came() -> None:

@@ -56,7 +56,7 @@ _REASONS = {
     # The request asked for a summary of the conversation, which is the response.
     "compaction": FinishReason.STOP,
     # A server tool takes long: sending the conversation with this response appended continues it.
-    "pause_turn": FinishReason.OTHER,
+    "pause_turn": FinishReason.PAUSED,
     # Servers that imitate the API pass on stop reasons of other APIs.
     "stop": FinishReason.STOP,
     "length": FinishReason.LENGTH,
