@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator
@@ -309,6 +310,73 @@ async def test_a_result_that_cannot_be_sent_is_a_failure_of_the_tool() -> None:
     async with model([("get", "")], "Sorry.") as toy:
         run = await run_tools(toy.service, "?", [tool(lambda: object(), name="get")])
     assert isinstance(run.rounds[0].results[0].error, TypeError)
+
+
+async def test_null_stands_for_an_optional_argument_that_is_left_out() -> None:
+    @tool(strict=True)
+    def weather(city: str, days: int = 3, unit: str | None = "C") -> str:
+        return f"{city} {days} {unit}"
+
+    async with model([("weather", '{"city": "Oslo", "days": null, "unit": null}')], "Fine.") as server:
+        await run_tools(server.service, "Oslo?", [weather])
+        assert server.results() == ["Oslo 3 None"]
+        [sent] = server.bodies[0]["tools"]
+        assert sent["function"]["strict"] is True
+        assert sent["function"]["parameters"]["required"] == ["city", "days", "unit"]
+
+
+async def test_a_call_that_ends_as_if_it_were_cancelled_is_a_failure_of_the_tool(anyio_backend: str) -> None:
+    if anyio_backend == "trio":
+        return  # trio has no exception that a function could raise
+
+    @tool
+    async def lost() -> None:
+        raise asyncio.CancelledError
+
+    async with model([("lost", "{}")], "Fine.") as server:
+        run = await run_tools(server.service, "Oslo?", [lost])
+        assert run.text == "Fine."
+        assert server.results() == ["Error: the call was cancelled"]
+    async with model([("lost", "{}")], "Fine.") as server:
+        with pytest.raises(ToolFailed, match="'lost' ended as if it were cancelled"):
+            await run_tools(server.service, "Oslo?", [lost], on_tool_error="raise")
+
+
+async def test_an_exception_that_is_no_failure_is_raised_as_it_is_and_ends_the_other_tools() -> None:
+    class Stop(BaseException):
+        pass
+
+    ended: list[str] = []
+
+    @tool
+    async def stop() -> None:
+        raise Stop
+
+    @tool
+    async def wait() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.append("wait")
+
+    async with model([("wait", "{}"), ("stop", "{}")]) as server:
+        with pytest.raises(Stop):
+            await run_tools(server.service, "Oslo?", [wait, stop])
+    assert ended == ["wait"]
+
+
+async def test_a_failure_whose_text_cannot_be_shown_is_told_to_the_model() -> None:
+    class Unprintable(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    @tool
+    async def fail() -> None:
+        raise Unprintable
+
+    async with model([("fail", "{}")], "Fine.") as server:
+        await run_tools(server.service, "Oslo?", [fail])
+        assert server.results() == ["Error: Unprintable: (its text cannot be shown)"]
 
 
 async def test_no_more_tools_run_at_once_than_allowed() -> None:

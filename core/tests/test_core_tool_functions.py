@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict, cast
 
 import anyio
 import attrs
@@ -176,6 +176,47 @@ REST = """Find a place.
     :param name: What it is called.
     :param limit: How many to return.
     """
+
+
+def test_restrictions_of_pydantic_and_of_msgspec_are_checked() -> None:
+    @tool
+    def book(
+        seats: Annotated[int, pydantic.Field(ge=1, description="How many.")],
+        row: Annotated[int, msgspec.Meta(ge=3, description="Which row.")] = 3,
+    ) -> tuple[int, int]:
+        return seats, row
+
+    properties = cast("dict[str, dict[str, object]]", book.parameters["properties"])
+    assert (properties["seats"]["minimum"], properties["seats"]["description"]) == (1, "How many.")
+    assert (properties["row"]["minimum"], properties["row"]["description"]) == (3, "Which row.")
+    assert run(book, seats=1, row=4) == (1, 4)
+    for wrong in ({"seats": 0}, {"seats": 1, "row": 2}):
+        with pytest.raises(Exception, match="greater than or equal"):
+            run(book, **wrong)
+
+
+def test_restrictions_of_pydantic_in_a_dataclass_are_checked() -> None:
+    @dataclass
+    class Order:
+        seats: Annotated[int, pydantic.Field(ge=1)]
+
+    def book(order: Any) -> int:
+        return int(order.seats)
+
+    book.__annotations__["order"] = Order
+    made = tool(book)
+    assert run(made, order={"seats": 2}) == 2
+    with pytest.raises(Exception, match="greater than or equal to 1"):
+        run(made, order={"seats": 0})
+
+
+def test_a_default_that_json_does_not_have_is_left_out_of_the_schema() -> None:
+    @tool
+    def limit(most: float = float("inf")) -> float:
+        return most
+
+    assert limit.parameters["properties"] == {"most": {"type": "number"}}
+    assert run(limit) == float("inf")
 
 
 @pytest.mark.parametrize("docstring", [GOOGLE, NUMPY, REST], ids=["Google", "NumPy", "reST"])

@@ -11,7 +11,7 @@ import json
 import pickle
 import typing
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import attrs
 import jsonschema
@@ -278,6 +278,25 @@ def test_typed_response_is_the_response_with_its_answer() -> None:
     assert isinstance(typed, ChatResponse)
     assert (typed.id, typed.usage, typed.message) == ("7", Usage(output_tokens=3), response.message)
     assert typed.warnings == (lost,)
+
+
+def test_restrictions_of_pydantic_in_a_dataclass_are_sent_and_checked() -> None:
+    @dataclasses.dataclass
+    class Order:
+        seats: Annotated[int, pydantic.Field(ge=1)]
+
+    asked = answer_type_of(Order)
+    schema = cast("dict[str, dict[str, dict[str, object]]]", asked.format.schema)
+    assert schema["properties"]["seats"]["minimum"] == 1
+
+
+def test_a_value_in_place_of_a_type_is_refused() -> None:
+    @dataclasses.dataclass
+    class Order:
+        seats: int
+
+    with pytest.raises(InvalidRequest, match="no JSON Schema can be made of answer_type"):
+        answer_type_of(Order(seats=1))
 
 
 @pytest.mark.parametrize("type_", [Place | Area, 5, "Nowhere", Place | int | list[Hill], set[Place | Hill]])

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import typing
 
+_PACKAGES = frozenset({"pydantic", "annotated_types"})
+"""The packages whose metadata in annotations only pydantic understands."""
+
 
 def has_pydantic(annotation: object) -> bool:
-    """Return whether an annotation is a class of pydantic, or contains one. `msgspec` would not run its validators."""
+    """Return whether an annotation is a class of pydantic, or contains one, or metadata such as `Field(gt=0)`.
+
+    `msgspec` would neither run its validators nor check such restrictions.
+    """
     return _has_pydantic(annotation, set())
 
 
@@ -15,6 +21,9 @@ def _has_pydantic(annotation: object, seen: set[int]) -> bool:
         return False
     seen.add(id(annotation))
     if hasattr(annotation, "__pydantic_core_schema__") or hasattr(annotation, "__pydantic_fields__"):
+        return True
+    metadata = getattr(annotation, "__metadata__", ())  # of `Annotated`
+    if any(type(each).__module__.partition(".")[0] in _PACKAGES for each in metadata):
         return True
     inner = list(typing.get_args(annotation))
     if isinstance(annotation, type) and annotation.__module__ != "builtins":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast, get_type_hints
@@ -125,7 +126,7 @@ def _arguments(
 
 
 def _is_plain(value: object) -> bool:
-    return value is None or type(value) in (str, bool, int, float)
+    return value is None or type(value) in (str, bool, int) or (type(value) is float and math.isfinite(value))
 
 
 def _docstring(text: str) -> Docstring | None:
@@ -195,7 +196,24 @@ def _by_msgspec(name: str, arguments: list[_Argument]) -> tuple[dict[str, JSONVa
     return schema, structure
 
 
+_META = (
+    "gt",
+    "ge",
+    "lt",
+    "le",
+    "multiple_of",
+    "pattern",
+    "min_length",
+    "max_length",
+    "title",
+    "description",
+    "examples",
+)
+"""The restrictions and descriptions of msgspec that pydantic has under the same names."""
+
+
 def _by_pydantic(name: str, arguments: list[_Argument]) -> tuple[dict[str, JSONValue], Structure]:
+    import msgspec
     from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
     # pydantic refuses the `TypedDict` of `typing` before Python 3.12, and requires this package.
@@ -204,6 +222,10 @@ def _by_pydantic(name: str, arguments: list[_Argument]) -> tuple[dict[str, JSONV
     fields: dict[str, Any] = {}
     for each in arguments:
         annotation = each.annotation
+        for meta in getattr(annotation, "__metadata__", ()):
+            if isinstance(meta, msgspec.Meta):  # which pydantic does not know
+                known = {name: value for name in _META if (value := getattr(meta, name)) is not None}
+                annotation = Annotated[annotation, Field(**known)]
         if each.description:
             annotation = Annotated[annotation, Field(description=each.description)]
         fields[each.name] = annotation if each.required else typing_extensions.NotRequired[annotation]
@@ -281,6 +303,9 @@ def _by_its_model(value: object) -> object:
 
 def problem_text(error: BaseException) -> str:
     """Return the text of an exception for the model: without a traceback, and without the parts that look like keys."""
-    text = str(error).strip()
+    try:
+        text = str(error).strip()
+    except Exception:
+        text = "(its text cannot be shown)"
     text = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return cut(without_keys(text), _PROBLEM_LIMIT)

@@ -357,7 +357,7 @@ def _pydantic(type_: object, name: str, before: Exception | None) -> tuple[JSONO
     try:
         adapter: pydantic.TypeAdapter[object] = pydantic.TypeAdapter(cast("type[object]", type_))
         schema = adapter.json_schema()
-    except (PydanticUserError, PydanticUndefinedAnnotation, TypeError, NameError) as error:
+    except (PydanticUserError, PydanticUndefinedAnnotation, TypeError, NameError, AttributeError) as error:
         why = f"{first_line(before)}. pydantic: {first_line(error)}" if before is not None else first_line(error)
         raise _no_schema(name, why) from None
 

@@ -28,7 +28,7 @@ import anyio
 import attrs
 from anyio.abc import TaskGroup
 
-from trunkline._field_types import type_name
+from trunkline._field_types import shown, type_name
 from trunkline._json import JSONObject, ProviderOptions, dumps
 from trunkline._masking import listed, quoted
 from trunkline._suggestions import check_keywords
@@ -41,7 +41,7 @@ from trunkline._tool_functions import (
     problem_text,
     to_json,
 )
-from trunkline.answers import AnswerType, TypedResponse, next_request
+from trunkline.answers import AnswerType, TypedResponse, next_request, without_nulls
 from trunkline.authoring.provider import CallGroup
 from trunkline.errors import CallError, InvalidAnswer, InvalidRequest, StreamClosed, TrunklineError
 from trunkline.events import Event, Finished
@@ -388,6 +388,15 @@ def run_tools(
     for option, value in (("max_rounds", max_rounds), ("max_parallel", max_parallel)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InvalidRequest(f"{option} must be an integer of at least 1, not {value!r}")
+    for option, word, words in (
+        ("at_limit", at_limit, ("raise", "answer")),
+        ("on_tool_error", on_tool_error, ("report", "raise")),
+    ):
+        if word not in words:
+            raise InvalidRequest(f"{option} must be {' or '.join(map(repr, words))}, not {shown(word)}")
+    for option, function in (("approve", approve), *(handlers or {}).items()):
+        if function is not None and not callable(function):
+            raise InvalidRequest(f"{option!r} must be a function, not {type_name(function)}")
     asked = None
     if answer_type is not None:
         asked, request = service._typed(request, answer_type, answer_retries)
@@ -672,7 +681,7 @@ class ToolRun:
             raise self._limit_error()
         jobs, self._jobs = self._jobs, []
         finished: dict[int, ToolFinished] = {}
-        failures: list[Exception] = []
+        failures: list[BaseException] = []
         limiter = anyio.CapacityLimiter(self._max_parallel)
         approving = anyio.Lock()
 
@@ -680,7 +689,9 @@ class ToolRun:
             async with limiter:
                 try:
                     finished[position] = await self._answer(job, approving)
-                except Exception as error:  # raised once, not in a group
+                except (GeneratorExit, anyio.get_cancelled_exc_class()):
+                    raise
+                except BaseException as error:  # raised once, not in a group
                     failures.append(error)
                     tasks.cancel_scope.cancel()
 
@@ -693,8 +704,11 @@ class ToolRun:
                 self._tool_scope = None
         if failures:
             raise failures[0]
-        if len(finished) < len(jobs):  # `aclose` cancelled the scope
+        if len(finished) < len(jobs) and self._state == "closed":  # `aclose` cancelled the scope
             self._refuse()
+        for position, job in enumerate(jobs):
+            if position not in finished:
+                finished[position] = self._cancelled(job)
         results = tuple(finished[position] for position in range(len(jobs)))
         if self._rounds:
             self._rounds[-1] = attrs.evolve(self._rounds[-1], results=results)
@@ -703,6 +717,16 @@ class ToolRun:
             for each in results
         )
         self._events += results
+
+    def _cancelled(self, job: ToolCall | Opaque) -> ToolFinished:
+        """Return the result of a call that ended with asyncio's `CancelledError`, though nobody cancelled the run.
+
+        A function raises it if it waits for a task of its own that was cancelled, for example.
+        """
+        if self._raises or isinstance(job, Opaque):
+            what = f"the call of {quoted(_name(job))} ended as if it were cancelled"
+            raise ToolFailed(what, run=self, service=self._service.name)
+        return ToolFinished(call=job, result=_failed(job, "the call was cancelled"))
 
     async def _answer(self, job: ToolCall | Opaque, approving: anyio.Lock) -> ToolFinished:
         if isinstance(job, Opaque):
@@ -745,7 +769,9 @@ class ToolRun:
         if call.invalid_arguments is not None:
             return _failed(call, "the arguments are not a JSON object"), None
         try:
-            return _result(call, await tool.run(call)), None
+            # Strict schemas make models write every argument, and `null` stands for one that is left out.
+            arguments = cast("JSONObject", without_nulls(call.arguments, tool.parameters))
+            return _result(call, await tool.run(attrs.evolve(call, arguments=arguments))), None
         except ArgumentError as problem:
             return _failed(call, f"wrong arguments: {problem}"), None
         except Exception as error:

@@ -289,7 +289,12 @@ def test_the_whole_request_is_on_the_wire() -> None:
         "tools": [
             {
                 "type": "function",
-                "function": {"name": "weather", "description": "d", "parameters": WEATHER.parameters, "strict": True},
+                "function": {
+                    "name": "weather",
+                    "description": "d",
+                    "parameters": {**WEATHER.parameters, "additionalProperties": False},
+                    "strict": True,
+                },
             }
         ],
         "tool_choice": "any",

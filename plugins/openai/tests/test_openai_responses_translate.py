@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import pytest
 from strict_types import strict_adapter
+from trunkline.authoring.json import JSONObject
 from trunkline.authoring.provider import ServiceContext, Translation
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import InvalidRequest
@@ -671,6 +672,30 @@ def test_the_schema_of_a_tool_has_an_object_at_its_root() -> None:
 # Tools and everything else
 
 
+def test_the_schema_of_a_strict_tool_is_closed(translate: Translate) -> None:
+    parameters: JSONObject = {
+        "type": "object",
+        "properties": {"city": {"type": "string"}, "days": {"type": "integer", "default": 3}},
+        "required": ["city"],
+    }
+    body, translation = translate(tools=[Tool(name="weather", parameters=parameters, strict=True)])
+    assert body["tools"][0] == {
+        "type": "function",
+        "name": "weather",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "city": {"type": "string"},
+                "days": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+            },
+            "required": ["city", "days"],
+            "additionalProperties": False,
+        },
+        "strict": True,
+    }
+    assert [(one.kind, one.subject, one.lossy) for one in translation.warnings] == [("changed", "tool weather", False)]
+
+
 def test_tools_are_flat_and_say_whether_they_are_strict(translate: Translate) -> None:
     strict = Tool(name="strict", strict=True)
     body, _ = translate(tools=[WEATHER, strict, SEARCH, SHELL])
@@ -682,7 +707,12 @@ def test_tools_are_flat_and_say_whether_they_are_strict(translate: Translate) ->
             "parameters": WEATHER.parameters,
             "strict": False,
         },
-        {"type": "function", "name": "strict", "parameters": {"type": "object", "properties": {}}, "strict": True},
+        {
+            "type": "function",
+            "name": "strict",
+            "parameters": {"type": "object", "properties": {}, "required": [], "additionalProperties": False},
+            "strict": True,
+        },
         {"type": "web_search", "search_context_size": "low"},
         {"type": "custom", "name": "run", "description": "Runs a script."},
     ]

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 from strict_types import strict_adapter
 from trunkline import messages as m
+from trunkline.authoring.json import JSONObject
 from trunkline.authoring.provider import ServiceContext, Translation
 from trunkline.errors import InvalidRequest
 from trunkline.messages import (
@@ -472,6 +473,36 @@ def test_sampling_options_are_left_out_while_a_model_reasons(model: str, effort:
     body = body_of(translation)
     assert ("temperature" in body) == ("stop" in body) == sent
     assert kinds(translation) == ([] if sent else [("unsupported", "temperature"), ("unsupported", "stop")])
+
+
+def test_the_schema_of_a_strict_tool_is_closed() -> None:
+    parameters: JSONObject = {
+        "type": "object",
+        "properties": {"city": {"type": "string"}, "days": {"type": "integer", "default": 3}},
+        "required": ["city"],
+    }
+    translation = translate("hi", tools=[Tool(name="weather", parameters=parameters, strict=True)])
+    [sent] = body_of(translation)["tools"]
+    assert sent["function"]["strict"] is True
+    assert sent["function"]["parameters"] == {
+        "type": "object",
+        "properties": {"city": {"type": "string"}, "days": {"anyOf": [{"type": "integer"}, {"type": "null"}]}},
+        "required": ["city", "days"],
+        "additionalProperties": False,
+    }
+    assert kinds(translation) == [("changed", "tool weather")]
+
+
+def test_a_tool_that_cannot_be_strict_is_sent_as_one_that_is_not() -> None:
+    parameters: JSONObject = {
+        "type": "object",
+        "properties": {"ages": {"type": "object", "additionalProperties": {"type": "integer"}}},
+    }
+    translation = translate("hi", tools=[Tool(name="weather", parameters=parameters, strict=True)])
+    [sent] = body_of(translation)["tools"]
+    assert sent["function"] == {"name": "weather", "parameters": parameters, "strict": False}
+    [warning] = translation.warnings
+    assert (warning.kind, warning.subject, warning.lossy) == ("changed", "tool weather", True)
 
 
 def test_a_generic_server_gets_what_almost_every_server_takes() -> None:

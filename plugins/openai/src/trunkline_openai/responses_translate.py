@@ -16,7 +16,7 @@ from trunkline_openai.caching import set_breakpoints, set_lifetime, wants_breakp
 from trunkline_openai.model_facts import OPENAI_MODELS, ModelFacts, accepted_effort, facts_of
 from trunkline_openai.responses_history import HistoryOptions, takes_no_reasoning, turns
 from trunkline_openai.responses_input import InputItems
-from trunkline_openai.schemas import OPENAI_SUBSET, named_schema
+from trunkline_openai.schemas import OPENAI_SUBSET, named_schema, strict_schema
 from trunkline_openai.translate import request_headers, sent_user_id
 from trunkline_openai.urls import UrlFor, default_url
 
@@ -193,8 +193,9 @@ def _tool(tool: Tool, provider: str, warnings: Warnings) -> dict[str, Any]:
     if tool.description is not None:
         data["description"] = tool.description
     if kind == "function":
+        schema, strict = strict_schema(tool, tool_parameters(tool, warnings), OPENAI_SUBSET, warnings)
         # Without `strict` the server assumes true, and then refuses most schemas.
-        data |= {"parameters": tool_parameters(tool, warnings), "strict": bool(tool.strict)}
+        data |= {"parameters": schema, "strict": bool(strict)}
     return {**data, **options}
 
 

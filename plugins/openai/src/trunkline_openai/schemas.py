@@ -33,7 +33,7 @@ OPENAI_SUBSET = SchemaSubset(
     intersections=False,
     untyped=False,
 )
-"""What OpenAI enforces in the schema of an answer, in Chat Completions and in Responses."""
+"""What OpenAI enforces in the schema of an answer or of a strict tool, in Chat Completions and in Responses."""
 
 SUBSETS: Mapping[AnswerSchemas, SchemaSubset] = {
     "openai": OPENAI_SUBSET,
@@ -41,7 +41,7 @@ SUBSETS: Mapping[AnswerSchemas, SchemaSubset] = {
     "closed": SchemaSubset(maps=True, tuples=True),
     "grammar": SchemaSubset(moved=frozenset({"not"}), patterns="grammar", maps=True, tuples=True),
 }
-"""What servers enforce in the schema of an answer, by the words of `Profile.answer_schemas`."""
+"""What servers enforce in the schema of an answer or of a strict tool, by the words of `Profile.answer_schemas`."""
 
 
 def named_schema(form: ResponseFormat, subset: SchemaSubset, warnings: Warnings) -> dict[str, Any]:
@@ -70,6 +70,24 @@ def named_schema(form: ResponseFormat, subset: SchemaSubset, warnings: Warnings)
     if strict is not None:
         data["strict"] = strict
     return data
+
+
+def strict_schema(
+    tool: Tool, schema: JSONObject, subset: SchemaSubset, warnings: Warnings
+) -> tuple[JSONObject, bool | None]:
+    """Return the schema of a tool, closed if the server is asked to enforce it, and the value of `strict`.
+
+    A tool whose schema the server cannot enforce is sent as one that is not strict.
+    """
+    if not tool.strict:
+        return schema, tool.strict
+    enforced = enforceable(schema, subset)
+    if enforced.obstacle is not None:
+        why = f"the provider cannot enforce its schema, because {enforced.obstacle}; it was sent as not strict"
+        warnings.add("changed", f"tool {tool.name}", why, lossy=True)
+        return schema, False
+    add_schema_warnings(enforced, f"tool {tool.name}", warnings)
+    return enforced.schema, True
 
 
 _NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")

@@ -23,7 +23,7 @@ from trunkline_openai.features import Feature, ReasoningOff
 from trunkline_openai.history import History
 from trunkline_openai.model_facts import ModelFacts, accepted_effort, facts_of
 from trunkline_openai.profile import Profile
-from trunkline_openai.schemas import SUBSETS, accepted_schema, named_schema
+from trunkline_openai.schemas import SUBSETS, accepted_schema, named_schema, strict_schema
 from trunkline_openai.urls import HeadersFor, UrlFor, no_headers
 
 _NONE: Mapping[str, str] = {}
@@ -235,12 +235,14 @@ class ChatTranslator:
         function: dict[str, Any] = {"name": tool.name}
         if tool.description is not None:
             function["description"] = tool.description
-        function["parameters"] = accepted_schema(tool, self.profile.schemas, warnings)
-        if tool.strict is not None:
-            if "strict_tools" in self.profile.takes:
-                function["strict"] = tool.strict
-            elif tool.strict:
-                self.takes("strict_tools", "strict tools", warnings)
+        schema, strict = accepted_schema(tool, self.profile.schemas, warnings), None
+        if "strict_tools" in self.profile.takes:
+            schema, strict = strict_schema(tool, schema, SUBSETS[self.profile.answer_schemas], warnings)
+        elif tool.strict:
+            self.takes("strict_tools", "strict tools", warnings)
+        function["parameters"] = schema
+        if strict is not None:
+            function["strict"] = strict
         return {"type": "function", "function": function, **options}
 
     def _with_instructions(self, request: ChatRequest, warnings: Warnings) -> ChatRequest:
