@@ -108,7 +108,8 @@ def _composition(
     errors: list[ConfigurationError],
 ) -> Composition | None:
     before = len(errors)
-    kinds = [kind for kind in KINDS if kind in table]
+    given = frozenset[object](table)
+    kinds = [kind for kind in KINDS if kind in given]
     if len(kinds) > 1:
         problem = "cannot be combined with 'fallback'; make another service of one, and name it in the other"
         errors.append(setting_error("balance", problem, service=name))

@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias
 import attrs
 
 from trunkline.authoring.warnings import Warnings
-from trunkline.messages import CacheLifetime as CacheLifetime
+from trunkline.messages import CacheLifetime as CacheLifetime, Document, Image, Text, ToolResult
 from trunkline.request import ChatRequest
 
 Section: TypeAlias = Literal["tools", "system", "messages"]
@@ -81,3 +81,13 @@ def cached_anyway(request: ChatRequest, warnings: Warnings) -> None:
     if request.cache == "1h":
         why = "the provider caches prompts by itself, for a time that a request cannot choose; ignored"
         warnings.add("unsupported", "cache", why, lossy=False)
+
+
+def result_lifetime(result: ToolResult) -> CacheLifetime | None:
+    """Return the lifetime of the breakpoint of a tool's result, or else of the first one in its parts."""
+    if result.cache is not None:
+        return result.cache
+    for part in result.parts:
+        if isinstance(part, (Text, Image, Document)) and part.cache is not None:
+            return part.cache
+    return None

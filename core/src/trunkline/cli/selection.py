@@ -170,7 +170,7 @@ def select_service(options: ServiceOptions) -> SelectedService | ComposedService
     names = configuration.names
     if options.service is None and len(names) > 1:
         raise CommandError(f"{file.path} has several services; select one with --service: {listed(names)}")
-    name = options.service or names[0]
+    name = next(iter(names)) if options.service is None else options.service
     if name in configuration.compositions.services:
         return _composed(file.path, configuration, name, options)
     return _from_file(file.path, configuration, name, options)

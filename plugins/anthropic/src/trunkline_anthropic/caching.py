@@ -48,7 +48,7 @@ def set_breakpoints(
     for section in SECTIONS[:2]:
         if section in body:
             body[section] = _copied(body[section])
-            found += [(section, block) for block in _objects(body[section])]
+            found.extend((section, block) for block in _objects(body[section]))
     if "messages" in body:
         body["messages"] = _copied(body["messages"])
     messages = _objects(body.get("messages"))
@@ -57,13 +57,13 @@ def set_breakpoints(
             message["content"] = [{"type": "text", "text": message["content"]}]
         elif "content" in message:
             message["content"] = _copied(message["content"])
-        found += [("messages", block) for block in _objects(message.get("content"))]
+        found.extend(("messages", block) for block in _objects(message.get("content")))
     end: dict[str, Any] = {}  # stands for the end of the conversation, as the API finds it
     own: set[int] = set()
     if lifetime is not None:
         sections: tuple[Section, ...] = ("tools", "system") if "cache_control" in body else SECTIONS
         own = _mark_ends(found, sections, lifetime, end=end if automatic else None)
-    points = [(section, block) for section, block in found if _MARK in block]
+    points: list[tuple[Section, dict[str, Any]]] = [pair for pair in found if _MARK in pair[1]]
     sent = sum("cache_control" in block for _, block in found) + ("cache_control" in body)
     asked = [Breakpoint(section, block[_MARK], automatic=id(block) in own) for section, block in points]
     plan = plan_breakpoints(asked, warnings, limit=LIMIT - sent)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from trunkline.authoring.caching import result_lifetime
 from trunkline.authoring.json import JSONObject, ProviderOptions
 from trunkline.authoring.warnings import Warnings
 from trunkline.messages import Audio, CacheLifetime, Document, Image, Opaque, Part, Text, ToolResult
@@ -150,8 +151,7 @@ class Content:
     def tool_result(self, result: ToolResult) -> dict[str, Any]:
         """Return the block for the result of a tool call."""
         # The breakpoint of a part of the result moves to its end. The API caches whole blocks of a message.
-        inner = (part.cache for part in result.parts if isinstance(part, (Text, Image, Document)))
-        lifetime = result.cache or next(filter(None, inner), None)
+        lifetime = result_lifetime(result)
         content = [without_mark(block) for part in result.parts for block in self.blocks(part)]
         block: dict[str, Any] = {"type": "tool_result", "tool_use_id": result.tool_call_id}
         if result.is_error:

@@ -53,7 +53,7 @@ def set_cache_points(
             {**message, "content": list(message["content"])} if _has_content(message) else message
             for message in body["messages"]
         ]
-        lists += [("messages", message["content"]) for message in body["messages"] if _has_content(message)]
+        lists.extend(("messages", message["content"]) for message in body["messages"] if _has_content(message))
     own: set[int] = set()
     if lifetime is not None:
         for section in _SECTIONS:
@@ -66,9 +66,11 @@ def set_cache_points(
                 [added] = mark(lifetime)
                 blocks.insert(_end(blocks), added)
                 own.add(id(added))
-    found = [(section, block) for section, blocks in lists for block in blocks if _is_object(block)]
+    found: list[tuple[Section, dict[str, Any]]] = [
+        (section, block) for section, blocks in lists for block in blocks if _is_object(block)
+    ]
     sent = sum("cachePoint" in block for _, block in found)
-    points = [(section, block) for section, block in found if is_mark(block)]
+    points: list[tuple[Section, dict[str, Any]]] = [pair for pair in found if is_mark(pair[1])]
     plan = plan_breakpoints(
         [Breakpoint(section, block[_MARK], automatic=id(block) in own) for section, block in points],
         warnings,

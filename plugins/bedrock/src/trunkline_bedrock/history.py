@@ -12,6 +12,7 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from trunkline.authoring.caching import result_lifetime
 from trunkline.authoring.json import ProviderOptions, loads_finite
 from trunkline.authoring.provider import MediaClass
 from trunkline.authoring.replay import GO_ON, Issuer, ReplayRules, Turn
@@ -374,8 +375,7 @@ class History:
             # Several models refuse an empty list.
             inner["content"] = [{"json": {}} if self._facts.json_results else {"text": "(no output)"}]
         # A result cannot contain a cache point, so that of one of its parts follows the result.
-        parts = (part.cache for part in result.parts if isinstance(part, (Text, Image, Document)))
-        lifetime = result.cache or next(filter(None, parts), None)
+        lifetime = result_lifetime(result)
         return self._marked(self._with_options({"toolResult": inner}, result.provider_options), lifetime)
 
     def _result_part(self, part: ToolResultPart) -> list[dict[str, Any]]:
