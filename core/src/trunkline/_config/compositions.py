@@ -109,7 +109,7 @@ def _composition(
 ) -> Composition | None:
     before = len(errors)
     given = frozenset[object](table)
-    kinds = [kind for kind in KINDS if kind in given]
+    kinds: list[Kind] = [kind for kind in KINDS if kind in given]
     if len(kinds) > 1:
         problem = "cannot be combined with 'fallback'; make another service of one, and name it in the other"
         errors.append(setting_error("balance", problem, service=name))
