@@ -246,8 +246,9 @@ class Service(ABC):
         - `headers` are added to those of the service, and replace those with the same name.
         - `max_retries`, `retry_after_limit`, `strict`
         - `total_timeout`, `connect_timeout`, `first_chunk_timeout`, `chunk_timeout`: in seconds
-        - `state` is what `Call.state` starts with in each call. It tells extensions about the call, for example which
-          customer pays for it. Begin each key with the name of the distribution that reads it.
+        - `state` is what `Call.state` starts with in each call. It tells extensions about the call. The key `label`
+          says whom the call is for, such as a customer; the extensions for costs, traces and log lines read it. Begin
+          every other key with the name of the distribution that reads it.
 
         A composed service passes the options on to its members, except for `total_timeout`, which then limits the whole
         call. Options that a view already has are replaced.
@@ -273,7 +274,10 @@ class Service(ABC):
         return self._view(attrs.evolve(self._options, group=group))
 
     def _typed(self, request: ChatRequest, type_: object, retries: int = 0) -> tuple[AnswerType[object], ChatRequest]:
-        """Return how to read the answer of a call with an `answer_type`, and the request to send."""
+        """Return how to read the answer of a call with an `answer_type`, and the request to send.
+
+        Errors get the name of the service.
+        """
         try:
             check_retries(retries)
             asked = answer_type_of(type_)

@@ -109,7 +109,7 @@ class Prices(trunkline.Observer):
         return self
 
     def finished(self, call: trunkline.Call, response: object) -> None:
-        call.state["trunkline_prices.cost"] = SimpleNamespace(total=Decimal("0.25"))
+        call.state["trunkline-prices.cost"] = SimpleNamespace(total=Decimal("0.25"))
 
 
 @pytest.mark.anyio

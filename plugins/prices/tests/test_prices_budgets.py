@@ -113,11 +113,11 @@ async def test_other_extensions_find_the_cost_in_the_state() -> None:
             return self
 
         def finished(self, call: Call, response: object) -> None:
-            seen.append(call.state["trunkline_prices.cost"])
+            seen.append(call.state["trunkline-prices.cost"])
 
         async def chat(self, call: Call, request: ChatRequest, proceed: ChatProceed) -> ChatResponse:
             response = await proceed(request)
-            seen.append(call.state["trunkline_prices.cost"])
+            seen.append(call.state["trunkline-prices.cost"])
             return response
 
     for extensions in ((Other(), extension()), (extension(), Other())):
@@ -140,10 +140,10 @@ async def test_state_has_no_cost_of_another_call() -> None:
             return self
 
         def failed(self, call: Call, error: BaseException) -> None:
-            seen.append(call.state.get("trunkline_prices.cost"))
+            seen.append(call.state.get("trunkline-prices.cost"))
 
         def abandoned(self, call: Call, partial: ChatResponse) -> None:
-            seen.append(call.state.get("trunkline_prices.cost"))
+            seen.append(call.state.get("trunkline-prices.cost"))
 
         async def chat(self, call: Call, request: ChatRequest, proceed: ChatProceed) -> ChatResponse:
             await proceed(request)

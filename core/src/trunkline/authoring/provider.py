@@ -147,7 +147,7 @@ class Call:
     `number` is different for each call of the process. `operation` is `chat`, `stream`, `embed`, `list_models`,
     `count_tokens`, `authenticate`, or the name of the `Operation` that `Service.run` was called with. `context` is the
     service. `state` holds values that they share; begin each key with the name of your distribution. It starts with the
-    `state` of `Service.with_options`.
+    `state` of `Service.with_options`, in which the key `label` says whom the call is for.
 
     `hops` has one `Hop` for each composed service around this call, the outermost first. `group` is what this call and
     others belong to, such as one run of tools.

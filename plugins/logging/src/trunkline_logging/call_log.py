@@ -110,7 +110,7 @@ class CallLog(Observer):
     def _end(self, call: Call, outcome: str, response: object, error: str | None = None) -> None:
         running = self._running.pop(call)
         context, label = call.context, call.state.get("label")
-        cost = getattr(call.state.get("trunkline_prices.cost"), "total", None)  # of the extension `prices`
+        cost = getattr(call.state.get("trunkline-prices.cost"), "total", None)  # of the extension `prices`
         fields: dict[str, str | int | float | None] = {
             "call": call.number,
             "service": context.name,

@@ -187,7 +187,7 @@ class Operation(TimedSpan):
         self._open.discard(call)
         self._note_result(result)
         # The extension `prices` has put it there.
-        cost = getattr(call.state.get("trunkline_prices.cost"), "total", None)
+        cost = getattr(call.state.get("trunkline-prices.cost"), "total", None)
         if cost is not None and not self._ended:
             self.span.set_attribute(names.COST, float(cost))
         if not self._left or self._ended:

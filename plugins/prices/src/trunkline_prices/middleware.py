@@ -40,7 +40,7 @@ from trunkline_prices.stored import KEY, cost_to_json, with_cost
 from trunkline_prices.usage_units import requested_conditions
 from trunkline_prices.values import Charge, Cost, UnknownPrice
 
-STATE = "trunkline_prices.cost"
+STATE = "trunkline-prices.cost"
 """The key of `Call.state` under which other extensions find the `Cost` of a call."""
 
 _log = logging.getLogger("trunkline")
