@@ -789,3 +789,28 @@ async def test_cancelling_the_handler_cancels_the_call(toy: Toy, anyio_backend: 
             tasks.cancel_scope.cancel()
         with anyio.fail_after(5):
             await server.wait_idle()
+
+
+async def test_what_was_read_ahead_is_dropped_when_the_client_disconnects(toy: Toy, anyio_backend: str) -> None:
+    async def many(exchange: Exchange) -> None:
+        await exchange.start(headers=LINES)
+        await exchange.chunk(CHUNK + b'{"text": "more"}\n' * 20)
+        await exchange.hung_up()
+
+    left = anyio.Event()
+
+    async def receive() -> dict[str, object]:
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    async with serve(many) as server, toy(server.url) as service:
+        async with trunkline.heartbeats(service.stream("Hi"), 60, receive=receive) as events:
+            await anext(events)
+            left.set()
+            with anyio.fail_after(5):
+                while living_tasks(anyio_backend):
+                    await anyio.lowlevel.checkpoint()
+            with pytest.raises(StreamClosed) as caught:
+                await anext(events)
+    assert caught.value.partial is not None
+    assert caught.value.partial.text.startswith("Hello")

@@ -102,6 +102,7 @@ class _Heartbeats(Generic[T]):
                 if self._receive is None:
                     await self._read()
                 elif await until_disconnect(self._read(), receive=self._receive) is None and not self._complete:
+                    self._arrived.clear()  # nobody receives what was read ahead
                     partial = self._partial()
                     self._error = StreamClosed(
                         "the stream was closed, because the client has disconnected",
