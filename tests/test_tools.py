@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import attrs
 import pytest
 from trunkline import (
@@ -107,7 +108,7 @@ class Model:
 
 
 @asynccontextmanager
-async def model(*turns: Turn | bytes) -> AsyncIterator[Model]:
+async def model(*turns: Turn | bytes, extensions: Sequence[object] = ()) -> AsyncIterator[Model]:
     async def answer(exchange: Exchange) -> None:
         turn = turns[min(exchange.number, len(turns)) - 1]
         await exchange.respond(turn if isinstance(turn, bytes) else chunks(turn), headers=SSE)
@@ -115,7 +116,13 @@ async def model(*turns: Turn | bytes) -> AsyncIterator[Model]:
     async with (
         serve(answer) as server,
         open_service(
-            "openai", api_url=server.url, api_key="k", default_model="m", api="chat", max_retries=0
+            "openai",
+            api_url=server.url,
+            api_key="k",
+            default_model="m",
+            api="chat",
+            max_retries=0,
+            extensions=extensions,
         ) as service,
     ):
         yield Model(service, server)
@@ -325,21 +332,53 @@ async def test_null_stands_for_an_optional_argument_that_is_left_out() -> None:
         assert sent["function"]["parameters"]["required"] == ["city", "days", "unit"]
 
 
-async def test_a_call_that_ends_as_if_it_were_cancelled_is_a_failure_of_the_tool(anyio_backend: str) -> None:
+async def test_a_tool_that_waited_for_a_cancelled_task_has_failed(anyio_backend: str) -> None:
     if anyio_backend == "trio":
         return  # trio has no exception that a function could raise
+
+    class Passing:
+        @hookimpl
+        def trunkline_middleware(self) -> Middleware:
+            return Middleware()
 
     @tool
     async def lost() -> None:
         raise asyncio.CancelledError
 
-    async with model([("lost", "{}")], "Fine.") as server:
-        run = await run_tools(server.service, "Oslo?", [lost])
-        assert run.text == "Fine."
+    what = "RuntimeError: a task that it waited for was cancelled, but the call was not"
+    for extensions in ([], [Passing()]):
+        async with model([("lost", "{}")], "Fine.", extensions=extensions) as server:
+            run = await run_tools(server.service, "Oslo?", [lost])
+            assert run.text == "Fine."
+            assert server.results() == [f"Error: {what}"]
+        async with model([("lost", "{}")], "Fine.", extensions=extensions) as server:
+            with pytest.raises(ToolFailed, match="tool 'lost' failed"):
+                await run_tools(server.service, "Oslo?", [lost], on_tool_error="raise")
+
+
+async def test_a_function_that_cancels_its_own_task_has_failed(anyio_backend: str) -> None:
+    if anyio_backend == "trio":
+        return
+
+    @tool
+    async def stop() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await anyio.lowlevel.checkpoint()
+
+    async def refuse(call: ToolCall) -> bool:
+        raise asyncio.CancelledError
+
+    async with model([("stop", "{}")], "Fine.") as server:
+        await run_tools(server.service, "Oslo?", [stop])
         assert server.results() == ["Error: the call was cancelled"]
-    async with model([("lost", "{}")], "Fine.") as server:
-        with pytest.raises(ToolFailed, match="'lost' ended as if it were cancelled"):
-            await run_tools(server.service, "Oslo?", [lost], on_tool_error="raise")
+    async with model([("weather", '{"city": "Oslo"}')], "Fine.") as server:
+        await run_tools(server.service, "Oslo?", [weather], approve=refuse)
+        assert server.results() == ["Error: the call was cancelled"]
+    async with model([("stop", "{}")], "Fine.") as server:
+        with pytest.raises(ToolFailed, match="'stop' ended as if it were cancelled"):
+            await run_tools(server.service, "Oslo?", [stop], on_tool_error="raise")
 
 
 async def test_an_exception_that_is_no_failure_is_raised_as_it_is_and_ends_the_other_tools() -> None:

@@ -28,6 +28,7 @@ import anyio
 import attrs
 from anyio.abc import TaskGroup
 
+from trunkline._calls.borders import is_foreign_cancellation
 from trunkline._field_types import shown, type_name
 from trunkline._json import JSONObject, ProviderOptions, dumps
 from trunkline._masking import listed, quoted
@@ -721,7 +722,7 @@ class ToolRun:
     def _cancelled(self, job: ToolCall | Opaque) -> ToolFinished:
         """Return the result of a call that ended with asyncio's `CancelledError`, though nobody cancelled the run.
 
-        A function raises it if it waits for a task of its own that was cancelled, for example.
+        The function cancelled the task that it runs in, or is no tool and waited for a task that was cancelled.
         """
         if self._raises or isinstance(job, Opaque):
             what = f"the call of {quoted(_name(job))} ended as if it were cancelled"
@@ -776,6 +777,11 @@ class ToolRun:
             return _failed(call, f"wrong arguments: {problem}"), None
         except Exception as error:
             return _failed(call, problem_text(error)), error
+        except BaseException as error:
+            if not is_foreign_cancellation(error):
+                raise
+            lost = RuntimeError("a task that it waited for was cancelled, but the call was not")
+            return _failed(call, problem_text(lost)), lost
 
     async def _handle(self, part: Opaque) -> Opaque:
         what = f"the handler of {quoted(part.kind)}"

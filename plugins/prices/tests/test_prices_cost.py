@@ -187,6 +187,7 @@ GROUNDED = {"gemini": {"groundingMetadata": {"webSearchQueries": ["sky"]}}}
         (attrs.evolve(response(), parts=(Image(data=b"x", media_type="image/png"),)), "tool", "image"),
         (response("gpt-4o-search-preview"), "tool", "web search"),
         (response(cache_read_tokens=1001), "invalid_usage", "contradict"),
+        (response(input_tokens=-1), "invalid_usage", "contradict"),
         (response("m", "openai-compatible", raw={"cost": 0, "is_byok": True}), "byok", "a key of yours"),
     ],
 )

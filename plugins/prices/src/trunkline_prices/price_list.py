@@ -237,8 +237,8 @@ def calculate(entry: Entry, counts: Mapping[str, int | float], *, is_sum: bool =
             raise Unpriced(
                 "no_price", f"the price list has no price of {entry.model} of {entry.provider} for {', '.join(missing)}"
             )
-    usage = ListUsage(**counts)
     try:
+        usage = ListUsage(**counts)
         total = usage.input_tokens
         leaves = compute_leaf_values(
             {name for name in priced if name != "requests"}, usage, {name: unit for name, (unit, _) in priced.items()}
