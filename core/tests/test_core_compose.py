@@ -27,8 +27,10 @@ from trunkline import (
     TotalTimeout,
     UnsupportedOperation,
     UnsupportedRequest,
+    balance,
     fallback,
     hookimpl,
+    limit,
 )
 from trunkline._calls.circuit_breaker import CircuitBreaker
 from trunkline._calls.retry import RetryPolicy
@@ -362,6 +364,65 @@ async def test_stream_of_a_fallback_behaves_as_any_other(toy: Toy) -> None:
             await stream.__aenter__()
 
 
+async def test_stream_that_did_not_open_says_why_when_it_is_read_on(toy: Toy) -> None:
+    async with composed(toy, Member(status=503), Member(status=503)) as main:
+        stream = main.with_options(max_retries=0).stream("Hi")
+        with pytest.raises(ServerError, match=r"^b"):
+            await stream.__aenter__()
+        with pytest.raises(ServerError, match=r"^b"):
+            await anext(stream)
+        stream = main.stream("Hi")
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await stream.__aenter__()
+        with pytest.raises(StreamInterrupted, match="cancelled"):
+            await anext(stream)
+        stream = main.stream("Hi")
+        await stream.aclose()
+        with pytest.raises(StreamClosed):
+            await anext(stream)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_stream_that_opens_cannot_be_closed_in_another_event_loop(
+    toy: Toy, anyio_backend: str, waits: bool
+) -> None:
+    asked = anyio.Event()
+    ended: list[BaseException] = []
+
+    async def hang(exchange: Exchange) -> None:
+        asked.set()
+        await anyio.sleep_forever()
+
+    async def enter(stream: Stream) -> None:
+        try:
+            await stream.__aenter__()
+        except StreamClosed as error:
+            ended.append(error)
+
+    async with serve(hang) as server, limit(fallback(toy(server.url)), concurrency=1) as main:
+        async with anyio.create_task_group() as tasks:
+            if waits:
+                await main._admission.admit(0, None)
+            stream = main.stream("Hi")
+            tasks.start_soon(enter, stream)
+            if not waits:
+                await asked.wait()
+            await anyio.wait_all_tasks_blocked()
+            with pytest.raises(CallError, match="only in the event loop that opened it"):
+                await anyio.to_thread.run_sync(partial(anyio.run, stream.aclose, backend=anyio_backend))
+            assert not ended
+            await stream.aclose()
+        assert ended
+
+
+@pytest.mark.parametrize("make", [fallback, balance])
+@pytest.mark.parametrize("seconds", [0, -1, math.nan, True, [1], "soon"])
+def test_wrong_total_timeout_of_a_composed_service_is_refused(toy: Toy, make: Any, seconds: Any) -> None:
+    with pytest.raises(ConfigurationError, match="service 'main': setting 'total_timeout' must be"):
+        make(toy("http://127.0.0.1:9"), name="main", total_timeout=seconds)
+
+
 def test_composing_nothing_or_the_same_service_twice_is_refused(toy: Toy) -> None:
     one = toy("http://127.0.0.1:9")
     with pytest.raises(ConfigurationError, match="at least one"):
@@ -488,6 +549,29 @@ def test_endless_retry_after_rests_no_longer_than_the_longest_rest() -> None:
     breaker = CircuitBreaker(longest_rest=100, clock=clock)
     breaker.failed(RateLimited("wait", retry_after=math.inf))
     assert rested(breaker, clock) == 100
+
+
+def test_calls_that_fail_together_are_one_reason_to_rest() -> None:
+    clock = Clock()
+    breaker = CircuitBreaker(rest=30, clock=clock)
+    for _ in range(100):
+        breaker.failed(ServerError("down"))
+    assert rested(breaker, clock) == 30
+
+
+def test_service_that_is_down_for_weeks_is_still_probed() -> None:
+    clock = Clock()
+    breaker = CircuitBreaker(clock=clock)
+    for _ in range(2000):
+        breaker.failed(ServerError("down"))
+        clock.now += 300
+        breaker.allows()
+    assert rested(breaker, clock) <= 300
+
+
+def test_wait_before_any_retry_is_finite() -> None:
+    policy = RetryPolicy(max_retries=10**6)
+    assert policy.delay(5000, ServerError("down")) is not None
 
 
 async def test_copy_of_settings_with_other_values_has_all_the_others(toy: Toy) -> None:

@@ -82,6 +82,8 @@ def test_service_that_is_its_own_member_is_an_error_at_start(
         ({"fallback": ["a"], "total_timeout": float("nan")}, "must be a number of seconds above 0"),
         ({"falback": ["a"]}, "did you mean 'fallback'?"),
         ({"balance": {"a": 0}}, "a weight above 0"),
+        ({"balance": {"a": 10**400}}, "a weight above 0"),
+        ({"fallback": ["a"], "total_timeout": 10**400}, "must be a number of seconds above 0"),
         ({"balance": {}}, "a table of their weights"),
         ({"fallback": ["a"], "limits": 3}, "'limits' must be a table of concurrency"),
         ({"fallback": ["a"], "limits": {}}, "'limits' must be a table of concurrency"),

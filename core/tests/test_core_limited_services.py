@@ -32,7 +32,9 @@ from trunkline import (
 )
 from trunkline._calls.admission import LONGEST_PAUSE, Admission, Ticket
 from trunkline._calls.circuit_breaker import CircuitBreaker
+from trunkline._calls.options import TimeLimit
 from trunkline._calls.retry import RetryPolicy
+from trunkline._calls.turns import Turns
 from trunkline._config.compositions import Composition, Compositions, Limits
 from trunkline.authoring.rate_limits import LimitHeaders, RateLimitHeaders
 from trunkline.opening import compose
@@ -473,6 +475,43 @@ async def test_retry_after_of_one_call_holds_up_the_others(toy: Toy) -> None:
         assert LONGEST_PAUSE - 10 < main.status.paused_for <= LONGEST_PAUSE
 
 
+async def test_new_call_is_told_of_all_calls_that_wait_before_it(toy: Toy) -> None:
+    admission = Admission("main", tokens=100, requests=1000)
+    await (await admission.admit(90, None)).attempt()
+    scopes: list[anyio.CancelScope] = []
+
+    async def wait(tokens: int) -> None:
+        with anyio.CancelScope() as scope:
+            scopes.append(scope)
+            await admission.admit(tokens, None)
+
+    async def asked_to_wait() -> float:
+        now = anyio.current_time()
+        with pytest.raises(LimitTimeout) as raised:
+            await admission.admit(60, TimeLimit(end=now + 1, total=1, service="main"))
+        return raised.value.retry_after or 0.0
+
+    admission._running = 0  # so that the times are certain
+    async with anyio.create_task_group() as tasks:
+        for tokens in (60, 500, 80):
+            tasks.start_soon(wait, tokens)
+            await anyio.wait_all_tasks_blocked()
+        assert 100 < await asked_to_wait() <= 122  # 60 + 100 + 80 + 60 tokens fill three minutes
+        scopes[1].cancel()
+        await anyio.wait_all_tasks_blocked()
+        assert 55 < await asked_to_wait() <= 62.1
+        tasks.cancel_scope.cancel()
+    assert admission._queued_tokens == 0
+
+
+async def test_retry_that_a_limit_holds_up_for_too_long_does_not_hold_up_other_calls(toy: Toy) -> None:
+    server = Counting(statuses=[503])
+    async with counted(toy, server, requests=1, period=60) as main:
+        with pytest.raises(LimitTimeout, match="requests_per_minute"):
+            await main.with_options(total_timeout=5).chat("hi")
+        assert main.status.paused_for == 0
+
+
 async def test_wait_that_one_member_of_a_fallback_asks_for_does_not_hold_up_the_other(toy: Toy) -> None:
     one, two = Counting(statuses=[429], headers={"retry-after": "60"}), Counting()
     async with serve(one) as first, serve(two) as second:
@@ -570,6 +609,16 @@ async def test_process_that_was_forked_does_not_wait_for_the_calls_of_its_parent
         (await admission.admit(5, None)).end()
 
 
+async def test_lock_that_a_thread_held_during_a_fork_is_free_in_the_child(toy: Toy) -> None:
+    breaker, turns = CircuitBreaker(), Turns([1, 1])
+    assert breaker._lock.acquire(blocking=False)
+    assert turns._lock.acquire(blocking=False)
+    breaker.begin_anew()  # as in the child of a fork
+    turns.begin_anew()
+    assert breaker.allows()
+    assert turns.next() == [0, 1]
+
+
 @pytest.mark.parametrize("kind", ["fallback", "balance"])
 async def test_configuration_file_composes_and_limits_services(toy: Toy, kind: Any) -> None:
     one, two = Counting(), Counting()
@@ -651,7 +700,9 @@ async def test_service_that_has_rested_is_probed_by_one_call_and_serves_again(
         assert (await main.chat("hi")).service != (await main.chat("hi")).service
 
 
-@pytest.mark.parametrize("weights", [[1], [1, 0], [1, -1], [1, "2"], [1, True], [1, float("inf")]])
+@pytest.mark.parametrize(
+    "weights", [[1], [1, 0], [1, -1], [1, "2"], [1, True], [1, float("inf")], 2, [1e308, 1e308], [1, 10**400]]
+)
 async def test_wrong_weights_are_refused(toy: Toy, weights: Any) -> None:
     with pytest.raises(ConfigurationError):
         balance(toy("http://127.0.0.1:9"), toy("http://127.0.0.1:10"), weights=weights)

@@ -8,7 +8,7 @@ A composed service is a `Service`: it has the same methods, and may be a member 
 
 from __future__ import annotations
 
-import math
+import copy
 import weakref
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
@@ -21,8 +21,9 @@ import attrs
 from trunkline._calls.admission import Admission, LimitStatus, Ticket
 from trunkline._calls.call_tokens import TokenEstimate, used_tokens
 from trunkline._calls.circuit_breaker import CircuitBreaker
-from trunkline._calls.options import CallOptions, TimeLimit, time_limit
+from trunkline._calls.options import CallOptions, TimeLimit, checked_options, time_limit
 from trunkline._calls.turns import Turns
+from trunkline._event_loops import running_loop
 from trunkline._masking import quoted
 from trunkline.authoring.provider import Hop, Operation
 from trunkline.errors import (
@@ -47,11 +48,14 @@ from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import ChatResponse, EmbedResponse, ModelInfo
 from trunkline.secrets import without_traceback
 from trunkline.service import Service
-from trunkline.stream import CLOSING_LIMIT, EndCallback, Stream
+from trunkline.stream import CLOSING_LIMIT, EndCallback, Stream, read_failure
 
 T = TypeVar("T")
 V = TypeVar("V")
 R = TypeVar("R")
+
+_HIGHEST_WEIGHT = 1e100
+"""The sum of weights must be a finite number."""
 
 _CANNOT_SERVE = (
     AuthenticationError,
@@ -85,9 +89,11 @@ def fallback(*services: Service, name: str | None = None, total_timeout: float |
     The response and the errors name the service that answered. If all services fail, the error is that of the last one;
     its notes have those of the others.
 
-    Raises `ConfigurationError` if there is no service, or if one is given twice.
+    Raises `ConfigurationError` if there is no service, if one is given twice, or if `total_timeout` is wrong.
     """
-    return _Fallback(_members(services, "fallback"), name or _name("fallback", services), total_timeout)
+    members = _members(services, "fallback")
+    name = name or _name("fallback", members)
+    return _Fallback(members, name, _checked_total_timeout(total_timeout, name))
 
 
 def balance(
@@ -105,15 +111,18 @@ def balance(
     `name` is the name of the new service. `total_timeout` is the time in seconds that a call may take with all
     services; those of the services themselves apply as well. Closing the new service closes the others.
 
-    Raises `ConfigurationError` if there is no service, if one is given twice, or if the weights are wrong.
+    Raises `ConfigurationError` if there is no service, if one is given twice, or if the weights or `total_timeout` are
+    wrong.
     """
     members = _members(services, "balance")
-    given = (1.0,) * len(members) if weights is None else tuple(weights)
+    given = (1.0,) * len(members) if weights is None else tuple(weights) if isinstance(weights, Sequence) else ()
     if len(given) != len(members) or not all(
-        isinstance(weight, (int, float)) and not isinstance(weight, bool) and 0 < weight < math.inf for weight in given
+        isinstance(weight, (int, float)) and not isinstance(weight, bool) and 0 < weight <= _HIGHEST_WEIGHT
+        for weight in given
     ):
         raise ConfigurationError(f"balance: weights must be {len(members)} positive numbers, one for each service")
-    return _Balance(members, name or _name("balance", services), total_timeout, given)
+    name = name or _name("balance", members)
+    return _Balance(members, name, _checked_total_timeout(total_timeout, name), given)
 
 
 def limit(
@@ -179,6 +188,10 @@ def _members(services: Sequence[object], function: str) -> tuple[Service, ...]:
     if len({id(member) for member in members}) != len(members):
         raise ConfigurationError(f"{function} was given the same service twice")
     return members
+
+
+def _checked_total_timeout(seconds: float | None, service: str) -> float | None:
+    return checked_options({"total_timeout": seconds}, service).total_timeout(None)
 
 
 def _name(function: str, services: Iterable[Service]) -> str:
@@ -458,10 +471,21 @@ class _MemberStream(Stream):
     """The stream of the member that serves the call.
 
     Until a member's stream has opened, `_opening` is the scope in which members are tried. After that, everything is
-    left to the member's stream.
+    left to the member's stream. If none opens, `_failure` is the reason, which every read raises.
     """
 
-    __slots__ = ("_at_end", "_closed", "_entering", "_member", "_open", "_opened", "_opening", "_service")
+    __slots__ = (
+        "_at_end",
+        "_closed",
+        "_entering",
+        "_failure",
+        "_loop",
+        "_member",
+        "_open",
+        "_opened",
+        "_opening",
+        "_service",
+    )
 
     def __init__(
         self, service: str, open_member: Callable[[Callable[[Stream], Awaitable[Stream]]], Awaitable[Stream]]
@@ -472,6 +496,8 @@ class _MemberStream(Stream):
         self._entering: Stream | None = None  # the stream of the member that is being tried, or that was tried last
         self._opening: anyio.CancelScope | None = None
         self._opened: anyio.Event | None = None
+        self._loop: object = None  # the event loop that the stream is opened in
+        self._failure: TrunklineError | None = None
         self._closed = False
         self._at_end: list[EndCallback] = []
 
@@ -500,15 +526,18 @@ class _MemberStream(Stream):
             raise CallError("a stream can be entered only once; ask the service for another", service=self._service)
         self._opened = anyio.Event()
         self._opening = anyio.CancelScope()
+        self._loop = running_loop()
         try:
             with self._opening:
                 self._member = await self._open(self._enter)
+        except BaseException as error:
+            self._failure = read_failure(error, "opening this stream", service=self._service)
+            raise
         finally:
             self._opening = None
             self._opened.set()
         if self._member is None:  # `aclose` cancelled the scope
-            message = f"a stream of service {self._service!r} was closed before it opened"
-            raise StreamClosed(message, service=self._service, partial=self.partial)
+            raise self._closed_error()
         for callback in self._at_end:
             self._member._on_end(callback)
         return self
@@ -517,11 +546,19 @@ class _MemberStream(Stream):
         return self._member or self
 
     async def __anext__(self) -> Event:
-        if self._member is None:
-            raise CallError(
-                "enter the stream before reading it: async with service.stream(…) as stream", service=self._service
-            )
-        return await self._member.__anext__()
+        if self._member is not None:
+            return await self._member.__anext__()
+        if self._failure is not None:
+            raise copy.copy(self._failure)
+        if self._closed:
+            raise self._closed_error()
+        raise CallError(
+            "enter the stream before reading it: async with service.stream(…) as stream", service=self._service
+        )
+
+    def _closed_error(self) -> StreamClosed:
+        message = f"a stream of service {self._service!r} was closed before it opened"
+        return StreamClosed(message, service=self._service, partial=self.partial)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -530,6 +567,9 @@ class _MemberStream(Stream):
             await self._member.__aexit__(kind, error, traceback)
 
     async def aclose(self) -> None:
+        if self._opening is not None and self._loop is not running_loop():
+            message = "a stream can be closed only in the event loop that opened it"
+            raise CallError(message, service=self._service)
         self._closed = True
         if self._opening is not None and self._opened is not None:
             # The stream that is being opened raises `StreamClosed`, so that its observers hear that it was closed. The

@@ -371,7 +371,9 @@ class PipelineStream(Stream):
             self._call.abandoned(self._fold.response())
         elif self._call is not None:
             self._call.failed(error)
-        self._failure = self._failure_of(error)  # copied when no secret is left in it
+        what = "opening this stream" if self._state == "opening" else "an earlier read of this stream"
+        # Copied when no secret is left in it.
+        self._failure = read_failure(error, what, service=self._service, provider=self._provider)
         self._batch, self._position = [], 0
         if not self._is_closed:
             self._state = "ended"
@@ -412,14 +414,6 @@ class PipelineStream(Stream):
                 "enter the stream before reading it: async with service.stream(…) as stream", service=self._service
             )
         raise CallError("another task is reading this stream; only one at a time may", service=self._service)
-
-    def _failure_of(self, error: BaseException) -> TrunklineError:
-        """Return the error that a later read raises after `error` has ended the stream."""
-        if isinstance(error, TrunklineError):
-            return copy.copy(error)
-        what = "opening this stream" if self._state == "opening" else "an earlier read of this stream"
-        message = f"{what} was cancelled; a stream cannot be read on after that"
-        return StreamInterrupted(message, provider=self._provider, service=self._service)
 
     def _closed_error(self, when: str) -> TrunklineError:
         service, partial = self._service, self._fold.response()
@@ -507,6 +501,14 @@ def _is_hang_up(error: BaseException) -> bool:
         return False
     has_left = client_has_left.get()
     return has_left is not None and has_left()
+
+
+def read_failure(error: BaseException, what: str, *, service: str, provider: str | None = None) -> TrunklineError:
+    """Return the error that a later read raises after `error` has ended the stream, or cancelled what `what` names."""
+    if isinstance(error, TrunklineError):
+        return copy.copy(error)
+    message = f"{what} was cancelled; a stream cannot be read on after that"
+    return StreamInterrupted(message, provider=provider, service=service)
 
 
 class _TextDeltas:

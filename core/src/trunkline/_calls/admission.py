@@ -116,6 +116,8 @@ class Ticket:
             self._admission._pause(_pause_of(limits))
 
     def failed(self, error: RemoteError) -> None:
+        if isinstance(error, LimitTimeout):
+            return  # of this limit or another one: nothing was sent
         self._admission._arrived(self)
         if error.status is not None and error.status >= 400 and error.partial is None:
             self._admission._settle(self, 0)  # the provider refused the request
@@ -180,6 +182,7 @@ class Admission:
         self._paused_until = -math.inf
         self._lock = threading.Lock()
         self._queue: deque[_Waiter] = deque()
+        self._queued_tokens = 0
         self._further: deque[_Waiter] = deque()  # further attempts, which go first
         self._ended: deque[tuple[Ticket, int | None]] = deque()
         return inherited
@@ -223,6 +226,7 @@ class Admission:
         with self._locked():
             self._drop_dead()
             queue.append(waiter)
+            self._queued_tokens += self._queued_weight(waiter)
         try:
             while True:
                 with self._locked() as now:
@@ -281,9 +285,9 @@ class Admission:
                 waiter.wakes_at = ready
                 if waiter.wake():
                     return
-                self._queue_of(waiter).popleft()
+                self._pop(waiter)
                 continue
-            self._queue_of(waiter).popleft()
+            self._pop(waiter)
             ticket = waiter.ticket or Ticket(self, waiter.tokens)
             if waiter.ticket is None:
                 self._running += 1
@@ -301,11 +305,21 @@ class Admission:
     def _drop_dead(self) -> None:
         """Drop waiters at the front whose event loop was closed without ending its tasks."""
         while (waiter := self._first()) is not None and is_closed(waiter.loop):
-            self._queue_of(waiter).popleft()
+            self._pop(waiter)
+
+    def _pop(self, first: _Waiter) -> None:
+        self._queue_of(first).popleft()
+        self._queued_tokens -= self._queued_weight(first)
+
+    def _queued_weight(self, waiter: _Waiter) -> int:
+        """Return the tokens of a waiter as far as they count in `_queued_tokens`, the sum of all in `_queue`."""
+        return 0 if self._tokens is None or waiter.ticket is not None else min(waiter.tokens, self._tokens.limit)
 
     def _forget(self, waiter: _Waiter, queue: deque[_Waiter]) -> None:
         if waiter.granted is None:
             queue.remove(waiter)
+            if queue is self._queue:  # otherwise it is the one of the parent of a fork
+                self._queued_tokens -= self._queued_weight(waiter)
         elif waiter.ticket is None:
             waiter.granted._ended = True
             self._give_back(waiter.granted)
@@ -355,11 +369,17 @@ class Admission:
         free at any moment while calls run.
         """
         requests, tokens = 1, waiter.tokens if self._tokens is None else min(waiter.tokens, self._tokens.limit)
-        for other in self._queue_of(waiter):
-            if other is waiter:
-                break
-            requests += 1
-            tokens += other.tokens if self._tokens is None else min(other.tokens, self._tokens.limit)
+        queue = self._queue_of(waiter)
+        if (
+            queue is self._queue and queue and queue[-1] is waiter
+        ):  # a new call; many may wait, so their tokens are not added here
+            requests, tokens = len(queue), self._queued_tokens
+        else:
+            for other in queue:
+                if other is waiter:
+                    break
+                requests += 1
+                tokens += other.tokens if self._tokens is None else min(other.tokens, self._tokens.limit)
         name, longest, certain = f"concurrency ({self._concurrency})", now, now
         if self._tokens is not None and (until := self._tokens.no_earlier_than(now, tokens)) > longest:
             name, longest = f"tokens_per_minute ({self._tokens.limit})", until

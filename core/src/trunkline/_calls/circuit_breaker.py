@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from threading import Lock
 
+from trunkline._forks import begin_anew_after_fork
 from trunkline.errors import BadRequest, LimitTimeout, NotFound, RemoteError
 
 
@@ -18,6 +19,9 @@ from trunkline.errors import BadRequest, LimitTimeout, NotFound, RemoteError
 #      │                     the probe succeeds                            v
 #      └─────────────────────────────────────────────────────────────── probed by one call
 #                                            the probe fails: resting, for twice as long
+#
+# While it rests, it is called only if no other member can serve. Such calls, and those that had begun before the rest,
+# are no reason to rest for longer, unless they come with Retry-After.
 #
 # All event loops and threads share a member. Each method therefore holds the lock, and never for long.
 class CircuitBreaker:
@@ -42,10 +46,16 @@ class CircuitBreaker:
         self._clock = clock
         self._lock = Lock()
         self._failures = 0  # in a row
-        self._rests = 0  # in a row
+        self._next_rest = min(rest, longest_rest)
         self._rests_until = -math.inf
         self._is_resting = False
         self._probed_since: float | None = None
+        begin_anew_after_fork(self)
+
+    def begin_anew(self) -> object:
+        """Replace the lock, which another thread of the parent may have held at the moment of the fork."""
+        inherited, self._lock = self._lock, Lock()
+        return inherited
 
     def allows(self) -> bool:
         """Return whether the member may serve a call now. After a rest, the call that asks first is the probe."""
@@ -69,7 +79,8 @@ class CircuitBreaker:
         """A call of the member succeeded."""
         with self._lock:
             self._is_resting, self._probed_since = False, None
-            self._failures = self._rests = 0
+            self._failures = 0
+            self._next_rest = min(self._rest, self._longest_rest)
 
     def failed(self, error: BaseException) -> None:
         """A call of the member failed. Only an error that is the member's own fault counts."""
@@ -77,16 +88,14 @@ class CircuitBreaker:
             was_probe, self._probed_since = self._probed_since is not None, None
             if not isinstance(error, RemoteError) or isinstance(error, (BadRequest, LimitTimeout, NotFound)):
                 return
-            self._failures += 1
-            asked = error.retry_after or 0.0
+            rest = min(error.retry_after or 0.0, self._longest_rest)
+            if was_probe or not self._is_resting:
+                self._failures += 1
             if was_probe or self._failures >= self._threshold:
-                rest = max(min(self._rest * 2.0**self._rests, self._longest_rest), min(asked, self._longest_rest))
-                self._rests += 1
-                # Those that failed together are one reason to rest, not several.
+                rest = max(rest, self._next_rest)
+                self._next_rest = min(self._next_rest * 2, self._longest_rest)
                 self._failures = 0
-            elif asked > 0:
-                rest = min(asked, self._longest_rest)
-            else:
+            if rest <= 0:
                 return
             self._is_resting = True
             self._rests_until = max(self._rests_until, self._clock() + rest)

@@ -43,7 +43,7 @@ class RetryPolicy:
         if error.retry_after is not None:
             # Not before the requested time, and spread over a while after it.
             return error.retry_after + uniform(0, min(1.0, 0.1 + 0.1 * error.retry_after))
-        longest: float = min(self.longest_delay, self.first_delay * 2.0 ** (failures - 1))
+        longest: float = min(self.longest_delay, self.first_delay * 2.0 ** min(failures - 1, 100))
         return uniform(0.75, 1) * longest
 
     def exceeds_limit(self, error: RemoteError) -> bool:
