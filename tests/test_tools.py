@@ -868,7 +868,16 @@ async def test_extensions_see_the_run_as_a_group_and_its_tools() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"max_rounds": 0}, {"max_parallel": True}, {"temprature": 0}, {"answer_retries": 1}]
+    "options",
+    [
+        {"max_rounds": 0},
+        {"max_parallel": True},
+        {"temprature": 0},
+        {"answer_retries": 1},
+        {"at_limit": "stop"},
+        {"on_tool_error": "ignore"},
+        {"approve": True},
+    ],
 )
 async def test_wrong_options_are_refused(options: dict[str, Any]) -> None:
     async with model("Hi") as toy:

@@ -295,8 +295,10 @@ def unknown_type(x: Missing) -> None: ...  # type: ignore[name-defined]  # noqa:
         (no_schema, "tool 'no_schema' has an argument without a JSON Schema"),
         (unknown_type, "the annotations of tool 'unknown_type' cannot be read: name 'Missing' is not defined"),
         (5, "a tool is made from a function, not from int"),
+        (Shelf, "a tool is made from a function, not from the class Shelf"),
+        (lambda: 5, "not every provider accepts '<lambda>' as the name of a tool"),
     ],
-    ids=["no annotation", "*args", "no schema", "unknown type", "no function"],
+    ids=["no annotation", "*args", "no schema", "unknown type", "no function", "a class", "a lambda"],
 )
 def test_a_function_that_cannot_be_a_tool_is_refused(function: Any, problem: str) -> None:
     with pytest.raises(InvalidRequest) as caught:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import copy
 import dataclasses
 import datetime
@@ -36,7 +37,7 @@ from trunkline import (
     Usage,
     fallback,
 )
-from trunkline.answers import AnswerType, answer_type_of, without_nulls
+from trunkline.answers import AnswerType, answer_type_of, partial_json, without_nulls
 from trunkline.testing import Exchange, serve
 
 Toy = Callable[..., Any]
@@ -492,6 +493,18 @@ async def test_stream_has_the_answer_as_far_as_it_has_arrived(toy: Toy) -> None:
                 assert stream.response is stream.response
     assert seen[-1] == [{"city": "Oslo"}, {"city": "Rome"}]
     assert [{"city": ""}] in seen  # a text that is not whole
+
+
+def test_braces_in_the_words_before_a_code_fence_are_no_answer() -> None:
+    text = bytearray(b'The place {here} is:\n```json\n{"city": "a ```"}\n```\nSee {there}.')
+    seen: list[Any] = [None]
+    for length in range(1, len(text) + 1):
+        with contextlib.suppress(ValueError):
+            value = partial_json(text[:length])
+            if value != seen[-1]:
+                seen.append(value)
+    assert seen[:3] == [None, {}, {"city": ""}]
+    assert seen[-1] == {"city": "a ```"}
 
 
 @pytest.mark.anyio

@@ -428,6 +428,11 @@ def partial_json(text: bytearray) -> JSONValue:
     start = text.find(b"{")
     if start < 0:
         return None
+    before = text[:start]
+    if before.strip() and b"```" not in before and (fence := text.find(b"```", start)) >= 0:
+        start = text.find(b"{", fence)  # the first brace was one of words before the code fence
+        if start < 0:
+            raise ValueError("the JSON has not started")
     end = text.find(b"\n```", start)  # the end of a code fence; a string in JSON has no line break
     data = bytes(memoryview(text)[start : len(text) if end < 0 else end])
     return cast(JSONValue, jiter.from_json(data, partial_mode="trailing-strings"))

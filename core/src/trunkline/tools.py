@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import re
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from functools import partial
@@ -145,8 +146,8 @@ def tool(
 
     `name` and `description` replace those of the function, and `strict` and `provider_options` are those of `Tool`.
 
-    Raises `InvalidRequest` if an argument has no annotation or one without a JSON Schema, and `ConfigurationError` if
-    the extra `tools` is not installed.
+    Raises `InvalidRequest` if an argument has no annotation or one without a JSON Schema, or if the name of the
+    function cannot be that of a tool, and `ConfigurationError` if the extra `tools` is not installed.
     """
     options = partial(
         _function_tool, name=name, description=description, strict=strict, provider_options=provider_options or {}
@@ -165,8 +166,12 @@ def _function_tool(
 ) -> FunctionTool[..., object]:
     if not callable(function):
         raise InvalidRequest(f"a tool is made from a function, not from {type_name(function)}")
+    if isinstance(function, type):
+        raise InvalidRequest(f"a tool is made from a function, not from the class {function.__name__}")
     is_method = _is_method(function)
     read = function_signature(function, skip_first=is_method)
+    if name is None and _NAME.fullmatch(read.name) is None:
+        raise InvalidRequest(f"not every provider accepts {read.name!r} as the name of a tool; pass name=…")
     whole: FunctionTool[..., object] = FunctionTool(
         name=read.name if name is None else name,
         description=read.description if description is None else description,
@@ -182,6 +187,10 @@ def _function_tool(
         return attrs.evolve(whole, function=bound, run=partial(_call, bound, read.structure), bind=None)
 
     return attrs.evolve(whole, run=_refuse_unbound, bind=bind) if is_method else whole
+
+
+_NAME = re.compile("[A-Za-z0-9_-]{1,64}")
+"""The names of tools that all providers accept."""
 
 
 def _is_method(function: Callable[..., object]) -> bool:
