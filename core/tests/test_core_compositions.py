@@ -47,7 +47,7 @@ def message(configured: Callable[..., Any], **tables: object) -> str:
 
 def test_unknown_member_is_named_with_the_services_that_there_are(configured: Callable[..., Any]) -> None:
     error = message(configured, main={"fallback": ["a", "spare"]})
-    assert error.startswith("service 'main': setting 'fallback' names 'spare', which is no service")
+    assert error.startswith("service 'main': setting 'fallback' names 'spare', which is not a service")
     assert "it has: main, a, b" in error
 
 

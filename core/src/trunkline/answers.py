@@ -29,13 +29,13 @@ from trunkline.response import CallWarning, ChatResponse, FinishReason, Usage
 T_co = TypeVar("T_co", covariant=True)
 
 _WRAPPED = "answer"
-"""The property that holds an answer that is no object, since most APIs accept only objects."""
+"""The property that holds an answer that is not an object, since most APIs accept only objects."""
 
 _FENCED = re.compile(r"```[A-Za-z]*\s*\n(.*?)\n\s*```", re.DOTALL)
 _TYPES: Mapping[type, str] = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
 _INSTALL = "install trunkline[answers]"
 _ASK_AGAIN: frozenset[AnswerProblem] = frozenset({"not_json", "does_not_fit", "empty"})
-"""The problems after which the model is asked again. A refusal and the output limit would come again."""
+"""The problems after which the model is asked again. A refusal or the output limit would recur."""
 
 
 @attrs.frozen(kw_only=True)
@@ -156,7 +156,7 @@ def _decoded(response: ChatResponse) -> JSONValue:
 
 
 def _other_texts(response: ChatResponse) -> Iterator[str]:
-    """Yield what may be the answer if the whole text is no JSON: the inside of a code fence, or the last part.
+    """Yield what may be the answer if the whole text is not JSON: the inside of a code fence, or the last part.
 
     Models that are asked in the prompt write code fences, and some models write a sentence before they call a hosted
     tool, such as a search.
@@ -257,7 +257,7 @@ def _made(type_: object) -> AnswerType[object]:
     try:
         plain = cast(JSONObject, loads(dumps(schema)))  # defaults may be tuples
     except (ValueError, TypeError, RecursionError):
-        raise _no_schema(name, "its schema is no JSON") from None
+        raise _no_schema(name, "its schema is not JSON") from None
     definitions = plain.get("$defs")
     root = dict(resolved({keyword: value for keyword, value in plain.items() if keyword != "$defs"}, plain))
     description = root.pop("description", None)
@@ -392,7 +392,7 @@ def _no_schema(name: str, why: str) -> InvalidRequest:
 def check_retries(answer_retries: object) -> None:
     """Raise `InvalidRequest` for a number of retries that makes no sense."""
     if type(answer_retries) is not int or answer_retries < 0:
-        raise InvalidRequest("answer_retries must be a whole number from 0")
+        raise InvalidRequest("answer_retries must be a whole number of at least 0")
 
 
 def next_request(request: ChatRequest, error: InvalidAnswer) -> ChatRequest | None:
@@ -420,7 +420,7 @@ def total_usage(before: Usage | None, after: Usage | None) -> Usage | None:
 
 
 def partial_json(text: bytearray) -> JSONValue:
-    """Return the value that the beginning of some JSON has so far. Raises `ValueError` if it is no JSON."""
+    """Return the value that the beginning of some JSON has so far. Raises `ValueError` if it is not JSON."""
     try:
         import jiter
     except ImportError:

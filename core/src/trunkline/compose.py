@@ -1,7 +1,7 @@
 """Services made of services.
 
 `fallback` calls the next service if one cannot serve the call, `balance` spreads calls over several services, and
-`limit` lets calls wait so that a service gets no more of them than it should.
+`limit` delays calls so that a service gets no more of them than its limits allow.
 
 A composed service is a `Service`: it has the same methods, and may be a member of another composed service.
 """
@@ -73,7 +73,7 @@ _CANNOT_SERVE = (
 
 
 def fallback(*services: Service, name: str | None = None, total_timeout: float | None = None) -> Service:
-    """Make one service of several: a call goes to the first one, and to the next one if that cannot serve it.
+    """Combine services into one: a call goes to the first one, and to the next one if the first cannot serve it.
 
     The next one is called at once after an error that is `retryable`, or that says that the service cannot serve the
     call: for example a wrong key, an unknown model, an exhausted quota, or something that a `strict` service cannot
@@ -102,7 +102,7 @@ def balance(
     name: str | None = None,
     total_timeout: float | None = None,
 ) -> Service:
-    """Make one service of several that share the calls, in turn.
+    """Combine services into one that spreads the calls over them, in turn.
 
     With `weights`, one for each service, a service with the weight 2 gets twice as many calls as one with the weight 1.
     If a service cannot serve a call, another one is called, by the rules of `fallback`: so services that rest are
@@ -142,7 +142,7 @@ def limit(
     sent when no others are counted.
 
     When the provider says that its own limit is used up (`rate_limits`, `Retry-After`), no call is sent until it has
-    reset, but for at most five minutes. That is not so if `service` has several providers, as a `fallback` does.
+    reset, but for at most five minutes. This does not apply if `service` has several providers, as a `fallback` does.
 
     The wait is part of `total_timeout`. If it takes longer, or certainly will, the call raises `LimitTimeout`. Without
     a `total_timeout`, it waits for as long as it takes.
@@ -382,7 +382,7 @@ class LimitedService(_Composed):
 
     @property
     def status(self) -> LimitStatus:
-        """What the service does at the moment: how many calls run and wait, and how much of its limits is used."""
+        """The current state: how many calls run and wait, and how much of the limits is used."""
         return self._admission.status()
 
     async def aclose(self) -> None:
@@ -573,7 +573,7 @@ class _MemberStream(Stream):
         self._closed = True
         if self._opening is not None and self._opened is not None:
             # The stream that is being opened raises `StreamClosed`, so that its observers hear that it was closed. The
-            # scope ends what is no stream, such as the wait for a limit.
+            # scope ends whatever is not a stream, such as the wait for a limit.
             if self._entering is not None:
                 await self._entering.aclose()
             if self._opening is not None:

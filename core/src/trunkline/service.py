@@ -1,4 +1,4 @@
-"""`Service`, what an application calls: a configured provider, or services that are composed into one."""
+"""`Service`, the base class of everything an application calls: configured providers and composed services."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _OTHER_KEYWORDS = {"chat": ("answer_type", "answer_retries"), "stream": ("answer
 class Service(ABC):
     """What an application calls. `open_service` and `open_services` make services of configured providers.
 
-    `fallback`, `balance` and `limit` make one service of others. All have the same methods. `name` is the service's
+    `fallback`, `balance` and `limit` make composed services. All have the same methods. `name` is the service's
     name in the configuration, by default the provider's.
 
     A service opens on its first call and may be used by any number of tasks at once. Closing it ends the calls that are

@@ -400,4 +400,4 @@ def test_mistake_in_a_composed_service_fails_the_check_of_the_file(call: Any) ->
     write(service("good"), '[services.main]\nfallback = ["god"]\n')
     status, _, err = call("check")
     assert status != 0
-    assert "names 'god', which is no service of the configuration; did you mean 'good'?" in err
+    assert "names 'god', which is not a service of the configuration; did you mean 'good'?" in err

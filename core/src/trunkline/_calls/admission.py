@@ -44,12 +44,13 @@ find out that it still is."""
 
 @attrs.frozen(kw_only=True)
 class LimitStatus:
-    """What a limited service does at the moment. A number is 0 if nothing is limited by it.
+    """The current state of a limited service.
 
-    `running` is the number of calls that hold a place, and `waiting` of those that wait for one. `requests` and
-    `tokens` are those of the last minute, with what is reserved for running calls. `overshoot` is the number of tokens
-    that all calls so far used beyond what was reserved for them. `paused_for` is the number of seconds for which no
-    call is sent, because the provider has said that its own limit is used up.
+    `running` is the number of calls that were admitted and have not ended, and `waiting` is the number of calls that
+    wait. `requests` and `tokens` are those of the last minute, including what is reserved for running calls; each is 0
+    if the service has no such limit. `overshoot` is the number of tokens that all calls so far used beyond their
+    reservations. `paused_for` is the number of seconds for which no call is sent, because the provider has said that
+    its own limit is used up.
     """
 
     running: int
@@ -193,7 +194,7 @@ class Admission:
         return self._limits[1]
 
     def status(self) -> LimitStatus:
-        """Return what happens at the moment."""
+        """Return the current state."""
         with self._locked() as now:
             return LimitStatus(
                 running=self._running,

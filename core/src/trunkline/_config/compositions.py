@@ -127,7 +127,9 @@ def _composition(
     for member in members:
         if member not in tables:
             hint = did_you_mean(member, tables)
-            problem = f"names {quoted(member)}, which is no service of the configuration{hint} it has: {listed(tables)}"
+            problem = (
+                f"names {quoted(member)}, which is not a service of the configuration{hint} it has: {listed(tables)}"
+            )
             errors.append(setting_error(kind, problem, service=name))
     total = table.get("total_timeout")
     if total is not None and not _is_positive(total):

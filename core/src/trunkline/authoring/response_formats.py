@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Literal
 
 import attrs
 
@@ -64,7 +65,7 @@ class SchemaSubset:
     removed: frozenset[str] = frozenset({"discriminator"})
     formats: frozenset[str] | None = None
     least_items: frozenset[int] | None = None
-    patterns: str = "any"
+    patterns: Literal["any", "plain", "grammar"] = "any"
     closed: bool = True
     all_required: bool = False
     some_required: bool = False

@@ -119,4 +119,4 @@ def _dumps(value: object) -> str:
     try:
         return json.dumps(value, ensure_ascii=False, default=to_json)
     except Exception as error:  # a tool may return anything; what cannot be shown must not fail the call
-        return f"<a {type(value).__name__} that is no JSON: {type(error).__name__}>"
+        return f"<a {type(value).__name__} that is not JSON: {type(error).__name__}>"

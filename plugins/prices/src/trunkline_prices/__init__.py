@@ -72,7 +72,7 @@ def cost(
 
     - `model` is the model of the request. Pass it for a provider whose responses do not name it (Bedrock, Cohere), and
       for a `Usage`.
-    - `provider` is whose prices apply: the name of a provider of Trunkline, or of the price list, such as `groq`. Pass
+    - `provider` names the provider whose prices apply, as Trunkline or the price list names it, such as `groq`. Pass
       it for `openai-compatible` servers, and for a `Usage`.
     - `date` is when the call was made, by default now. One without a time zone is in UTC.
     - `batch` says that the response is from a batch API.

@@ -52,7 +52,7 @@ class Prices:
     # The last of all hooks: the innermost middleware, which sees the calls that are sent, and not what a cache answers.
     @hookimpl(trylast=True)
     def trunkline_middleware(self, context: ServiceContext[Settings]) -> Middleware:
-        """Implement the hook."""
+        """Return the middleware of a service, which reserves and charges what its calls cost."""
         from trunkline_prices.middleware import PricesMiddleware
 
         return PricesMiddleware(self._settings, self._ledger, context, self._on_charge)
@@ -60,7 +60,7 @@ class Prices:
     # The first of all hooks: the other observers of a call find its cost in the state.
     @hookimpl(tryfirst=True)
     def trunkline_observer(self, context: ServiceContext[Settings]) -> Observer:
-        """Implement the hook."""
+        """Return the observer of a service, which puts the cost of each call into its state."""
         from trunkline_prices.middleware import PricesObserver, options_of
 
         return PricesObserver(options_of(self._settings, context), context)

@@ -93,7 +93,7 @@ class PricesSettings(ExtensionSettings):
     )
     label_budgets: Converted[Mapping[str, Decimal], Mapping[str, Amount]] = setting(
         "Budgets of single labels",
-        "Budgets in USD of labels that have another one than label_budget.",
+        "Budgets in USD of labels whose budget differs from label_budget.",
         factory=dict,
         convert=_amounts,
         schema={"type": "object", "additionalProperties": _AMOUNT_SCHEMA},
@@ -135,7 +135,7 @@ class PricesSettings(ExtensionSettings):
     )
     price_provider: str | None = setting(
         "Provider of the prices",
-        "Whose prices apply, by the provider's name in genai-prices, such as groq. By default it follows from the "
+        "The provider whose prices apply, by its name in genai-prices, such as groq. By default it follows from the "
         "provider and its URL.",
         default=None,
         group="Prices",

@@ -39,8 +39,8 @@ def in_usd(amount: Decimal) -> str:
 class CostPart:
     """The cost of one kind of usage. `usage` is its name in `genai-prices`, such as `input_tokens`.
 
-    `quantity` counts what is charged at this price: `input_tokens` excludes cached tokens that have an own part.
-    `amount` is in USD.
+    `quantity` counts what is charged at this price: `input_tokens` excludes cached tokens that have a part of their
+    own. `amount` is in USD.
     """
 
     usage: str
@@ -82,14 +82,14 @@ class Cost:
 
     @property
     def cache_read(self) -> Decimal:
-        """The cost of the input tokens that were read from a cache, if they have an own price."""
+        """The cost of the input tokens that were read from a cache, if they have a price of their own."""
         return sum(
             (part.amount for part in self.parts if part.usage.startswith("cache_") and "_read" in part.usage), Decimal()
         )
 
     @property
     def cache_write(self) -> Decimal:
-        """The cost of the input tokens that were written to a cache, if they have an own price."""
+        """The cost of the input tokens that were written to a cache, if they have a price of their own."""
         return sum(
             (part.amount for part in self.parts if part.usage.startswith("cache_") and "_write" in part.usage),
             Decimal(),
@@ -97,12 +97,12 @@ class Cost:
 
     @property
     def output(self) -> Decimal:
-        """The cost of the output tokens, with reasoning unless that has an own price."""
+        """The cost of the output tokens, including reasoning unless it has a price of its own."""
         return self._sum("output_tokens", "output_text_tokens")
 
     @property
     def reasoning(self) -> Decimal:
-        """The cost of reasoning, if the model has an own price for it. Most providers charge it as output."""
+        """The cost of reasoning, if it has a price of its own. Most providers charge it as output."""
         return self._sum("output_reasoning_tokens")
 
     def _sum(self, *names: str) -> Decimal:
