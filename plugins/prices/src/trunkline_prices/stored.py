@@ -61,11 +61,33 @@ def cost_from_json(data: Mapping[str, Any]) -> Cost | None:
 
 
 def stored_cost(response: ChatResponse) -> Cost | None:
-    """Return the cost that the extension has stored in a response, or `None`."""
+    """Return the cost that the extension has stored in a response, or `None`.
+
+    If a typed answer took several attempts, the cost is stored for the last one only, and the usage is that of all.
+    """
     data = response.provider_metadata.get(KEY)
-    return None if data is None else cost_from_json(data)
+    found = None if data is None else cost_from_json(data)
+    if found is None or data is None or found.total is None:
+        return found
+    counts = data.get("counts")
+    if not isinstance(counts, (list, tuple)) or list(counts) == _counts(response):
+        return found
+    return attrs.evolve(
+        found,
+        total=None,
+        parts=(),
+        at_least=found.total,
+        reason="incomplete",
+        problem="the answer took several attempts; at_least is the cost of the last one, on_charge is told of each",
+    )
 
 
 def with_cost(response: ChatResponse, cost: Cost) -> ChatResponse:
     """Return a response with its cost."""
-    return attrs.evolve(response, provider_metadata={**response.provider_metadata, KEY: cost_to_json(cost)})
+    stored = {**cost_to_json(cost), "counts": _counts(response)}
+    return attrs.evolve(response, provider_metadata={**response.provider_metadata, KEY: stored})
+
+
+def _counts(response: ChatResponse) -> list[JSONValue]:
+    usage = response.usage
+    return [] if usage is None else [usage.input_tokens, usage.output_tokens]
