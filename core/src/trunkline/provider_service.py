@@ -133,6 +133,10 @@ class ProviderService(Service):
 
     # Calls
 
+    @property
+    def _default_model(self) -> str | None:
+        return self.settings.default_model
+
     def _with_model(self, request: ChatRequest) -> ChatRequest:
         model = self.settings.default_model
         return request if request.model is not None or model is None else attrs.evolve(request, model=model)

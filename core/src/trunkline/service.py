@@ -293,10 +293,16 @@ class Service(ABC):
         try:
             if isinstance(request, ChatRequest):
                 return attrs.evolve(request, **params) if params else request
+            params.setdefault("model", self._default_model)  # copying the request later would take ten times as long
             return ChatRequest(messages=request, **params)
         except TrunklineError as error:
             error.service = self.name
             raise
+
+    @property
+    def _default_model(self) -> str | None:
+        """The model of requests that name none, or `None` if each member has its own."""
+        return None
 
     @abstractmethod
     def _own_total_timeout(self) -> float | None:
