@@ -231,10 +231,19 @@ TOOLS: list[tuple[dict[str, Any], dict[str, Any], list[tuple[str, str]]]] = [
         {
             "tools": [
                 Tool(name="weather", description="d", parameters=SCHEMA, strict=True),
-                Tool(name="clock", strict=False),
+                Tool(name="weather2", description="d", parameters=SCHEMA, strict=False),
             ]
         },
-        {"tools": [FUNCTION, EMPTY], "strict_tools": True},
+        {
+            "tools": [FUNCTION, {**FUNCTION, "function": {**FUNCTION["function"], "name": "weather2"}}],
+            "strict_tools": True,
+        },
+        [("changed", "strict tools")],
+    ),
+    # Cohere refuses strict tools of which one has no required parameter.
+    (
+        {"tools": [Tool(name="weather", description="d", parameters=SCHEMA, strict=True), Tool(name="clock")]},
+        {"tools": [FUNCTION, EMPTY]},
         [("changed", "strict tools")],
     ),
     ({"tools": [Tool(name="clock", strict=False)]}, {"tools": [EMPTY]}, []),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -43,7 +43,7 @@ SUBSET = SchemaSubset(
     unions=False,
     intersections=False,
 )
-"""What Cohere enforces in the schema of an answer."""
+"""What Cohere enforces in the schema of an answer, and of the tools if they are strict."""
 
 STOP_LIMIT = 5
 """The most stop sequences that Cohere accepts."""
@@ -160,24 +160,50 @@ def _tools(request: ChatRequest, body: dict[str, Any], provider: str, facts: Coh
         tools = tuple(tool for tool in tools if tool.name == choice.name)
         message = f"Cohere cannot force a tool by name; only {choice.name} was sent, and a tool call is required"
         warnings.add("emulated", "tool_choice", message, lossy=False)
-    body["tools"] = [_tool(tool, provider, warnings) for tool in tools]
+    strict = _are_strict(tools, provider, warnings)
+    body["tools"] = [_tool(tool, provider, warnings, strict=strict) for tool in tools]
     if choice is not None and choice.mode != "auto" and not facts.tool_choice:
         message = f"{request.model} cannot be forced to call a tool; the answer may contain no call"
         warnings.add("unsupported", "tool_choice", message, lossy=True)
     elif choice is not None and choice.mode != "auto":
         body["tool_choice"] = "NONE" if choice.mode == "none" else "REQUIRED"
-    if any(tool.strict for tool in tools):
+    if strict:
         body["strict_tools"] = True
-        if any(tool.strict is False for tool in tools):
-            message = "Cohere applies strict to all tools or to none; it was applied to all"
+
+
+def _are_strict(tools: Sequence[Tool], provider: str, warnings: Warnings) -> bool:
+    """Return whether Cohere is asked to enforce the schemas of the tools: of all if one is strict, or of none."""
+    if not any(tool.strict for tool in tools):
+        return False
+    for tool in tools:
+        if not _is_function(tool, provider):
+            continue
+        # docs.cohere.com/docs/tool-use-parameter-types: at least one parameter must be required.
+        obstacle = enforceable(tool_parameters(tool, Warnings()), SUBSET).obstacle
+        if obstacle is not None:
+            message = f"Cohere cannot enforce the schema of {tool.name}, because {obstacle}; no tool was sent as strict"
             warnings.add("changed", "strict tools", message, lossy=True)
+            return False
+    if any(tool.strict is False for tool in tools):
+        message = "Cohere applies strict to all tools or to none; it was applied to all"
+        warnings.add("changed", "strict tools", message, lossy=True)
+    return True
 
 
-def _tool(tool: Tool, provider: str, warnings: Warnings) -> dict[str, Any]:
+def _is_function(tool: Tool, provider: str) -> bool:
+    return tool.provider_options.get(provider, {}).get("type", "function") == "function"
+
+
+def _tool(tool: Tool, provider: str, warnings: Warnings, *, strict: bool) -> dict[str, Any]:
     options = tool.provider_options.get(provider, {})
-    if options.get("type", "function") != "function":
+    if not _is_function(tool, provider):
         return dict(options)
-    function: dict[str, Any] = {"name": tool.name, "parameters": tool_parameters(tool, warnings)}
+    schema = tool_parameters(tool, warnings)
+    if strict:
+        enforced = enforceable(schema, SUBSET)
+        add_schema_warnings(enforced, f"tool {tool.name}", warnings)
+        schema = enforced.schema
+    function: dict[str, Any] = {"name": tool.name, "parameters": schema}
     if tool.description is not None:
         function["description"] = tool.description
     return {"type": "function", "function": function, **options}
