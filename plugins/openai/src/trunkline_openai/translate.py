@@ -53,9 +53,6 @@ _KEPT_MODELS = 64
 """The number of models whose facts a translator caches."""
 
 
-_NO_FACTS = ModelFacts()
-
-
 class ChatTranslator:
     """Translates requests for one service. A variant of the API overrides `body`, or sets its own `history`.
 
@@ -168,10 +165,11 @@ class ChatTranslator:
         else:
             if "cache_breakpoints" in takes:
                 body["messages"] = set_breakpoints(body["messages"], warnings, lifetime=request.cache)
-            set_lifetime(request, self.facts if "cache_key" in takes else _NO_FACTS, body, warnings)
-        if self._key_header(request):
+            if request.cache is not None:
+                set_lifetime(request, self.facts if "cache_key" in takes else ModelFacts(), body, warnings)
+        if request.cache_key is None or self._key_header(request):
             return
-        if request.cache_key is not None and self.takes("cache_key", "cache_key", warnings, lossy=False):
+        if self.takes("cache_key", "cache_key", warnings, lossy=False):
             body["prompt_cache_key"] = wire_key(request.cache_key)
 
     def _key_header(self, request: ChatRequest) -> dict[str, str]:
