@@ -178,7 +178,7 @@ class Admission:
         travel = period * _TRAVEL
         self._requests = None if requests is None else RateWindow(requests, period, travel)
         self._tokens = None if tokens is None else RateWindow(tokens, period, travel)
-        self._era = object()
+        self._era = object()  # a ticket of another era is of the parent, and holds nothing here
         self._running = 0
         self._paused_until = -math.inf
         self._lock = threading.Lock()
