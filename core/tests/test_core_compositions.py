@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from trunkline import ConfigurationError, open_services
+from trunkline._config.compositions import split_tables
 from trunkline.testing import Exchange, serve
 
 from .conftest import make_toy
@@ -78,12 +79,12 @@ def test_service_that_is_its_own_member_is_an_error_at_start(
         ({"fallback": ["a"], "provider": "toy"}, "'provider' cannot be combined with 'fallback'"),
         ({"fallback": ["a"], "balance": ["b"]}, "'balance' cannot be combined with 'fallback'"),
         ({"fallback": ["a"], "total_timeot": 3}, "did you mean 'total_timeout'?"),
-        ({"fallback": ["a"], "total_timeout": 0}, "must be a number of seconds above 0"),
-        ({"fallback": ["a"], "total_timeout": float("nan")}, "must be a number of seconds above 0"),
+        ({"fallback": ["a"], "total_timeout": 0}, "must be a number above 0, or none to turn it off"),
+        ({"fallback": ["a"], "total_timeout": float("nan")}, "must be a number of seconds"),
         ({"falback": ["a"]}, "did you mean 'fallback'?"),
         ({"balance": {"a": 0}}, "a weight above 0"),
         ({"balance": {"a": 10**400}}, "a weight above 0"),
-        ({"fallback": ["a"], "total_timeout": 10**400}, "must be a number of seconds above 0"),
+        ({"fallback": ["a"], "total_timeout": 10**400}, "must be a number of seconds"),
         ({"balance": {}}, "a table of their weights"),
         ({"fallback": ["a"], "limits": 3}, "'limits' must be a table of concurrency"),
         ({"fallback": ["a"], "limits": {}}, "'limits' must be a table of concurrency"),
@@ -103,3 +104,19 @@ def test_mistake_in_a_composed_service_names_the_setting_and_what_is_accepted(
 def test_all_mistakes_are_reported_at_once(configured: Callable[..., Any]) -> None:
     error = message(configured, main={"fallback": ["x"]}, other={"provider": "toy"}, third={"fallback": []})
     assert all(name in error for name in ("'main'", "'other'", "'third'"))
+
+
+@pytest.mark.parametrize(("given", "seconds"), [(" ", None), ("none", None), ("2.5", 2.5), (3, 3.0)])
+def test_total_timeout_of_a_composed_service_has_the_forms_of_any_other(given: object, seconds: float | None) -> None:
+    errors: list[ConfigurationError] = []
+    _, compositions = split_tables({"main": {"fallback": ["a"], "total_timeout": given}, "a": {}}, errors)
+    assert errors == []
+    assert compositions.services["main"].total_timeout == seconds
+
+
+def test_blank_value_composes_nothing() -> None:
+    errors: list[ConfigurationError] = []
+    given = {"provider": "toy", "total_timeout": None}
+    tables = {"main": {**given, "fallback": "", "balance": None, "limits": " "}}
+    simple, compositions = split_tables(tables, errors)
+    assert (errors, simple, compositions.services, compositions.limits) == ([], {"main": given}, {}, {})

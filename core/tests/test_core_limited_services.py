@@ -305,6 +305,29 @@ async def test_retries_count_as_requests_and_go_before_calls_that_wait(toy: Toy)
     assert most_within_a_period(main) <= 2
 
 
+async def test_request_counts_as_sent_when_all_limits_around_the_service_allow_it(toy: Toy) -> None:
+    async with serve(Counting(statuses=[503])) as server, toy(server.url) as service:
+        inner = limited(service, requests=1)
+        outer = LimitedService(inner, "outer", Recording("outer", requests=100))
+        await outer.chat("hi")  # the retry waits for the inner limit
+        for main in (inner, outer):
+            assert isinstance(main._admission, Recording)
+            first, second = main._admission.sent
+            assert second - first >= PERIOD
+        assert nothing_runs(outer)
+        assert outer.status.requests == 2
+
+
+async def test_request_that_one_of_several_limits_refuses_is_not_counted_by_the_others(toy: Toy) -> None:
+    down, spare = Counting(statuses=[503]), Counting()
+    async with serve(down) as one, serve(spare) as two:
+        first = limit(toy(one.url, name="a", max_retries=1), requests_per_minute=1)
+        main = limit(fallback(first, toy(two.url, name="b")), requests_per_minute=100, tokens_per_minute=10**6)
+        assert (await main.with_options(total_timeout=LONG).chat("hi")).service == "b"
+        assert main.status.requests == 2  # that of each service
+        await main.aclose()
+
+
 async def test_call_that_a_middleware_answers_takes_nothing_from_the_limit(toy: Toy) -> None:
     class Cache(trunkline.Middleware):
         async def chat(self, call: Any, request: Any, proceed: Any) -> Any:
@@ -477,7 +500,7 @@ async def test_retry_after_of_one_call_holds_up_the_others(toy: Toy) -> None:
 
 async def test_new_call_is_told_of_all_calls_that_wait_before_it(toy: Toy) -> None:
     admission = Admission("main", tokens=100, requests=1000)
-    await (await admission.admit(90, None)).attempt()
+    (await admission.admit(90, None)).sent()
     scopes: list[anyio.CancelScope] = []
 
     async def wait(tokens: int) -> None:
@@ -601,7 +624,7 @@ async def test_closing_ends_the_calls_that_wait(toy: Toy) -> None:
 async def test_process_that_was_forked_does_not_wait_for_the_calls_of_its_parent(toy: Toy) -> None:
     admission = Admission("main", concurrency=1, requests=1, tokens=10)
     ticket = await admission.admit(5, None)
-    await ticket.attempt()
+    ticket.sent()
     admission.begin_anew()  # as in the child of a fork
     ticket.end(20)
     assert (admission.status().running, admission.status().requests, admission.status().tokens) == (0, 0, 0)

@@ -108,6 +108,9 @@ class Ticket:
     async def attempt(self) -> None:
         if self._is_sent:
             await self._admission._admit_again(self, self._tokens, self._limit)
+            self._is_sent = False
+
+    def sent(self) -> None:
         self._is_sent = True
         self._admission._sent(self)
 

@@ -54,6 +54,9 @@ class Gate(Protocol):
     async def attempt(self) -> None:
         """Wait until the next request of the call may be sent. The first one was admitted already."""
 
+    def sent(self) -> None:
+        """The request is being sent, since all limits allow it."""
+
     def answered(self, limits: RateLimits | None) -> None:
         """A request was answered; the response reports the provider's `limits`."""
 

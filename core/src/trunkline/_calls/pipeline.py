@@ -294,6 +294,8 @@ class Pipeline:
                     raise refused
                 for gate in self.gates:
                     await gate.attempt()
+                for gate in self.gates:
+                    gate.sent()
                 result = await attempt(self._send(wire_request, credentials), answer)
             except BaseException as error:
                 failed = self.at_border(error)

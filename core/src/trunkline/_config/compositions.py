@@ -14,19 +14,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 import attrs
 
 from trunkline._masking import listed, masked, quoted
+from trunkline._setting_types import is_blank
 from trunkline._suggestions import did_you_mean, nearest
 from trunkline.errors import ConfigurationError
-from trunkline.settings import setting_error
+from trunkline.settings import Settings, convert, setting_error, setting_infos
 
 Kind: TypeAlias = Literal["fallback", "balance"]
 KINDS: tuple[Kind, ...] = ("fallback", "balance")
 
-_KEYS = (*KINDS, "limits", "total_timeout")
+_COMPOSING = (*KINDS, "limits")
+_KEYS = (*_COMPOSING, "total_timeout")
 _COUNTS = ("concurrency", "requests_per_minute", "tokens_per_minute")
 
 
@@ -83,7 +85,8 @@ def split_tables(
     simple: dict[str, Mapping[str, object]] = {}
     composed: dict[str, Composition] = {}
     limits: dict[str, Limits] = {}
-    for name, table in tables.items():
+    for name, given_table in tables.items():
+        table = {key: value for key, value in given_table.items() if key not in _COMPOSING or not _is_blank(value)}
         given = table.get("limits")
         if given is not None:
             found = _limits(name, given, errors)
@@ -131,13 +134,21 @@ def _composition(
                 f"names {quoted(member)}, which is not a service of the configuration{hint} it has: {listed(tables)}"
             )
             errors.append(setting_error(kind, problem, service=name))
-    total = table.get("total_timeout")
-    if total is not None and not _is_positive(total):
-        errors.append(setting_error("total_timeout", "must be a number of seconds above 0", service=name))
-        total = None
+    total = _total_timeout(name, table, errors)
     if len(errors) > before:
         return None
-    return Composition(kind=kind, members=members, total_timeout=None if total is None else float(str(total)))
+    return Composition(kind=kind, members=members, total_timeout=total)
+
+
+def _total_timeout(name: str, table: Mapping[str, object], errors: list[ConfigurationError]) -> float | None:
+    if _is_blank(table.get("total_timeout")):
+        return None
+    (info,) = (info for info in setting_infos(Settings) if info.name == "total_timeout")
+    try:
+        return cast("float | None", convert(info, table["total_timeout"]))
+    except ValueError as error:
+        errors.append(setting_error("total_timeout", f"must be {error}", service=name))
+    return None
 
 
 def _members(name: str, kind: Kind, value: object, errors: list[ConfigurationError]) -> dict[str, float]:
@@ -200,6 +211,10 @@ def _limits(name: str, value: object, errors: list[ConfigurationError]) -> Limit
         errors.append(setting_error("limits", problem, service=name))
         return None
     return Limits(**value)
+
+
+def _is_blank(value: object) -> bool:
+    return value is None or is_blank(value)
 
 
 def _is_positive(value: object) -> bool:
