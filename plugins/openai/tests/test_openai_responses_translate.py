@@ -696,6 +696,16 @@ def test_the_schema_of_a_strict_tool_is_closed(translate: Translate) -> None:
     assert [(one.kind, one.subject, one.lossy) for one in translation.warnings] == [("changed", "tool weather", False)]
 
 
+def test_a_tool_that_cannot_be_strict_is_sent_as_one_that_is_not(translate: Translate) -> None:
+    parameters: JSONObject = {
+        "type": "object",
+        "properties": {"ages": {"type": "object", "additionalProperties": {"type": "integer"}}},
+    }
+    body, translation = translate(tools=[Tool(name="weather", parameters=parameters, strict=True)])
+    assert (body["tools"][0]["parameters"], body["tools"][0]["strict"]) == (parameters, False)
+    assert [(one.kind, one.subject, one.lossy) for one in translation.warnings] == [("changed", "tool weather", True)]
+
+
 def test_tools_are_flat_and_say_whether_they_are_strict(translate: Translate) -> None:
     strict = Tool(name="strict", strict=True)
     body, _ = translate(tools=[WEATHER, strict, SEARCH, SHELL])

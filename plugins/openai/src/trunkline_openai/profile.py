@@ -102,8 +102,9 @@ class Profile:
     - `other_content`: content items of kinds that Trunkline does not know are sent back to the server.
     - `schemas`: the tool schemas that the server accepts: `any`, Moonshot's subset (`moonshot`), or schemas that
       llama.cpp can turn into a `grammar`.
-    - `answer_schemas`: the schemas of answers that the server enforces: those with every property required (`openai`),
-      any in which each object has only its properties (`closed`), or those that llama.cpp can turn into a `grammar`.
+    - `answer_schemas`: the schemas of answers and of strict tools that the server enforces: those with every property
+      required (`openai`), any in which each object has only its properties (`closed`), or those that llama.cpp can turn
+      into a `grammar`.
     - `null_content`: a message with only tool calls has the content `null` instead of an empty text.
 
     Responses:
