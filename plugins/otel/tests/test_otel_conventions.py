@@ -17,7 +17,7 @@ from opentelemetry.trace import SpanKind
 from trunkline import ChatRequest, Image, ReasoningOptions, ResponseFormat, Tool, ToolCall, system, tool_result, user
 from trunkline.authoring.provider import CallGroup
 from trunkline_otel import conventions
-from trunkline_otel.telemetry import _service_attributes
+from trunkline_otel.tracer import service_attributes
 
 from .conftest import Open, Recorder
 from .test_otel_spans import failing
@@ -158,7 +158,7 @@ def test_provider_has_the_name_of_the_conventions(provider: str, url: str | None
         api_url = url
 
     context: Any = trunkline.ServiceContext(name="main", provider=provider, settings=Settings())  # type: ignore[type-var]
-    found = _service_attributes(context)
+    found = service_attributes(context)
     assert found["gen_ai.provider.name"] == name
     assert "password" not in str(found)
     if provider == "openai-compatible" and "8080" in str(url):

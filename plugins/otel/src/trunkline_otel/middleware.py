@@ -27,7 +27,8 @@ from trunkline import (
 from trunkline.authoring.middleware import ChatProceed, EventStream, RunProceed, StreamProceed
 
 from trunkline_otel.conventions import EXECUTE_TOOL
-from trunkline_otel.operation import Operation, Tracer
+from trunkline_otel.operation import Operation
+from trunkline_otel.tracer import Tracer
 
 _CHUNKS = frozenset((TextDelta, ReasoningDelta, ToolCallDelta))
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from opentelemetry.context import Context, create_key, get_current, set_value
 from opentelemetry.metrics import Histogram, MeterProvider, get_meter
@@ -376,15 +376,3 @@ class ToolSpan(TimedSpan):
 def _is_error(result: object) -> bool:
     parts = result.parts if isinstance(result, Message) else (result,)
     return any(isinstance(part, ToolResult) and part.is_error for part in parts)
-
-
-class Tracer(Protocol):
-    """Starts the spans of a service."""
-
-    def operation(self, call: Call, request: object) -> Operation:
-        """Start the operation of a call."""
-        ...
-
-    def tool_span(self, call: Call, tool_call: ToolCall) -> ToolSpan:
-        """Start the run of a tool."""
-        ...
