@@ -101,7 +101,17 @@ def test_without_the_extra_the_standard_library_decodes() -> None:
 
 @pytest.mark.parametrize(
     ("values", "count"),
-    [((3,), 3), ((3.0,), 3), ((0,), 0), ((-1,), None), ((True,), None), ((1.5,), None), (("3",), None), ((), None)],
+    [
+        ((3,), 3),
+        ((3.0,), 3),
+        ((0,), 0),
+        ((-1,), None),
+        ((True,), None),
+        ((2**63,), None),
+        ((1.5,), None),
+        (("3",), None),
+        ((), None),
+    ],
 )
 def test_count_is_a_whole_number_of_at_least_zero(values: tuple[object, ...], count: int | None) -> None:
     assert as_count(*values) == count

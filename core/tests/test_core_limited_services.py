@@ -237,6 +237,21 @@ async def test_failed_call_gives_its_place_back(toy: Toy) -> None:
         assert nothing_runs(main)
 
 
+async def test_call_whose_usage_cannot_be_counted_gives_its_place_back(toy: Toy) -> None:
+    class Wrong(trunkline.Middleware):
+        async def chat(self, call: Any, request: Any, proceed: Any) -> Any:
+            return attrs.evolve(await proceed(request), usage=Usage(output_tokens=10**400))
+
+        @hookimpl
+        def trunkline_middleware(self, context: Any) -> Any:
+            return self
+
+    async with counted(toy, Counting(), settings={"extensions": [Wrong()]}, concurrency=1) as main:
+        with pytest.raises(OverflowError):
+            await main.chat("hi")
+        assert nothing_runs(main)
+
+
 async def test_cancelled_waiter_leaves_the_queue_and_the_next_one_is_sent(toy: Toy) -> None:
     server = Counting(held=anyio.Event())
     assert server.held is not None

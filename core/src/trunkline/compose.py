@@ -404,11 +404,12 @@ class LimitedService(_Composed):
         options = attrs.evolve(options, hops=self._hop(options, 1), gates=(*options.gates, ticket))
         try:
             result = await call(self._members[0], options)
+            counted = None if isinstance(result, Stream) else used(result)
         except BaseException:
             ticket.end()
             raise
         if not isinstance(result, Stream):
-            ticket.end(used(result))
+            ticket.end(counted)
         return result
 
     async def _serve(self, outer: CallOptions, call: Callable[[Service, CallOptions], Awaitable[T]]) -> T:
@@ -456,7 +457,10 @@ class LimitedService(_Composed):
         estimate, ticket = self._estimate, tickets[-1]
 
         def ended(partial: ChatResponse, error: BaseException | None) -> None:
-            ticket.end(estimate.used(partial))
+            try:
+                ticket.end(estimate.used(partial))
+            finally:
+                ticket.end()
 
         stream._on_end(ended)
         return stream
