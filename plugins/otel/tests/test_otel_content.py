@@ -24,12 +24,14 @@ from trunkline import (
     assistant,
     user,
 )
-from trunkline_otel.content import arguments_content, request_content, response_content, result_content
+from trunkline_otel.content import Content
 
 FORMS: dict[str, Any] = json.loads(Path(__file__).with_name("conventions.json").read_text(encoding="utf-8"))["messages"]
 PNG = b"\x89PNG\r\n\x1a\n"
 CALL = ToolCall(id="call-1", name="look", arguments={"where": "up"})
 BROKEN = ToolCall(id="call-2", name="look", arguments={}, invalid_arguments='{"where": ')
+CONTENT = Content(("sk-canary-key",))
+
 MESSAGES = (
     user("Look.", Image(data=PNG), Image(url="https://acme.example/a.png"), Document(file_id="file-1")),
     user(Audio(data=b"RIFF", media_type="audio/wav")),
@@ -48,7 +50,7 @@ def check(message: dict[str, Any]) -> None:
 
 
 def test_messages_of_all_kinds_have_the_form_of_the_schemas() -> None:
-    messages = json.loads(request_content(ChatRequest(messages=MESSAGES))["gen_ai.input.messages"])
+    messages = json.loads(CONTENT.request(ChatRequest(messages=MESSAGES))["gen_ai.input.messages"])
     assert len(messages) == len(MESSAGES)
     for message in messages:
         check(message)
@@ -64,15 +66,21 @@ def test_messages_of_all_kinds_have_the_form_of_the_schemas() -> None:
 @pytest.mark.parametrize("reason", FinishReason)
 def test_response_has_the_form_of_the_schema(reason: FinishReason) -> None:
     response = ChatResponse(parts=(Text(text="Blue."), CALL), finish_reason=reason)
-    [message] = json.loads(response_content(response)["gen_ai.output.messages"])
+    [message] = json.loads(CONTENT.response(response)["gen_ai.output.messages"])
     check(message)
     assert message["finish_reason"] in {*FORMS["finish_reasons"], "other", "paused"}
 
 
 @pytest.mark.parametrize("result", [object(), {1, 2}, b"bytes", float("nan"), {("a", 1): 2}, None, [MESSAGES[0]]])
 def test_result_that_is_no_json_does_not_fail(result: object) -> None:
-    assert isinstance(result_content(result)["gen_ai.tool.call.result"], str)
+    assert isinstance(CONTENT.result(result)["gen_ai.tool.call.result"], str)
 
 
 def test_arguments_that_are_no_json_are_text() -> None:
-    assert json.loads(arguments_content(BROKEN)["gen_ai.tool.call.arguments"]) == '{"where": '
+    assert json.loads(CONTENT.arguments(BROKEN)["gen_ai.tool.call.arguments"]) == '{"where": '
+
+
+def test_secret_of_the_service_that_a_message_quotes_is_removed() -> None:
+    shown = CONTENT.request(ChatRequest(messages="Is sk-canary-key a good key?"))["gen_ai.input.messages"]
+    assert json.loads(shown)[0]["parts"] == [{"type": "text", "content": "Is *** a good key?"}]
+    assert "canary" not in CONTENT.result("sk-canary-key")["gen_ai.tool.call.result"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 
+import attrs
 from trunkline.messages import (
     Audio,
     Citation,
@@ -24,6 +25,7 @@ from trunkline.messages import (
 )
 from trunkline.request import ChatRequest
 from trunkline.response import ChatResponse
+from trunkline.secrets import scrub
 from trunkline.storage import to_json
 
 from trunkline_otel import conventions as names
@@ -32,44 +34,54 @@ _MODALITIES: Mapping[type[Part], str] = {Image: "image", Audio: "audio", Documen
 _FINISH_REASONS = {"tool_calls": "tool_call"}  # of a message; the attribute has the reason itself
 
 
-def request_content(request: ChatRequest) -> dict[str, str]:
-    """Return the attributes with the content of a request."""
-    instructions = [part for message in request.messages if message.role == "system" for part in message.parts]
-    messages = [_message(message) for message in request.messages if message.role != "system"]
-    found = {names.INPUT_MESSAGES: _dumps(messages)}
-    if instructions:
-        found[names.INSTRUCTIONS] = _dumps([_part(part) for part in instructions])
-    if request.tools:
-        tools = [
-            {
-                "type": "function",
-                "name": tool.name,
-                **({"description": tool.description} if tool.description else {}),
-                "parameters": tool.parameters,
-            }
-            for tool in request.tools
-        ]
-        found[names.TOOL_DEFINITIONS] = _dumps(tools)
-    return found
+@attrs.frozen
+class Content:
+    """Makes the attributes with content. The `secrets` of the service are removed, in case a message quotes one."""
 
+    secrets: tuple[str, ...] = attrs.field(repr=False)
 
-def response_content(response: ChatResponse) -> dict[str, str]:
-    """Return the attributes with the content of a response, or of the part of one that arrived."""
-    reason = str(response.finish_reason)
-    message = {**_message(response.message), "finish_reason": _FINISH_REASONS.get(reason, reason)}
-    return {names.OUTPUT_MESSAGES: _dumps([message])}
+    def request(self, request: ChatRequest) -> dict[str, str]:
+        """Return the attributes with the content of a request."""
+        instructions = [part for message in request.messages if message.role == "system" for part in message.parts]
+        messages = [_message(message) for message in request.messages if message.role != "system"]
+        found = {names.INPUT_MESSAGES: self._dumps(messages)}
+        if instructions:
+            found[names.INSTRUCTIONS] = self._dumps([_part(part) for part in instructions])
+        if request.tools:
+            tools = [
+                {
+                    "type": "function",
+                    "name": tool.name,
+                    **({"description": tool.description} if tool.description else {}),
+                    "parameters": tool.parameters,
+                }
+                for tool in request.tools
+            ]
+            found[names.TOOL_DEFINITIONS] = self._dumps(tools)
+        return found
 
+    def response(self, response: ChatResponse) -> dict[str, str]:
+        """Return the attributes with the content of a response, or of the part of one that arrived."""
+        reason = str(response.finish_reason)
+        message = {**_message(response.message), "finish_reason": _FINISH_REASONS.get(reason, reason)}
+        return {names.OUTPUT_MESSAGES: self._dumps([message])}
 
-def arguments_content(call: ToolCall) -> dict[str, str]:
-    """Return the attribute with the arguments of a tool call."""
-    return {names.TOOL_ARGUMENTS: _dumps(_arguments(call))}
+    def arguments(self, call: ToolCall) -> dict[str, str]:
+        """Return the attribute with the arguments of a tool call."""
+        return {names.TOOL_ARGUMENTS: self._dumps(_arguments(call))}
 
+    def result(self, result: object) -> dict[str, str]:
+        """Return the attribute with the result of a tool."""
+        if isinstance(result, Message):
+            result = result.parts[0] if len(result.parts) == 1 else list(map(_part, result.parts))
+        return {names.TOOL_RESULT: self._dumps(_result(result) if isinstance(result, ToolResult) else result)}
 
-def result_content(result: object) -> dict[str, str]:
-    """Return the attribute with the result of a tool."""
-    if isinstance(result, Message):
-        result = result.parts[0] if len(result.parts) == 1 else list(map(_part, result.parts))
-    return {names.TOOL_RESULT: _dumps(_result(result) if isinstance(result, ToolResult) else result)}
+    def _dumps(self, value: object) -> str:
+        try:
+            text = json.dumps(value, ensure_ascii=False, default=to_json)
+        except Exception as error:  # a tool may return anything; what cannot be shown must not fail the call
+            return f"<a {type(value).__name__} that is not JSON: {type(error).__name__}>"
+        return scrub(text, self.secrets)
 
 
 def _message(message: Message) -> dict[str, object]:
@@ -113,10 +125,3 @@ def _result(result: ToolResult) -> object:
     parts: Iterable[Part] = result.parts
     texts = [part.text for part in parts if isinstance(part, Text)]
     return texts[0] if len(texts) == len(result.parts) == 1 else [_part(part) for part in result.parts]
-
-
-def _dumps(value: object) -> str:
-    try:
-        return json.dumps(value, ensure_ascii=False, default=to_json)
-    except Exception as error:  # a tool may return anything; what cannot be shown must not fail the call
-        return f"<a {type(value).__name__} that is not JSON: {type(error).__name__}>"

@@ -33,7 +33,7 @@ from trunkline import (
 from trunkline.authoring.provider import Hop
 
 from trunkline_otel import __version__, conventions as names
-from trunkline_otel.content import arguments_content, request_content, response_content, result_content
+from trunkline_otel.content import Content
 
 Value: TypeAlias = str | bool | int | float | Sequence[str] | Sequence[int]
 Attributes: TypeAlias = Mapping[str, Value]
@@ -142,7 +142,7 @@ class Operation(TimedSpan):
         attributes: Attributes,
         metric_attributes: Attributes,
         *,
-        content: bool,
+        content: Content | None,
         parent: Context | None,
         agent: AgentSpan | None,
     ) -> None:
@@ -167,8 +167,8 @@ class Operation(TimedSpan):
     def started(self, call: Call, request: object) -> None:
         """A call to the provider starts."""
         self._open.add(call)
-        if self._content and isinstance(request, ChatRequest) and self.span.is_recording():
-            self.span.set_attributes(request_content(request))
+        if self._content is not None and isinstance(request, ChatRequest) and self.span.is_recording():
+            self.span.set_attributes(self._content.request(request))
 
     def retried(self, error: TrunklineError, delay: float) -> None:
         """An attempt failed, and another one follows."""
@@ -258,8 +258,8 @@ class Operation(TimedSpan):
             found[names.FINISH_REASONS] = [str(result.finish_reason)]
             if result.id is not None:
                 found[names.RESPONSE_ID] = result.id
-            if self._content:
-                found |= response_content(result)
+            if self._content is not None:
+                found |= self._content.response(result)
         self.span.set_attributes(found)
 
     def _record_usage(self, usage: Usage) -> None:
@@ -346,23 +346,25 @@ class ToolSpan(TimedSpan):
 
     __slots__ = ("_attributes", "_content", "_instruments")
 
-    def __init__(self, instruments: Instruments, call: ToolCall, agent: AgentSpan | None, *, content: bool) -> None:
+    def __init__(
+        self, instruments: Instruments, call: ToolCall, agent: AgentSpan | None, *, content: Content | None
+    ) -> None:
         self._instruments = instruments
         self._content = content
         self._attributes: dict[str, Value] = {names.TOOL_NAME: call.name, names.TOOL_TYPE: names.FUNCTION}
         if agent is not None and agent.name is not None:
             self._attributes[names.AGENT_NAME] = agent.name
         attributes = {names.OPERATION: names.EXECUTE_TOOL, names.TOOL_CALL_ID: call.id, **self._attributes}
-        if content:
-            attributes |= arguments_content(call)
+        if content is not None:
+            attributes |= content.arguments(call)
         current = get_current()
         parent = current if agent is None else agent.around(current)
         super().__init__(instruments, f"{names.EXECUTE_TOOL} {call.name}", attributes, parent=parent)
 
     def returned(self, result: object) -> None:
         """The tool has returned a result, which may tell the model about a failure."""
-        if self._content:
-            self.span.set_attributes(result_content(result))
+        if self._content is not None:
+            self.span.set_attributes(self._content.result(result))
         self._end(names.TOOL_ERROR if _is_error(result) else None)
 
     def failed(self, error: BaseException) -> None:

@@ -8,6 +8,7 @@ from opentelemetry.context import get_current
 from trunkline import Call, ChatRequest, EmbedRequest, ServiceContext, Settings, ToolCall
 
 from trunkline_otel import conventions as names
+from trunkline_otel.content import Content
 from trunkline_otel.operation import AgentSpan, Instruments, Operation, ToolSpan, Value
 
 _AGENT = "trunkline-otel.agent"
@@ -19,7 +20,7 @@ class Tracer:
 
     def __init__(self, instruments: Instruments, context: ServiceContext[Settings], *, content: bool) -> None:
         self._instruments = instruments
-        self._content = content
+        self._content = Content(context.settings.secrets()) if content else None
         self._attributes = service_attributes(context)
 
     def operation(self, call: Call, request: object) -> Operation:
