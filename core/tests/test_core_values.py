@@ -59,6 +59,7 @@ from trunkline.authoring.http_errors import LONGEST_WAIT, parse_wait, retry_afte
 from trunkline.authoring.urls import redact_url
 from trunkline.authoring.wire import WireRequest
 from trunkline.fold import Fold, decode_arguments, fold, unfold
+from trunkline.response import sum_usage
 from trunkline.secrets import scrub
 
 PNG = b"\x89PNG\r\n\x1a\n0000"
@@ -493,3 +494,12 @@ def test_folding_other_values_than_events_is_an_invalid_request(event: Any) -> N
 def test_event_with_a_field_of_a_wrong_type_is_a_protocol_violation(events: list[Event]) -> None:
     with pytest.raises(ProtocolViolation, match="wrong type"):
         fold([*events, Finished(reason=FinishReason.STOP)])
+
+
+def test_sum_of_usage_is_unknown_where_one_call_did_not_report_a_number() -> None:
+    first, second = Usage(input_tokens=1, output_tokens=2, raw={"a": 1}), Usage(input_tokens=3)
+    assert sum_usage([first, second]) == Usage(input_tokens=4)
+    assert sum_usage([first, None]) == Usage()
+    assert sum_usage([first]) is first
+    assert sum_usage([None, None]) is None
+    assert sum_usage([]) is None

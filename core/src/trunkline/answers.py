@@ -404,18 +404,6 @@ def next_request(request: ChatRequest, error: InvalidAnswer) -> ChatRequest | No
     return request.with_messages(*([response.message] if response.text.strip() else []), again)
 
 
-def total_usage(before: Usage | None, after: Usage | None) -> Usage | None:
-    """Return the sum of two calls' usage. A number that only one of them reports is that number."""
-    if before is None or after is None:
-        return before or after
-    numbers: dict[str, int | None] = {}
-    for field in attrs.fields(Usage):
-        if field.name != "raw":
-            counts = [count for one in (before, after) if (count := getattr(one, field.name)) is not None]
-            numbers[field.name] = sum(counts) if counts else None
-    return Usage(**numbers, raw=after.raw)
-
-
 # Partial answers
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import attrs
 
@@ -120,6 +120,25 @@ class RateLimits:
     input_tokens: RateLimit | None = None
     output_tokens: RateLimit | None = None
     raw: Mapping[str, str] = attrs.field(factory=dict, eq=False)
+
+
+def sum_usage(usages: Sequence[Usage | None]) -> Usage | None:
+    """Return the sum of the usage of several calls, or `None` if none of them reported any.
+
+    A number is `None` if one of the calls did not report it. The `raw` of the sum is empty, unless there is one call.
+    """
+    if not any(usages):
+        return None
+    if len(usages) == 1:
+        return usages[0]
+
+    def total(name: str) -> int | None:
+        counts = [None if usage is None else getattr(usage, name) for usage in usages]
+        known = [count for count in counts if count is not None]
+        return sum(known) if len(known) == len(counts) else None
+
+    numbers: dict[str, Any] = {field.name: total(field.name) for field in attrs.fields(Usage) if field.name != "raw"}
+    return Usage(**numbers)
 
 
 @attrs.frozen(kw_only=True)

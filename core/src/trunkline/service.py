@@ -11,12 +11,12 @@ import attrs
 
 from trunkline._calls.options import NO_OPTIONS, CallOptions, OptionParams, checked_options
 from trunkline._suggestions import check_keywords
-from trunkline.answers import AnswerType, TypedResponse, answer_type_of, check_retries, next_request, total_usage
+from trunkline.answers import AnswerType, TypedResponse, answer_type_of, check_retries, next_request
 from trunkline.authoring.provider import CallGroup, Operation
 from trunkline.errors import InvalidAnswer, InvalidRequest, TrunklineError
 from trunkline.messages import Message
 from trunkline.request import ChatParams, ChatRequest, EmbedParams, EmbedRequest
-from trunkline.response import ChatResponse, EmbedResponse, ModelInfo, Usage
+from trunkline.response import ChatResponse, EmbedResponse, ModelInfo, Usage, sum_usage
 from trunkline.secrets import without_traceback
 from trunkline.stream import Stream
 from trunkline.typed_stream import TypedStream
@@ -111,12 +111,12 @@ class Service(ABC):
                 raise InvalidRequest("answer_retries needs an answer_type", service=self.name)
             return await self._chat(prepared, NO_OPTIONS)
         asked, prepared = self._typed(prepared, answer_type, answer_retries)
-        usage: Usage | None = None
+        usages: list[Usage | None] = []
         while True:
             response = await self._chat(prepared, NO_OPTIONS)
-            usage = total_usage(usage, response.usage)
+            usages.append(response.usage)
             try:
-                return asked.read(response, usage=usage)
+                return asked.read(response, usage=sum_usage(usages))
             except InvalidAnswer as error:
                 again = next_request(prepared, error)
                 if again is None or answer_retries <= 0:
