@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import gc
 import logging
 import threading
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -17,6 +19,7 @@ from trunkline import (
     Call,
     ChatRequest,
     ChatResponse,
+    ConfigurationError,
     Middleware,
     Observer,
     ProviderService,
@@ -40,6 +43,7 @@ from trunkline.authoring.middleware import ChatProceed
 from trunkline.testing import serve
 from trunkline.testing.extension_toy import Answer, toy_provider
 from trunkline_prices import BudgetExceeded, Charge, Cost, Prices, PricesSettings, UnknownPrice, cost, prices_of
+from trunkline_prices.extension import made_for
 
 pytestmark = pytest.mark.anyio
 
@@ -204,6 +208,69 @@ async def test_budget_from_the_configuration_can_be_read() -> None:
             prices_of(service)
 
 
+async def test_services_share_the_budget_with_the_same_name(anyio_backend_name: str) -> None:
+    table = {"name": "prices", "label_budget": 10, "shared": f"users, {anyio_backend_name}", "prices": PRICES}
+    charges: list[Charge] = []
+    async with toy_service(dict(table)) as first, toy_service(dict(table)) as second:
+        prices_of(second).on_charge = charges.append
+        both = fallback(first, second).with_options(state={"label": "ann"})
+        await both.chat(ASK)
+        with pytest.raises(BudgetExceeded):
+            await both.chat(ASK)
+        assert prices_of(first).spent("ann").spent == prices_of(second).spent("ann").spent == COST
+        assert [(charge.label, charge.amount) for charge in charges] == [("ann", COST)]
+        async with toy_service({**table, "shared": "others"}) as other:
+            await other.with_options(state={"label": "ann"}).chat(ASK)
+            assert prices_of(first).spent("ann").spent == COST
+
+
+def test_shared_budget_ends_with_the_last_service_that_has_it() -> None:
+    first = Prices(PricesSettings(shared="the last", budget=1))
+    second = Prices(PricesSettings(shared="the last", budget=1))
+    first.add_spent(Decimal(1))
+    del first
+    gc.collect()
+    assert second.spent().spent == 1
+    del second
+    gc.collect()
+    third = Prices(PricesSettings(shared="the last", budget=2))
+    assert (third.spent().spent, third.spent().limit) == (0, 2)
+
+
+async def test_shared_budget_must_be_the_same_for_all_services(anyio_backend_name: str) -> None:
+    table = {"name": "prices", "budget": 10, "shared": anyio_backend_name, "prices": PRICES}
+    async with toy_service(table) as first, toy_service({**table, "budget": 20, "budget_period": "day"}) as second:
+        await chat(first)
+        with pytest.raises(
+            ConfigurationError, match=r"share the budgets '\w+', but .* differ in budget, budget_period"
+        ):
+            await chat(second)
+
+
+async def test_extension_that_was_found_before_the_first_call_is_that_of_the_calls() -> None:
+    async with toy_service({"name": "prices", "budget": 10, "prices": PRICES}) as service:
+        prices_of(service).add_spent(Decimal(7))
+        gc.collect()
+        with pytest.raises(BudgetExceeded):
+            await chat(service)
+
+
+async def test_extension_of_a_composed_service_is_that_of_a_member() -> None:
+    async with toy_service(extension()) as first, toy_service() as second:
+        with pytest.raises(LookupError, match="'main' is composed of other services"):
+            prices_of(fallback(first, second, name="main"))
+
+
+def test_extension_is_forgotten_with_the_settings_of_its_service() -> None:
+    settings = PricesSettings(budget=1)
+    made = weakref.ref(made_for(settings))
+    gc.collect()
+    assert made() is made_for(settings)
+    del settings
+    gc.collect()
+    assert made() is None
+
+
 async def test_concurrent_calls_spend_no_more_than_the_budget() -> None:
     prices = extension(budget=30)
     refused: list[BudgetExceeded] = []
@@ -260,6 +327,20 @@ async def test_call_that_the_provider_refuses_costs_nothing(make: Make) -> None:
     assert (prices.spent().spent, prices.spent().reserved) == (0, 0)
 
 
+async def test_cost_of_a_refused_call_agrees_with_its_charge() -> None:
+    charges: list[Charge] = []
+    async with toy_service(extension(on_charge=charges.append), answer=Answer(status=429)) as service:
+        events = service.stream(ASK)
+        with pytest.raises(RateLimited) as caught:
+            async with events:
+                pass
+    [charge] = charges
+    assert charge.amount == cost(caught.value).total == 0
+    assert (charge.usage.input_tokens, charge.usage.output_tokens, charge.usage.total_tokens) == (0, 0, 0)
+    assert (charge.is_estimate, charge.model) == (False, "m")
+    assert cost(events.partial).total is None  # it does not say whether the call was refused
+
+
 async def test_call_that_is_not_sent_costs_nothing() -> None:
     prices = extension(budget=100)
     async with toy_service(prices, api_url="http://127.0.0.1:9", extensions=[prices]) as service:
@@ -269,7 +350,8 @@ async def test_call_that_is_not_sent_costs_nothing() -> None:
 
 
 async def test_chat_that_times_out_is_charged_what_was_reserved() -> None:
-    prices = extension(budget=10)
+    charges: list[Charge] = []
+    prices = extension(budget=10, on_charge=charges.append)
     answer = Answer(hangs=True)
     async with toy_service(prices, answer=answer, total_timeout=0.05) as service:
         with pytest.raises(TotalTimeout):
@@ -277,6 +359,8 @@ async def test_chat_that_times_out_is_charged_what_was_reserved() -> None:
         answer.released.set()
     state = prices.spent()
     assert (state.spent, state.estimated, state.reserved) == (RESERVED, RESERVED, 0)
+    [charge] = charges
+    assert (charge.usage.input_tokens, charge.usage.output_tokens, charge.usage.total_tokens) == (6, 3, 9)
 
 
 async def leave_early(service: Service) -> None:
@@ -358,6 +442,9 @@ async def test_interrupted_stream_is_charged_an_estimate(make: Make, answer: dic
     assert state.spent == state.estimated > 6
     [charge] = charges
     assert (charge.amount, charge.is_estimate, charge.cost, charge.service) == (state.spent, True, None, "toy")
+    assert charge.usage.total_tokens == charge.amount  # a dollar for each token
+    assert charge.usage.input_tokens == 6
+    assert charge.model == "toy"
 
 
 async def test_cancelled_chat_is_charged_what_was_reserved() -> None:
@@ -462,6 +549,8 @@ async def test_callback_gets_what_a_call_was_charged() -> None:
     assert (charge.label, charge.amount, charge.is_estimate) == ("tenant", COST, False)
     assert charge.cost is not None
     assert charge.cost.total == COST
+    assert (charge.model, charge.usage.input_tokens, charge.usage.output_tokens) == ("toy", 2, 3)
+    assert charge.usage.total_tokens == 5
     assert [(state.label, state.spent, state.reserved) for state in charge.spent] == [(None, 5, 0), ("tenant", 5, 0)]
 
 

@@ -12,7 +12,25 @@ import attrs
 import genai_prices
 import pytest
 from hypothesis import given, strategies as st
-from trunkline import ChatResponse, EmbedResponse, FinishReason, Image, Opaque, Text, Usage
+from trunkline import (
+    BadRequest,
+    ChatResponse,
+    ConnectTimeout,
+    EmbedResponse,
+    FinishReason,
+    Image,
+    InvalidRequest,
+    Opaque,
+    RateLimited,
+    ServerError,
+    ServiceClosed,
+    StreamClosed,
+    StreamInterrupted,
+    Text,
+    TotalTimeout,
+    TrunklineError,
+    Usage,
+)
 from trunkline_prices import Cost, CostPart, PricesSettings, UnknownReason, cost, total_cost
 from trunkline_prices.price_list import PriceOptions, cost_of
 from trunkline_prices.settings import price_options
@@ -204,6 +222,38 @@ def test_cost_of_an_interrupted_response_is_a_lower_bound() -> None:
     assert found.at_least == listed("gpt-4o-mini", "openai", input_tokens=1000, output_tokens=100)
     nothing = cost(attrs.evolve(response(), finish_reason=FinishReason.ERROR, usage=None))
     assert (nothing.total, nothing.reason, nothing.at_least) == (None, "incomplete", None)
+
+
+@pytest.mark.parametrize(
+    ("error", "total"),
+    [
+        (BadRequest("no", status=400), 0),
+        (RateLimited("later", status=429), 0),
+        (InvalidRequest("two systems"), 0),
+        (ConnectTimeout("no connection"), 0),
+        (TotalTimeout("too long"), None),
+        (StreamInterrupted("broke off"), None),
+        (StreamClosed("closed"), None),
+        (ServiceClosed("closed"), None),
+    ],
+)
+def test_call_that_was_refused_or_not_sent_costs_nothing(error: TrunklineError, total: int | None) -> None:
+    found = cost(error, model="gpt-4o-mini")
+    assert (found.total, found.model) == (total, "gpt-4o-mini")
+    assert (found.price_provider, found.reason) == (("refused", None) if total == 0 else (None, "incomplete"))
+
+
+def test_call_that_was_refused_after_a_part_arrived_may_cost() -> None:
+    partial = attrs.evolve(response(), finish_reason=FinishReason.ERROR)
+    found = cost(ServerError("overloaded", partial=partial), date=DATE)
+    assert (found.total, found.reason) == (None, "incomplete")
+    assert found.at_least == cost(response(), date=DATE).total
+
+
+def test_problem_of_a_response_of_which_nothing_arrived_says_to_pass_the_error() -> None:
+    found = cost(attrs.evolve(response(), parts=(), usage=None, finish_reason=FinishReason.ERROR))
+    assert (found.total, found.reason) == (None, "incomplete")
+    assert "pass the error to cost()" in found.problem
 
 
 def test_usage_has_a_cost_unless_it_depends_on_the_size_of_each_call() -> None:

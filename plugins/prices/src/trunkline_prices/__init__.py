@@ -11,11 +11,12 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from trunkline import ChatResponse, EmbedResponse, Usage
+from trunkline import ChatResponse, EmbedResponse, FinishReason, Settings, TrunklineError, Usage
 from trunkline.authoring.extension import Extension
 
 from trunkline_prices.extension import Prices, find_prices, made_for
 from trunkline_prices.price_list import PriceOptions, TokenPrices, cost_of, load
+from trunkline_prices.refusals import was_refused
 from trunkline_prices.settings import PricesSettings
 from trunkline_prices.stored import stored_cost
 from trunkline_prices.values import (
@@ -30,7 +31,7 @@ from trunkline_prices.values import (
 )
 
 if TYPE_CHECKING:
-    from trunkline import ProviderService
+    from trunkline import Service
 
 __version__ = "0.1.0"
 
@@ -59,7 +60,7 @@ extension = Extension(name="prices", settings=PricesSettings, make=made_for)
 
 
 def cost(
-    value: ChatResponse | EmbedResponse | Usage,
+    value: ChatResponse | EmbedResponse | Usage | TrunklineError,
     *,
     model: str | None = None,
     provider: str | None = None,
@@ -78,7 +79,19 @@ def cost(
     - `batch` says that the response is from a batch API.
 
     A `Usage` may be the sum of several calls. If the price depends on the size of each call, it is unknown.
+
+    The cost of an error is 0 if the provider refused the call, or if the call was not sent. Otherwise it is that of
+    the error's `partial` response: unknown, since the provider may charge for a call that timed out or broke off. The
+    error of a fallback is that of its last member.
     """
+    if isinstance(value, TrunklineError):
+        partial = getattr(value, "partial", None)
+        partial = (
+            partial if isinstance(partial, ChatResponse) else ChatResponse(parts=(), finish_reason=FinishReason.ERROR)
+        )
+        if was_refused(value) and not partial.parts and partial.usage is None:
+            return Cost(total=Decimal(), model=model, price_provider="refused")
+        value = partial
     if isinstance(value, ChatResponse) and model is None and provider is None and date is None and not batch:
         stored = stored_cost(value)
         if stored is not None:
@@ -108,9 +121,13 @@ def load_prices() -> None:
     load()
 
 
-def prices_of(service: ProviderService) -> Prices:
-    """Return the extension `prices` of a service that has it in its configuration, to read what was spent.
+def prices_of(service: Service) -> Prices:
+    """Return the extension `prices` of a service that has it in its configuration.
 
-    Raises `LookupError` if the service does not have the extension.
+    With it you can read what was spent, and set `on_charge`. For a service that is composed of others, such as a
+    fallback, pass one of its members. Raises `LookupError` if the service does not have the extension.
     """
-    return find_prices(service.settings.extensions)
+    settings = getattr(service, "settings", None)
+    if not isinstance(settings, Settings):
+        raise LookupError(f"{service.name!r} is composed of other services; pass one of them to prices_of")
+    return find_prices(settings.extensions)

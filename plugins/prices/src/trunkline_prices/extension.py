@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterable
 from decimal import Decimal
-from weakref import WeakValueDictionary
 
-from trunkline import Middleware, Observer, ServiceContext, Settings, hookimpl
+import attrs
+from trunkline import ConfigurationError, Middleware, Observer, ServiceContext, Settings, hookimpl
 
 from trunkline_prices.ledger import Ledger
 from trunkline_prices.settings import PricesSettings
@@ -20,19 +21,26 @@ class Prices:
     Put one object into the setting `extensions` of several services, and they share its budgets. `on_charge` is called
     after each call with what it was charged, in the task of the call; it must not wait. If it fails, the failure is
     logged.
+
+    Raises `ConfigurationError` if the setting `shared` names budgets that other settings have set differently.
     """
 
     def __init__(
         self, settings: PricesSettings | None = None, *, on_charge: Callable[[Charge], None] | None = None
     ) -> None:
         self._settings = settings = settings if settings is not None else PricesSettings()
-        self._on_charge = on_charge
-        self._ledger = Ledger(
-            budget=settings.budget,
-            label_budget=settings.label_budget,
-            label_budgets=settings.label_budgets,
-            period=settings.budget_period,
-        )
+        self._ledger = _new_ledger(settings) if settings.shared is None else _shared_ledger(settings.shared, settings)
+        if on_charge is not None:
+            self.on_charge = on_charge
+
+    @property
+    def on_charge(self) -> Callable[[Charge], None] | None:
+        """What is called after each call. You can set it. Services that share their budgets share it too."""
+        return self._ledger.on_charge
+
+    @on_charge.setter
+    def on_charge(self, callback: Callable[[Charge], None] | None) -> None:
+        self._ledger.on_charge = callback
 
     def spent(self, label: str | None = None) -> Spending:
         """Return what was spent by all calls, or by those with a label, in the current period."""
@@ -55,7 +63,7 @@ class Prices:
         """Return the middleware of a service, which reserves and charges what its calls cost."""
         from trunkline_prices.middleware import PricesMiddleware
 
-        return PricesMiddleware(self._settings, self._ledger, context, self._on_charge)
+        return PricesMiddleware(self._settings, self._ledger, context)
 
     # The first of all hooks: the other observers of a call find its cost in the state.
     @hookimpl(tryfirst=True)
@@ -66,18 +74,53 @@ class Prices:
         return PricesObserver(options_of(self._settings, context), context)
 
 
-_made: WeakValueDictionary[int, Prices] = WeakValueDictionary()
-"""The extensions of services, by the identity of their settings, which each extension keeps alive."""
-_making = threading.Lock()
+_made: dict[int, Prices] = {}
+"""The extensions of services, by the identity of their settings. Each is forgotten together with its settings."""
+_shared: weakref.WeakValueDictionary[str, Ledger] = weakref.WeakValueDictionary()
+"""The budgets with a name. They end with the last extension that has them."""
+_making = threading.RLock()
 
 
 def made_for(settings: PricesSettings) -> Prices:
-    """Return the extension for these settings. There is one for each object of settings."""
+    """Return the extension for these settings. There is one for each object of settings, as long as that exists."""
     with _making:
         made = _made.get(id(settings))
         if made is None:
-            made = _made[id(settings)] = Prices(settings)
+            own = attrs.evolve(settings)  # type: ignore[misc]  # see trunkline.settings
+            made = _made[id(settings)] = Prices(own)  # not with `settings`, which it would keep alive
+            weakref.finalize(settings, _made.pop, id(settings), None).atexit = False
         return made
+
+
+def _new_ledger(settings: PricesSettings) -> Ledger:
+    return Ledger(
+        budget=settings.budget,
+        label_budget=settings.label_budget,
+        label_budgets=settings.label_budgets,
+        period=settings.budget_period,
+    )
+
+
+def _shared_ledger(name: str, settings: PricesSettings) -> Ledger:
+    """Return the budgets with a name. Raises `ConfigurationError` if they are not those of the settings."""
+    with _making:
+        ledger = _shared.get(name)
+        if ledger is None:
+            ledger = _shared[name] = _new_ledger(settings)
+            return ledger
+    given = {
+        "budget": (settings.budget, ledger.budget),
+        "label_budget": (settings.label_budget, ledger.label_budget),
+        "label_budgets": (settings.label_budgets, ledger.label_budgets),
+        "budget_period": (settings.budget_period, ledger.period),
+    }
+    different = [setting for setting, (own, other) in given.items() if own != other]
+    if different:
+        raise ConfigurationError(
+            f"extension 'prices': services share the budgets {name!r}, but their settings differ in "
+            f"{', '.join(different)}; set the same for all of them, for example in [defaults]"
+        )
+    return ledger
 
 
 def find_prices(extensions: Iterable[object]) -> Prices:

@@ -14,7 +14,7 @@ from decimal import Decimal
 
 import attrs
 
-from trunkline_prices.values import BudgetExceeded, Period, Spending, in_usd
+from trunkline_prices.values import BudgetExceeded, Charge, Period, Spending, in_usd
 
 
 def utc_now() -> datetime.datetime:
@@ -46,6 +46,8 @@ class Ledger:
 
     `budget` is that of all calls, `label_budget` that of each label, and `label_budgets` that of single labels. What is
     spent is recorded for all calls and for each label, with or without a budget.
+
+    `on_charge` is told what each call was charged.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Ledger:
         self.label_budget = label_budget
         self.label_budgets = dict(label_budgets or {})
         self.period: Period = period
+        self.on_charge: Callable[[Charge], None] | None = None
         self._now = now
         self._lock = threading.Lock()
         self._accounts: dict[str | None, _Account] = {}

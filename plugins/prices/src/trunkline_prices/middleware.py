@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
 
@@ -11,22 +11,17 @@ import anyio.to_thread
 import attrs
 from trunkline import (
     Call,
-    CallError,
     CallWarning,
     ChatRequest,
     ChatResponse,
-    ConnectTimeout,
     EmbedRequest,
     EmbedResponse,
     Event,
     Finished,
     Middleware,
     Observer,
-    RemoteError,
-    RequestTimeout,
     ServiceContext,
     Settings,
-    StreamInterrupted,
     Usage,
 )
 from trunkline.authoring.middleware import ChatProceed, RunProceed, StreamProceed
@@ -35,6 +30,7 @@ from trunkline.fold import Fold
 
 from trunkline_prices.ledger import Ledger, Reservation, utc_now
 from trunkline_prices.price_list import Entry, PriceOptions, Unpriced, calculate, cost_of, find_entry, is_loaded, load
+from trunkline_prices.refusals import was_refused
 from trunkline_prices.settings import PricesSettings, price_options
 from trunkline_prices.stored import KEY, cost_to_json, with_cost
 from trunkline_prices.usage_units import requested_conditions
@@ -91,25 +87,18 @@ class PricesObserver(Observer):
 
 
 class PricesMiddleware(Middleware):
-    def __init__(
-        self,
-        settings: PricesSettings,
-        ledger: Ledger,
-        context: ServiceContext[Settings],
-        on_charge: Callable[[Charge], None] | None,
-    ) -> None:
+    def __init__(self, settings: PricesSettings, ledger: Ledger, context: ServiceContext[Settings]) -> None:
         self._settings = settings
         self._ledger = ledger
         self._context = context
         self._options = options_of(settings, context)
-        self._on_charge = on_charge
 
     async def chat(self, call: Call, request: ChatRequest, proceed: ChatProceed) -> ChatResponse:
         account = await self._open(call, request)
         try:
             response = await proceed(request)
         except BaseException as error:
-            account.failed(error, account.reservation.amount)
+            account.failed(error)
             raise
         cost = account.finished(response)
         return with_cost(attrs.evolve(response, warnings=(*response.warnings, *account.warnings)), cost)
@@ -124,11 +113,10 @@ class PricesMiddleware(Middleware):
             async with proceed(request) as events:
                 yield _PricedEvents(events, fold, account)
         except BaseException as error:
-            partial = fold.response()
-            account.failed(error, account.of_partial(partial), partial)
+            account.failed(error, fold.response())
             raise
         if not account.is_charged:  # the application left early
-            account.left(account.of_partial(fold.response()))
+            account.left(fold.response())
 
     async def run(self, call: Call, operation: str, value: object, proceed: RunProceed) -> object:
         if not isinstance(value, EmbedRequest):
@@ -137,12 +125,12 @@ class PricesMiddleware(Middleware):
         try:
             result = await proceed(value)
         except BaseException as error:
-            account.failed(error, account.reservation.amount)
+            account.failed(error)
             raise
         if isinstance(result, EmbedResponse):
             account.finished(result)
             return attrs.evolve(result, warnings=(*result.warnings, *account.warnings))
-        account.left(account.reservation.amount)
+        account.left()
         return result
 
     async def _open(self, call: Call, request: ChatRequest | EmbedRequest) -> _Account:
@@ -179,7 +167,7 @@ class PricesMiddleware(Middleware):
                 ),
             )
         reservation = self._ledger.reserve(label, amount, service=service)
-        return _Account(self, call, request, label, entry, inputs, reservation, warnings)
+        return _Account(self, call, request, label, entry, inputs, outputs, reservation, warnings)
 
     def _entry(
         self, request: ChatRequest | EmbedRequest, inputs: int, outputs: int
@@ -205,22 +193,33 @@ class PricesMiddleware(Middleware):
         return _cost(response, request, self._context, self._options)
 
     def charge(
-        self, account: _Account, amount: Decimal, *, is_estimate: bool, cost: Cost | None, is_unpriced: bool = False
+        self,
+        account: _Account,
+        amount: Decimal,
+        *,
+        usage: Usage,
+        model: str | None,
+        is_estimate: bool,
+        cost: Cost | None,
+        is_unpriced: bool = False,
     ) -> None:
         """Settle the reservation of a call."""
         states = self._ledger.settle(account.reservation, amount, is_estimate=is_estimate, is_unpriced=is_unpriced)
-        if self._on_charge is None:
+        on_charge = self._ledger.on_charge
+        if on_charge is None:
             return
         charge = Charge(
             service=account.call.context.name,
             label=account.label,
+            model=model or account.request.model or self._context.settings.default_model,
+            usage=usage,
             amount=amount,
             is_estimate=is_estimate,
             cost=cost,
             spent=states,
         )
         try:
-            self._on_charge(charge)
+            on_charge(charge)
         except Exception as error:  # the call was made, and its response is worth more than the report
             _log.error("on_charge of the extension 'prices' failed: %s", type(error).__name__)
 
@@ -258,6 +257,7 @@ class _Account:
     label: str | None
     entry: Entry | None
     inputs: int
+    outputs: int
     reservation: Reservation
     warnings: tuple[CallWarning, ...]
     is_charged: bool = False
@@ -265,54 +265,83 @@ class _Account:
     def finished(self, response: ChatResponse | EmbedResponse) -> Cost:
         """Charge the cost of a response, or an estimate if it is unknown."""
         cost = self.middleware.cost(response, self.request)
+        usage = self._usage(response)
         if cost.total is not None:
-            self._charge(cost.total, cost=cost)
+            self._charge(cost.total, usage, cost=cost, model=response.model)
         elif self.entry is None:
-            self._charge(Decimal(), cost=cost, is_unpriced=True)
+            self._charge(Decimal(), usage, cost=cost, model=response.model, is_unpriced=True)
         else:
-            amount = self.of_partial(response) if isinstance(response, ChatResponse) else self.reservation.amount
-            self._charge(amount, cost=cost, is_estimate=True)
+            amount = self._of_partial(response) if isinstance(response, ChatResponse) else self.reservation.amount
+            self._charge(amount, usage, cost=cost, model=response.model, is_estimate=True)
         return cost
 
-    def of_partial(self, response: ChatResponse) -> Decimal:
+    def failed(self, error: BaseException, partial: ChatResponse | None = None) -> None:
+        """Charge a call that failed or was cancelled: an estimate, unless the provider refused it."""
+        has_arrived = partial is not None and (partial.parts or partial.usage is not None)
+        if not has_arrived and was_refused(error):
+            self._charge(Decimal(), Usage(input_tokens=0, output_tokens=0, total_tokens=0))
+        else:
+            self.left(partial)
+
+    def left(self, partial: ChatResponse | None = None) -> None:
+        """Charge an estimate for a call of which no whole response arrived: what was reserved, or less for a stream."""
+        if partial is None:
+            amount, usage, model = self.reservation.amount, _with_estimates(None, self.inputs, self.outputs), None
+        else:
+            amount, usage, model = self._of_partial(partial), self._usage(partial, at_least=True), partial.model
+        self._charge(amount, usage, model=model, is_estimate=True, is_unpriced=self.entry is None)
+
+    def _usage(self, response: ChatResponse | EmbedResponse, *, at_least: bool = False) -> Usage:
+        """Return the counts of a response, with estimates of those that were not reported.
+
+        `at_least` says that the count of the output may be too small, because the response broke off.
+        """
+        is_reported = response.usage is not None and response.usage.output_tokens is not None
+        outputs = 0
+        if isinstance(response, ChatResponse) and response.parts and (at_least or not is_reported):
+            outputs = estimate_tokens(response.message)
+        return _with_estimates(response.usage, self.inputs, outputs, at_least=at_least)
+
+    def _of_partial(self, response: ChatResponse) -> Decimal:
         """Return an estimate of what a response costs that broke off, or whose cost is unknown.
 
-        It takes the larger of each count that the provider reported and of what was estimated from the texts.
+        It takes the larger of the output that the provider reported and of what was estimated from the texts.
         """
         if self.entry is None:
             return Decimal()
-        usage = response.usage or Usage()
-        outputs = max(usage.output_tokens or 0, estimate_tokens(response.message) if response.parts else 0)
-        return _estimate(self.entry, usage.input_tokens or self.inputs, outputs)
-
-    def failed(self, error: BaseException, estimate: Decimal, partial: ChatResponse | None = None) -> None:
-        """Charge a call that failed or was cancelled: `estimate`, unless the provider refused it."""
-        has_arrived = partial is not None and (partial.parts or partial.usage is not None)
-        if not has_arrived and _was_refused(error):
-            self._charge(Decimal())
-        else:
-            self.left(estimate)
-
-    def left(self, estimate: Decimal) -> None:
-        """Charge an estimate for a call of which no whole response arrived."""
-        self._charge(estimate, is_estimate=True, is_unpriced=self.entry is None)
+        usage = self._usage(response, at_least=True)
+        return _estimate(self.entry, usage.input_tokens or 0, usage.output_tokens or 0)
 
     def _charge(
-        self, amount: Decimal, *, is_estimate: bool = False, is_unpriced: bool = False, cost: Cost | None = None
+        self,
+        amount: Decimal,
+        usage: Usage,
+        *,
+        model: str | None = None,
+        is_estimate: bool = False,
+        is_unpriced: bool = False,
+        cost: Cost | None = None,
     ) -> None:
         if not self.is_charged:
             self.is_charged = True
-            self.middleware.charge(self, amount, is_estimate=is_estimate, is_unpriced=is_unpriced, cost=cost)
+            self.middleware.charge(
+                self, amount, usage=usage, model=model, is_estimate=is_estimate, is_unpriced=is_unpriced, cost=cost
+            )
 
 
-def _was_refused(error: BaseException) -> bool:
-    """Whether a call of which nothing arrived costs nothing: it was not sent, or the provider answered with an error.
-
-    A provider may charge for a call that timed out, whose stream broke off, or that was cancelled.
-    """
-    if isinstance(error, (RequestTimeout, StreamInterrupted)):
-        return isinstance(error, ConnectTimeout)
-    return isinstance(error, (CallError, RemoteError))
+def _with_estimates(usage: Usage | None, inputs: int, outputs: int, *, at_least: bool = False) -> Usage:
+    """Return counts, with estimates of those that were not reported."""
+    usage = usage or Usage()
+    counted_inputs = usage.input_tokens or inputs
+    counted_outputs = outputs if usage.output_tokens is None else usage.output_tokens
+    if at_least:
+        counted_outputs = max(counted_outputs, outputs)
+    return attrs.evolve(
+        usage,
+        input_tokens=counted_inputs,
+        output_tokens=counted_outputs,
+        total_tokens=counted_inputs + counted_outputs if at_least or usage.total_tokens is None else usage.total_tokens,
+    )
 
 
 class _PricedEvents:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from decimal import Decimal
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import attrs
 from trunkline import ChatResponse, EmbedResponse, FinishReason, Usage
@@ -343,7 +343,7 @@ def _check_known(counted: Units, hosted: Units) -> None:
         raise Unpriced("tool", f"the provider may charge for a tool that it ran: {', '.join(hosted.tools)}")
 
 
-def _is_incomplete(response: ChatResponse | EmbedResponse | None) -> bool:
+def _is_incomplete(response: ChatResponse | EmbedResponse | None) -> TypeGuard[ChatResponse]:
     return isinstance(response, ChatResponse) and response.finish_reason is FinishReason.ERROR
 
 
@@ -351,11 +351,10 @@ def _finished(cost: Cost, response: ChatResponse | EmbedResponse | None) -> Cost
     """Return a cost, which is unknown if the response is only a part of one."""
     if not _is_incomplete(response):
         return cost
-    return attrs.evolve(
-        cost,
-        total=None,
-        parts=(),
-        at_least=cost.total,
-        reason="incomplete",
-        problem="the response is incomplete, so its token counts may be too",
-    )
+    problem = "the response is incomplete, so its token counts may be too"
+    if not response.parts and response.usage is None:
+        problem = (
+            "nothing of the response has arrived; if the provider refused the call, it costs nothing: pass the error "
+            "to cost() instead of the response"
+        )
+    return attrs.evolve(cost, total=None, parts=(), at_least=cost.total, reason="incomplete", problem=problem)

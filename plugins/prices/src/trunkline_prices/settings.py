@@ -100,6 +100,15 @@ class PricesSettings(ExtensionSettings):
         group="Budgets",
         advanced=True,
     )
+    shared: str | None = setting(
+        "Shared budgets",
+        "A name of your choice. All services of the process with the same name here share their budgets, which must be "
+        "the same for all of them. Without a name, each service has budgets of its own.",
+        default=None,
+        group="Budgets",
+        advanced=True,
+        examples=("users",),
+    )
     unknown_prices: Literal["refuse", "allow"] = setting(
         "Calls without a known price",
         "With a budget: whether a call whose price is unknown is refused, or allowed with a warning and not charged.",

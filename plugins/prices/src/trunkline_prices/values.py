@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Literal, TypeAlias
 
 import attrs
-from trunkline import CallError
+from trunkline import CallError, Usage
 
 UnknownReason: TypeAlias = Literal[
     "no_usage", "incomplete", "model", "usage_key", "tool", "tier", "no_price", "invalid_usage", "byok"
@@ -16,8 +16,9 @@ UnknownReason: TypeAlias = Literal[
 """Why a cost is unknown:
 
 - `no_usage`: the provider reported no token counts, or not both of them
-- `incomplete`: the stream broke off, so the counts are not final; `Cost.at_least` is what was reported. Or a typed
-  answer took several attempts, and `Cost.at_least` is the cost of the last one
+- `incomplete`: the stream broke off, so the counts are not final; `Cost.at_least` is what was reported. If nothing of
+  the response has arrived, pass the error to `cost`: it is 0 if the provider refused the call. Or a typed answer took
+  several attempts, and `Cost.at_least` is the cost of the last one
 - `model`: the price list does not have the model, or the response does not say which model or provider it is from
 - `usage_key`: the usage has a count that is not known to the price list
 - `tool`: the provider ran a tool that it may charge for, and that the usage does not count
@@ -57,7 +58,8 @@ class Cost:
     people. `parts` add up to `total`; they are empty if the provider itself reported the total.
 
     `model` is the model that the cost is for. `price_provider` and `price_model` are the entry of the price list;
-    `price_provider` is `own` for a price of the setting `prices`, and `reported` for a cost that the provider reported.
+    `price_provider` is `own` for a price of the setting `prices`, `reported` for a cost that the provider reported, and
+    `refused` for a call that the provider refused, which costs nothing.
     `date` is the time that the prices are for. `conditions` are what selects a price of the entry, such as
     `{"service_tier": "priority"}`.
     """
@@ -142,14 +144,20 @@ class Spending:
 
 @attrs.frozen(kw_only=True)
 class Charge:
-    """What one call was charged, for the callback `on_charge`.
+    """What one call of a service was charged, for the callback `on_charge`.
 
     `amount` is in USD. `is_estimate` says that it is an estimate, because the call was interrupted, or because its cost
-    is unknown. `cost` is that of the response, if there is one. `spent` is the state of each budget after it.
+    is unknown. `usage` has the token counts that the provider reported, with estimates of those that it did not report:
+    `input_tokens`, `output_tokens` and `total_tokens` are always set. They are 0 if the provider refused the call.
+
+    `model` is the model that answered or, without a response, that of the request. `cost` is that of the response, if
+    there is one. `spent` is the state of each budget after the call: first that of all calls, then that of the label.
     """
 
     service: str
     label: str | None
+    model: str | None
+    usage: Usage
     amount: Decimal
     is_estimate: bool
     cost: Cost | None

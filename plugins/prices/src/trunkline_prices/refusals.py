@@ -1,0 +1,25 @@
+"""Whether a call that failed costs nothing."""
+
+from __future__ import annotations
+
+from trunkline import (
+    CallError,
+    ConnectTimeout,
+    RemoteError,
+    RequestTimeout,
+    ServiceClosed,
+    StreamClosed,
+    StreamInterrupted,
+)
+
+_MAY_COST = (RequestTimeout, StreamInterrupted, StreamClosed, ServiceClosed)
+
+
+def was_refused(error: BaseException) -> bool:
+    """Whether a call of which nothing arrived costs nothing: it was not sent, or the provider answered with an error.
+
+    A provider may charge for a call that timed out, whose stream broke off, or that was cancelled.
+    """
+    if isinstance(error, _MAY_COST):
+        return isinstance(error, ConnectTimeout)
+    return isinstance(error, (CallError, RemoteError))
