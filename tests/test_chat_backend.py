@@ -13,8 +13,11 @@ from typing import Any
 
 import anyio
 import pytest
+import trunkline
 from doc_examples import examples
+from trunkline import opening
 from trunkline.testing import Exchange, serve
+from trunkline_prices import prices_of
 
 pytestmark = pytest.mark.anyio
 
@@ -64,9 +67,11 @@ async def overloaded(exchange: Exchange) -> None:
 class Backend:
     """The application, called as a web server calls it."""
 
-    def __init__(self, app: Any, state: dict[str, Any]) -> None:
-        self._app = app
+    def __init__(self, module: Any, state: dict[str, Any], services: trunkline.Services) -> None:
+        self._app = module.app
         self._state = state
+        self.database = module.database
+        self.services = services
 
     async def request(
         self, method: str, path: str, body: object = None, *, hangs_up: anyio.Event | None = None
@@ -99,6 +104,16 @@ class Backend:
         assert status == 200
         return received
 
+    async def spent(self, user: str) -> float:
+        _, spent = await self.request("GET", f"/{user}/spending")
+        dollars: float = json.loads(spent)["dollars"]
+        return dollars
+
+    def rows(self) -> list[Any]:
+        """Return the rows of the accounting: user, service, model, tokens, dollars, estimate."""
+        found = self.database.execute("select user, service, model, tokens, dollars + 0, estimate from spending")
+        return list(found)
+
 
 @asynccontextmanager
 async def backend(folder: Path, monkeypatch: pytest.MonkeyPatch, answering: Any) -> AsyncIterator[Backend]:
@@ -114,10 +129,17 @@ async def backend(folder: Path, monkeypatch: pytest.MonkeyPatch, answering: Any)
         monkeypatch.setenv("TRUNKLINE_CLAUDE_API_URL", first.url)
         monkeypatch.setenv("TRUNKLINE_GPT_API_URL", second.url)
         monkeypatch.delitem(sys.modules, "backend", raising=False)
+        opened: list[trunkline.Services] = []
+
+        def open_services(path: str) -> trunkline.Services:
+            opened.append(opening.open_services(path))
+            return opened[-1]
+
+        monkeypatch.setattr(trunkline, "open_services", open_services)
         module = importlib.import_module("backend")
         try:
             async with module.lifespan(module.app) as state:
-                yield Backend(module.app, state)
+                yield Backend(module, state, opened[0])
         finally:
             module.database.close()
             sys.modules.pop("backend")
@@ -130,10 +152,8 @@ async def test_second_provider_answers_and_the_conversation_goes_on(
         first = await app.ask("Hello")
         assert first == b'data: {"text": "1 messages"}\n\nevent: done\ndata: {}\n\n'
         assert b"3 messages" in await app.ask("And then?")
-        _, spent = await app.request("GET", "/ann/spending")
-        assert json.loads(spent)["dollars"] > 0
-        _, other = await app.request("GET", "/bob/spending")
-        assert json.loads(other)["dollars"] == 0
+        assert await app.spent("ann") == pytest.approx(2 * (1000 * 0.75 + 100 * 4.5) / 1e6)
+        assert await app.spent("bob") == 0
 
 
 async def test_client_that_hangs_up_ends_the_call_and_leaves_no_turn(
@@ -145,6 +165,41 @@ async def test_client_that_hangs_up_ends_the_call_and_leaves_no_turn(
         with anyio.fail_after(GUARD):
             await answering.hung_up.wait()
         assert b"1 messages" in await app.ask("Hello")
+
+
+async def test_client_that_hangs_up_is_accounted_with_an_estimate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with backend(tmp_path, monkeypatch, Answering()) as app:
+        await app.ask("wait", hangs_up=anyio.Event())
+        assert await app.spent("ann") > 0
+        refused, interrupted = app.rows()
+    assert refused == ("ann", "claude", "claude-sonnet-5", 0, 0, 0)
+    assert interrupted[:3] == ("ann", "gpt", "gpt-5.4-mini")
+    assert interrupted[3] > 0
+    assert interrupted[5] == 1
+
+
+async def test_user_who_hangs_up_uses_up_the_budget_also_after_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pathlib.Path.write_text", with_budget(Path.write_text, "0.04"))
+    async with backend(tmp_path, monkeypatch, Answering()) as app:
+        await app.ask("wait", hangs_up=anyio.Event())
+        first = await app.spent("ann")
+        app.database.execute("update spending set dollars = '0.039' where estimate")
+    assert first > 0
+    async with backend(tmp_path, monkeypatch, Answering()) as app:
+        assert b'"error": "BudgetExceeded"' in await app.ask("Hello")
+
+
+async def test_both_providers_share_the_budget_of_a_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with backend(tmp_path, monkeypatch, Answering()) as app:
+        await app.ask("Hello")
+        of_fallback = [prices_of(app.services[name]).spent("ann") for name in ("claude", "gpt")]
+    assert of_fallback[0] == of_fallback[1]
+    assert of_fallback[0].limit == 5
+    assert float(of_fallback[0].spent) > 0
 
 
 async def test_failure_of_all_providers_is_an_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,11 +219,13 @@ async def test_user_without_budget_gets_an_error_and_nothing_is_sent(
     async def fail(exchange: Exchange) -> None:
         raise AssertionError("a request was sent")
 
-    monkeypatch.setattr("pathlib.Path.write_text", poor(Path.write_text))
+    monkeypatch.setattr("pathlib.Path.write_text", with_budget(Path.write_text, "1e-9"))
     async with backend(tmp_path, monkeypatch, fail) as app:
         assert b'"error": "BudgetExceeded"' in await app.ask("Hello")
 
 
-def poor(write: Any) -> Any:
-    """Return `Path.write_text`, with a budget of nearly nothing in what it writes."""
-    return lambda path, text, **options: write(path, text.replace("label_budget = 5", "label_budget = 1e-9"), **options)
+def with_budget(write: Any, budget: str) -> Any:
+    """Return `Path.write_text`, with another budget in what it writes."""
+    return lambda path, text, **options: write(
+        path, text.replace("label_budget = 5", f"label_budget = {budget}"), **options
+    )

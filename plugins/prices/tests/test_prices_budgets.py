@@ -8,7 +8,7 @@ import logging
 import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from decimal import Decimal
 from typing import Any
 
@@ -224,7 +224,18 @@ async def test_services_share_the_budget_with_the_same_name(anyio_backend_name: 
             assert prices_of(first).spent("ann").spent == COST
 
 
-def test_shared_budget_ends_with_the_last_service_that_has_it() -> None:
+async def test_shared_budget_ends_when_its_last_service_is_closed(anyio_backend_name: str) -> None:
+    for budget in (10, 20):
+        table = {"name": "prices", "budget": budget, "shared": f"{anyio_backend_name}, twice", "prices": PRICES}
+        async with toy_service(dict(table)) as first:
+            async with toy_service(dict(table)) as second:
+                await stream(second)
+                with pytest.raises(BudgetExceeded) if budget == 10 else nullcontext():
+                    await chat(first)
+            assert prices_of(first).spent().spent == COST * budget / 10
+
+
+def test_shared_budget_ends_with_the_last_extension_that_has_it() -> None:
     first = Prices(PricesSettings(shared="the last", budget=1))
     second = Prices(PricesSettings(shared="the last", budget=1))
     first.add_spent(Decimal(1))

@@ -63,6 +63,8 @@ class Prices:
         """Return the middleware of a service, which reserves and charges what its calls cost."""
         from trunkline_prices.middleware import PricesMiddleware
 
+        if (shared := self._settings.shared) is not None:
+            context.keep(_Use, lambda: _Use(shared, self._ledger))
         return PricesMiddleware(self._settings, self._ledger, context)
 
     # The first of all hooks: the other observers of a call find its cost in the state.
@@ -77,8 +79,25 @@ class Prices:
 _made: dict[int, Prices] = {}
 """The extensions of services, by the identity of their settings. Each is forgotten together with its settings."""
 _shared: weakref.WeakValueDictionary[str, Ledger] = weakref.WeakValueDictionary()
-"""The budgets with a name. They end with the last extension that has them."""
+"""The budgets with a name. They end when the last service that has used them is closed, or with the last extension."""
 _making = threading.RLock()
+
+
+class _Use:
+    """The use of shared budgets by an open service, which drops this object when it is closed."""
+
+    def __init__(self, name: str, ledger: Ledger) -> None:
+        with _making:
+            ledger.services += 1
+            _shared.setdefault(name, ledger)
+        weakref.finalize(self, _end_use, name, ledger).atexit = False
+
+
+def _end_use(name: str, ledger: Ledger) -> None:
+    with _making:
+        ledger.services -= 1
+        if ledger.services == 0 and _shared.get(name) is ledger:
+            del _shared[name]
 
 
 def made_for(settings: PricesSettings) -> Prices:

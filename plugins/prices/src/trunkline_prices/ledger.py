@@ -47,7 +47,7 @@ class Ledger:
     `budget` is that of all calls, `label_budget` that of each label, and `label_budgets` that of single labels. What is
     spent is recorded for all calls and for each label, with or without a budget.
 
-    `on_charge` is told what each call was charged.
+    `on_charge` is told what each call was charged. `services` counts the open services that use shared budgets.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class Ledger:
         self.label_budgets = dict(label_budgets or {})
         self.period: Period = period
         self.on_charge: Callable[[Charge], None] | None = None
+        self.services = 0
         self._now = now
         self._lock = threading.Lock()
         self._accounts: dict[str | None, _Account] = {}
