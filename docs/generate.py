@@ -16,6 +16,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType, UnionType
 from typing import Literal, Union, get_args, get_origin, get_type_hints
@@ -26,7 +27,7 @@ from trunkline.settings import SettingInfo, Settings, setting_infos
 
 DOCS = Path(__file__).parent
 BLOCK = re.compile(
-    r"(<!-- (?P<kind>settings|common|facts|portability|api|names|tree|commands|bench|down|guide): "
+    r"(<!-- (?P<kind>settings|common|facts|portability|api|names|tree|commands|bench|down|guide|extension): "
     r"(?P<name>[\w.-]+(?: without __init__)?) -->\n)"
     r".*?(<!-- end (?P=kind) -->)",
     re.DOTALL,
@@ -72,6 +73,12 @@ def settings(name: str) -> str:
 def common(name: str) -> str:
     """Return the table of the settings that all providers share."""
     return table(list(setting_infos(Settings)), name)
+
+
+def extension(name: str) -> str:
+    """Return the table of the settings of an extension."""
+    [found] = entry_points(group="trunkline.extensions", name=name)
+    return table(list(setting_infos(found.load().settings)), f"SERVICE_{name}")
 
 
 def facts(name: str) -> str:
@@ -204,6 +211,7 @@ MAKERS: dict[str, Callable[[str], str]] = {
     "down": down,
     "guide": guide,
     "settings": settings,
+    "extension": extension,
     "common": common,
     "facts": facts,
     "portability": portability,

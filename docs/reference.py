@@ -166,7 +166,7 @@ def _class(found: Source, node: ast.ClassDef, name: str, level: int, *, init: bo
     methods: dict[str, list[Definition]] = {}
     inherited = {name for base in getattr(found.module, node.name).__mro__[1:] for name in vars(base)}
     for item in node.body:
-        if not isinstance(item, _FUNCTIONS) or item.name.startswith("_"):
+        if not isinstance(item, _FUNCTIONS) or item.name.startswith("_") or _is_setter(item):
             continue
         # An inherited method without a docstring does what the base class says.
         if item.name not in inherited or ast.get_docstring(item) is not None:
@@ -177,6 +177,11 @@ def _class(found: Source, node: ast.ClassDef, name: str, level: int, *, init: bo
         heading = _heading(path, f"{node.name}.{method}", level + 1)
         parts.append(f"{heading}```py\n{heads}\n```\n\n{_docstring(definitions[-1], path)}\n")
     return "\n".join(parts)
+
+
+def _is_setter(method: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether a method sets a property. The docstring of the property says so."""
+    return any(ast.unparse(decorator).endswith(".setter") for decorator in method.decorator_list)
 
 
 def _heads(found: Source, definitions: list[Definition]) -> str:

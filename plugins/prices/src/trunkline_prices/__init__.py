@@ -113,10 +113,11 @@ def total_cost(responses: Iterable[ChatResponse | EmbedResponse]) -> Decimal | N
 
 
 def load_prices() -> None:
-    """Import the price list, which takes about half a second of CPU time.
+    """Import the price list, which takes up to half a second of CPU time.
 
-    Call it when the application starts. Otherwise, the first call of `cost` does this. The extension does it in a
-    worker thread, which can still hold up the event loop for some tenths of a second.
+    Call it when the application starts. Otherwise, the first call of `cost` does this, and the extension does it in a
+    worker thread before the first call of a service. If there is no bytecode of the list, that can still hold up the
+    event loop for 0.3 s, in which Python compiles it.
     """
     load()
 

@@ -78,7 +78,7 @@ class PricesSettings(ExtensionSettings):
     )
     budget_period: Period = setting(
         "Period",
-        "What budgets are for: in total, since the service was opened; or each day or month, in UTC.",
+        "How long budgets last: in total, since the service was opened; or each day or month, in UTC.",
         default="total",
         group="Budgets",
         choices={"total": "since the service was opened", "day": "each day (UTC)", "month": "each month (UTC)"},
@@ -93,7 +93,7 @@ class PricesSettings(ExtensionSettings):
     )
     label_budgets: Converted[Mapping[str, Decimal], Mapping[str, Amount]] = setting(
         "Budgets of single labels",
-        "Budgets in USD of labels whose budget differs from label_budget.",
+        "Budgets in USD for single labels, instead of label_budget.",
         factory=dict,
         convert=_amounts,
         schema={"type": "object", "additionalProperties": _AMOUNT_SCHEMA},
@@ -136,8 +136,8 @@ class PricesSettings(ExtensionSettings):
     )
     models: Mapping[str, str] = setting(
         "Models",
-        "The model of the price list for a name that it does not have, such as that of a deployment or of an inference "
-        "profile.",
+        "For names that the price list does not have, such as that of a deployment or of an inference profile: the "
+        "model of the price list.",
         factory=dict,
         group="Prices",
         advanced=True,
