@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from datetime import date
 from typing import Any
 
 import anyio
@@ -15,9 +16,13 @@ import anyio.lowlevel
 import attrs
 import pytest
 from trunkline import (
+    AnswerRejected,
+    ApprovalRequest,
+    Approve,
     Call,
     CallError,
     ChatRequest,
+    Finished,
     FinishReason,
     Image,
     InvalidAnswer,
@@ -26,6 +31,7 @@ from trunkline import (
     LocalTool,
     Middleware,
     Opaque,
+    ResponseStarted,
     RoundLimitReached,
     ServerError,
     Service,
@@ -36,6 +42,7 @@ from trunkline import (
     ToolFailed,
     ToolFinished,
     ToolResult,
+    ToolRun,
     ToolStarted,
     Usage,
     assistant,
@@ -367,7 +374,7 @@ async def test_a_function_that_cancels_its_own_task_has_failed(anyio_backend: st
         task.cancel()
         await anyio.lowlevel.checkpoint()
 
-    async def refuse(call: ToolCall) -> bool:
+    async def refuse(request: ApprovalRequest) -> bool:
         raise asyncio.CancelledError
 
     async with model([("stop", "{}")], "Fine.") as server:
@@ -491,19 +498,19 @@ async def test_a_call_that_was_cut_off_is_not_run() -> None:
 )
 @pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
 async def test_a_call_runs_only_if_it_is_approved(verdict: Any, told: str, is_async: bool) -> None:
-    asked: list[ToolCall] = []
+    asked: list[ApprovalRequest] = []
 
-    async def approve(call: ToolCall) -> Any:
-        asked.append(call)
+    async def approve(request: ApprovalRequest) -> Any:
+        asked.append(request)
         return verdict
 
-    def approve_in_thread(call: ToolCall) -> Any:
-        asked.append(call)
+    def approve_in_thread(request: ApprovalRequest) -> Any:
+        asked.append(request)
         return verdict
 
     async with model([OSLO], "Thanks.") as toy:
         run = await run_tools(toy.service, "?", [weather], approve=approve if is_async else approve_in_thread)
-    assert [call.arguments for call in asked] == [{"city": "Oslo"}]
+    assert [(request.tool, request.arguments) for request in asked] == [(weather, {"city": "Oslo"})]
     [finished] = run.rounds[0].results
     assert isinstance(finished.result, ToolResult)
     assert finished.result.text == told
@@ -514,6 +521,282 @@ async def test_approval_that_is_no_decision_ends_the_run() -> None:
     async with model([OSLO]) as toy:
         with pytest.raises(InvalidRequest, match="approve must return True, False, a reason or a ToolResult, not None"):
             await run_tools(toy.service, "?", [weather], approve=lambda call: None)  # type: ignore[arg-type,return-value]
+
+
+class Booking:
+    """Two tools, of which one ends at once and one only when it is told so, and what they have done."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.release = anyio.Event()
+
+    @tool
+    async def book(self, city: str, nights: int = 1) -> str:
+        self.done.append(f"book {city}")
+        return "booked"
+
+    @tool
+    async def wait(self) -> str:
+        try:
+            await self.release.wait()
+        finally:
+            self.done.append("end of wait")
+        return "waited"
+
+
+BOOK = ("book", '{"city": "Oslo"}')
+WAIT = ("wait", "{}")
+
+
+def names(run: ToolRun) -> list[str]:
+    return [finished.name for each in run.rounds for finished in each.results]
+
+
+async def finish(run: ToolRun, ended: anyio.Event) -> None:
+    async with run:
+        async for event in run:
+            if isinstance(event, ToolFinished):
+                ended.set()
+
+
+async def test_a_cancelled_run_keeps_the_results_of_the_tools_that_have_ended() -> None:
+    booking, ended = Booking(), anyio.Event()
+    tools: list[Tool] = [booking.wait, booking.book]
+    async with model([WAIT, BOOK], "Done.") as toy:
+        run = run_tools(toy.service, "?", tools)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(finish, run, ended)
+            await ended.wait()
+            tasks.cancel_scope.cancel()
+        assert names(run) == ["book"]
+        assert [message.role for message in run.messages] == ["user", "assistant", "tool"]
+        booking.release.set()
+        await run_tools(toy.service, run.messages, tools)
+    assert booking.done == ["book Oslo", "end of wait", "end of wait"]
+    assert sorted(toy.results()) == ["booked", "waited"]
+
+
+async def test_a_failed_run_keeps_the_results_of_the_tools_that_have_ended() -> None:
+    booking = Booking()
+
+    async def fail() -> None:
+        await anyio.wait_all_tasks_blocked()
+        if len(booking.done) < 2:
+            raise ValueError("no database")
+
+    tools: list[Callable[..., object]] = [fail, booking.book]
+    async with model([("fail", "{}"), BOOK], "Done.") as toy:
+        run = run_tools(toy.service, "?", tools, on_tool_error="raise")
+        finished = []
+        with pytest.raises(ToolFailed, match="no database"):
+            async with run:
+                finished = [event.name async for event in run if isinstance(event, ToolFinished)]
+        assert finished == []
+        assert names(run) == ["book"]
+        booking.done.append("mended")
+        resumed = await run_tools(toy.service, run.messages, tools, on_tool_error="raise")
+    assert booking.done == ["book Oslo", "mended"]
+    assert resumed.text == "Done."
+
+
+async def test_the_answers_of_handlers_do_not_hide_calls_without_a_result() -> None:
+    booking = Booking()
+    answer = Opaque(provider="openai", kind="shell_call_output", data={"type": "shell_call_output", "call_id": "s"})
+    calls = assistant(ToolCall(id="1", name="book", arguments={"city": "Oslo"}))
+    async with model("Done.") as toy:
+        await run_tools(toy.service, [user("?"), calls, user(answer)], [booking.book])
+    assert booking.done == ["book Oslo"]
+
+
+async def test_results_arrive_as_each_tool_ends_and_are_sent_in_the_order_of_the_calls() -> None:
+    booking = Booking()
+    async with model([WAIT, BOOK], "Done.") as toy:
+        finished: list[str] = []
+        async with run_tools(toy.service, "?", [booking.wait, booking.book]) as run:
+            async for event in run:
+                if isinstance(event, ToolFinished):
+                    finished.append(event.name)
+                    booking.release.set()
+    assert finished == ["book", "wait"]
+    assert names(run) == ["wait", "book"]
+    assert toy.results() == ["waited", "booked"]
+
+
+async def test_tools_go_on_while_the_application_does_not_read() -> None:
+    booking = Booking()
+    async with model([WAIT, BOOK], "Done.") as toy:
+        async with run_tools(toy.service, "?", [booking.wait, booking.book]) as run:
+            async for event in run:
+                if isinstance(event, ToolStarted):
+                    booking.release.set()
+                    await anyio.wait_all_tasks_blocked()
+                    assert len(names(run)) == 2
+
+
+async def test_a_tool_that_waits_for_its_turn_has_not_started() -> None:
+    async with model([OSLO, ROME], "Done.") as toy:
+        async with run_tools(toy.service, "?", [weather], max_parallel=1) as run:
+            kinds = [type(event).__name__ async for event in run]
+    assert [kind for kind in kinds if kind.startswith("Tool") and "Call" not in kind] == [
+        "ToolStarted",
+        "ToolFinished",
+        "ToolStarted",
+        "ToolFinished",
+    ]
+
+
+@pytest.mark.parametrize("call", [("weather", '{"city": 5}'), ("weather", "["), ("rm", "{}")])
+async def test_nobody_is_asked_about_a_wrong_call_which_never_starts(call: tuple[str, str]) -> None:
+    asked: list[str] = []
+
+    def approve(request: ApprovalRequest) -> bool:
+        asked.append(request.name)
+        return False
+
+    async with model([call, OSLO], "Done.") as toy:
+        async with run_tools(toy.service, "?", [weather], approve=approve) as run:
+            started = [event.name async for event in run if isinstance(event, ToolStarted)]
+    assert asked == ["weather"]
+    assert started == []
+    assert "not approved" in toy.results()[1]
+    assert "not approved" not in toy.results()[0]
+
+
+async def test_a_call_that_is_wrong_does_not_run_if_an_extension_corrects_it() -> None:
+    class Correct(Middleware):
+        @hookimpl
+        def trunkline_middleware(self, context: Any) -> Middleware:
+            return self
+
+        async def run(self, call: Call, operation: str, value: object, proceed: RunProceed) -> object:
+            assert isinstance(value, ToolCall)
+            return await proceed(attrs.evolve(value, arguments={"city": "Oslo"}))
+
+    booking = Booking()
+    cases: list[tuple[Approve | None, list[str]]] = [(lambda _: True, []), (None, ["book Oslo"])]
+    for approve, done in cases:
+        async with model([("book", '{"city": 5}')], "Done.") as toy:
+            options: dict[str, Any] = {"api_key": "k", "default_model": "m", "api": "chat", "extensions": [Correct()]}
+            async with open_service("openai", api_url=toy.server.url, **options) as service:
+                await run_tools(service, "?", [booking.book], approve=approve)
+        assert booking.done == done
+
+
+async def test_an_exception_of_approve_ends_the_run_and_its_tools() -> None:
+    booking = Booking()
+
+    async def approve(request: ApprovalRequest) -> bool:
+        if request.tool == booking.book:
+            raise KeyError("no database of approvals")
+        return True
+
+    async with model([WAIT, BOOK]) as toy:
+        run = run_tools(toy.service, "?", [booking.wait, booking.book], approve=approve)
+        with pytest.raises(KeyError, match="approvals"):
+            await run
+    assert booking.done in ([], ["end of wait"])
+    assert names(run) == []
+
+
+async def test_calls_that_need_no_approval_run_while_a_person_decides_in_the_order_of_the_calls() -> None:
+    booked = anyio.Event()
+    asked: list[object] = []
+
+    @tool(needs_approval=True)
+    async def pay(amount: int) -> str:
+        return "paid"
+
+    @tool
+    async def book() -> str:
+        booked.set()
+        return "booked"
+
+    async def approve(request: ApprovalRequest) -> bool:
+        asked.append(request.arguments["amount"])
+        await booked.wait()
+        return request.tool == pay
+
+    calls = [("pay", json.dumps({"amount": number})) for number in range(6)]
+    async with model([*calls, ("book", "{}")], "Done.") as toy:
+        async with run_tools(toy.service, "?", [pay, book], approve=approve, max_parallel=2) as run:
+            started = [event.name async for event in run if isinstance(event, ToolStarted)]
+    assert started == ["book", *["pay"] * 6]
+    assert asked == list(range(6))
+    assert len(names(run)) == 7
+
+
+async def test_approve_gets_the_arguments_as_the_function_does() -> None:
+    @tool
+    def pay(day: date, amount: int = 1) -> str:
+        return "paid"
+
+    async with model([("pay", '{"day": "2026-11-27"}')], "Done.") as toy:
+        await run_tools(toy.service, "?", [pay], approve=lambda each: each.arguments == {"day": date(2026, 11, 27)})
+    assert toy.results() == ["paid"]
+
+
+async def test_a_tool_that_needs_approval_needs_somebody_to_ask() -> None:
+    async with model("Hi") as toy:
+        with pytest.raises(InvalidRequest, match="tool 'weather' needs approval: pass approve"):
+            run_tools(toy.service, "?", [attrs.evolve(weather, needs_approval=True)])
+
+
+async def test_a_tool_may_close_its_own_run() -> None:
+    async with model([("stop", "{}")]) as toy:
+
+        async def stop() -> None:
+            await run.aclose()
+
+        run = run_tools(toy.service, "?", [stop])
+        with pytest.raises(StreamClosed):
+            await run
+
+
+async def test_a_dropped_generator_that_reads_a_run_ends_its_tools() -> None:
+    booking = Booking()
+    async with model([WAIT, BOOK]) as toy:
+
+        async def read() -> AsyncIterator[str]:
+            async with run_tools(toy.service, "?", [booking.wait, booking.book]) as run:
+                async for event in run:
+                    if isinstance(event, ToolFinished):
+                        yield event.name
+
+        reader = read()
+        assert await anext(reader) == "book"
+        async with anyio.create_task_group() as tasks:  # closed in another task than the one that has read
+            tasks.start_soon(reader.aclose)  # type: ignore[attr-defined]
+    assert booking.done == ["book Oslo", "end of wait"]
+
+
+async def test_leaving_the_block_while_tools_run_ends_them() -> None:
+    booking = Booking()
+    async with model([WAIT, BOOK]) as toy:
+        async with run_tools(toy.service, "?", [booking.wait, booking.book]) as run:
+            async for event in run:
+                if isinstance(event, ToolFinished):
+                    break
+        assert booking.done == ["book Oslo", "end of wait"]
+        assert names(run) == ["book"]
+
+
+def test_a_run_that_asyncio_cancels_with_all_its_tasks_ends() -> None:
+    booking = asyncio.run(_leave_a_run_to_the_end_of_the_loop())
+    assert booking.done == ["book Oslo", "end of wait"]
+
+
+async def _leave_a_run_to_the_end_of_the_loop() -> Booking:
+    booking, ended, opened = Booking(), anyio.Event(), anyio.Event()
+
+    async def go() -> None:
+        async with model([WAIT, BOOK]) as toy:
+            opened.set()
+            await finish(run_tools(toy.service, "?", [booking.wait, booking.book]), ended)
+
+    task = asyncio.create_task(go())
+    await ended.wait()
+    assert not task.done()
+    return booking
 
 
 async def test_calls_without_a_function_are_left_to_the_application() -> None:
@@ -590,8 +873,9 @@ async def test_leaving_the_block_early_closes_the_connection_and_runs_no_tool() 
     async with model([OSLO]) as toy:
         async with run_tools(toy.service, "?", [weather]) as run:
             async for event in run:
-                if isinstance(event, ToolStarted):
+                if isinstance(event, Finished):
                     break
+            await anyio.wait_all_tasks_blocked()
         assert run.rounds[0].results == ()
         with pytest.raises(StreamClosed):
             await run.__anext__()
@@ -795,10 +1079,15 @@ async def test_a_run_gives_the_answer_as_a_value_of_a_type() -> None:
 
 async def test_the_model_is_asked_again_for_an_answer_that_does_not_fit() -> None:
     async with model([OSLO], '{"name": 5}', FITS) as toy:
-        run = await run_tools(toy.service, "?", [weather], answer_type=Place, answer_retries=1)
+        async with run_tools(toy.service, "?", [weather], answer_type=Place, answer_retries=1) as run:
+            events = [event async for event in run]
         with pytest.raises(InvalidAnswer):
             await run_tools(toy.service, [*run.messages[:3], assistant("{}"), user("?")], answer_type=list[Place])
     assert run.answer.name == "Rome"
+    [rejected] = [number for number, event in enumerate(events) if isinstance(event, AnswerRejected)]
+    assert isinstance(events[rejected - 1], Finished)
+    assert isinstance(events[rejected + 1], ResponseStarted)
+    assert events[rejected].reason == "does_not_fit"  # type: ignore[union-attr]
     assert len(run.rounds) == 3
     assert [message.role for message in run.messages][-4:] == ["tool", "assistant", "user", "assistant"]
     assert "cannot be used" in run.messages[-2].text

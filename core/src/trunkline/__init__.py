@@ -159,6 +159,8 @@ if TYPE_CHECKING:
         Stream as Stream,
     )
     from trunkline.tools import (
+        AnswerRejected as AnswerRejected,
+        ApprovalRequest as ApprovalRequest,
         Approve as Approve,
         FunctionTool as FunctionTool,
         Handler as Handler,
@@ -221,8 +223,8 @@ _MODULES = {
     "settings": "Settings",
     "stream": "Stream",
     "tools": (
-        "Approve FunctionTool Handler LocalTool RoundLimitReached RunEvent ToolFailed ToolFinished ToolRound ToolRun "
-        "ToolRunError ToolStarted TypedToolRun run_tools tool"
+        "AnswerRejected ApprovalRequest Approve FunctionTool Handler LocalTool RoundLimitReached RunEvent ToolFailed "
+        "ToolFinished ToolRound ToolRun ToolRunError ToolStarted TypedToolRun run_tools tool"
     ),
     "typed_stream": "TypedStream",
     "web": "ASGIReceive Heartbeat heartbeats until_disconnect",

@@ -17,8 +17,9 @@ keeps one value for each loop, and closes it when the loop ends:
 
 from __future__ import annotations
 
+import contextvars
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -44,6 +45,22 @@ def asyncio_task() -> asyncio.Task[Any] | None:
         return asyncio.current_task() if asyncio is not None else None
     except RuntimeError:
         return None
+
+
+def start_task(run: Coroutine[Any, Any, None], name: str, on_end: Callable[[], None] | None = None) -> object:
+    """Run a coroutine in a new task that belongs to no task group, with a copy of this task's context variables.
+
+    On trio it must raise nothing. `on_end` is called at the end also if asyncio cancels the task before it has begun.
+    """
+    task = asyncio_task()
+    if task is not None:
+        started = task.get_loop().create_task(run, name=name)
+        if on_end is not None:
+            started.add_done_callback(lambda _: on_end())
+        return started
+    import trio
+
+    return trio.lowlevel.spawn_system_task(lambda: run, name=name, context=contextvars.copy_context())
 
 
 def running_loop() -> object:

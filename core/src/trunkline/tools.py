@@ -6,7 +6,9 @@ import copy
 import inspect
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from types import FunctionType, MethodType, TracebackType
 from typing import (
@@ -27,9 +29,10 @@ from typing import (
 
 import anyio
 import attrs
-from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from trunkline._calls.borders import is_foreign_cancellation
+from trunkline._event_loops import start_task
 from trunkline._field_types import shown, type_name
 from trunkline._json import JSONObject, ProviderOptions, dumps
 from trunkline._masking import listed, quoted
@@ -45,7 +48,7 @@ from trunkline._tool_functions import (
 )
 from trunkline.answers import AnswerType, TypedResponse, next_request, without_nulls
 from trunkline.authoring.provider import CallGroup
-from trunkline.errors import CallError, InvalidAnswer, InvalidRequest, StreamClosed, TrunklineError
+from trunkline.errors import AnswerProblem, CallError, InvalidAnswer, InvalidRequest, StreamClosed, TrunklineError
 from trunkline.events import Event, Finished
 from trunkline.messages import (
     Audio,
@@ -83,9 +86,12 @@ class LocalTool(Tool):
     `run` is given here for tools whose schema you have, such as one of a database; `tool` makes one from a function and
     its annotations. The result is a string, any JSON value, an object of attrs, pydantic, msgspec or a dataclass, a
     part such as `Image`, a list of parts and strings, or a `ToolResult`. If `run` raises, the model gets the error.
+
+    With `needs_approval`, a run has to have `approve`, which is asked before the tool runs.
     """
 
     run: Callable[[ToolCall], Awaitable[object]] = attrs.field(repr=False, eq=False)
+    needs_approval: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -94,6 +100,7 @@ class FunctionTool(LocalTool, Generic[P, R]):
 
     function: Callable[P, R] = attrs.field(repr=False)
     _bind: Callable[[object], FunctionTool[..., object]] | None = attrs.field(default=None, repr=False, eq=False)
+    _structure: Structure | None = attrs.field(default=None, repr=False, eq=False)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function."""
@@ -118,6 +125,7 @@ def tool(
     name: str | None = None,
     description: str | None = None,
     strict: bool | None = None,
+    needs_approval: bool = False,
     provider_options: ProviderOptions | None = None,
 ) -> FunctionTool[P, R]: ...
 @overload
@@ -126,6 +134,7 @@ def tool(
     name: str | None = None,
     description: str | None = None,
     strict: bool | None = None,
+    needs_approval: bool = False,
     provider_options: ProviderOptions | None = None,
 ) -> Callable[[Callable[P, R]], FunctionTool[P, R]]: ...
 def tool(
@@ -135,6 +144,7 @@ def tool(
     name: str | None = None,
     description: str | None = None,
     strict: bool | None = None,
+    needs_approval: bool = False,
     provider_options: ProviderOptions | None = None,
 ) -> FunctionTool[P, R] | Callable[[Callable[P, R]], FunctionTool[P, R]]:
     """Make a tool from a function: `@tool`, `@tool(strict=True)` or `tool(function)`.
@@ -144,13 +154,22 @@ def tool(
     argument. The arguments of a call are converted and checked before the function runs; the model is told of wrong
     ones. A sync function runs in a worker thread.
 
+    The conversion is strict: no number is made of the text `"3"`, for example. Text is converted to dates, enumerations
+    and other types that JSON does not have.
+
     `name` and `description` replace those of the function, and `strict` and `provider_options` are those of `Tool`.
+    With `needs_approval`, a run has to have `approve`, which is asked before the tool runs.
 
     Raises `InvalidRequest` if an argument has no annotation or one without a JSON Schema, or if the name of the
     function cannot be that of a tool, and `ConfigurationError` if the extra `tools` is not installed.
     """
     options = partial(
-        _function_tool, name=name, description=description, strict=strict, provider_options=provider_options or {}
+        _function_tool,
+        name=name,
+        description=description,
+        strict=strict,
+        needs_approval=needs_approval,
+        provider_options=provider_options or {},
     )
     make = cast("Callable[[Callable[P, R]], FunctionTool[P, R]]", options)
     return make if function is None else make(function)
@@ -162,6 +181,7 @@ def _function_tool(
     name: str | None = None,
     description: str | None = None,
     strict: bool | None = None,
+    needs_approval: bool = False,
     provider_options: ProviderOptions,
 ) -> FunctionTool[..., object]:
     if not callable(function):
@@ -177,9 +197,11 @@ def _function_tool(
         description=read.description if description is None else description,
         parameters=read.parameters,
         strict=strict,
+        needs_approval=needs_approval,
         provider_options=provider_options,
         function=function,
         run=partial(_call, function, read.structure),
+        structure=read.structure,
     )
 
     def bind(instance: object) -> FunctionTool[..., object]:
@@ -216,9 +238,10 @@ async def _refuse_unbound(call: ToolCall) -> object:
 
 @attrs.frozen(kw_only=True)
 class ToolStarted:
-    """A tool is about to run for a call of the model, after its approval if the run has `approve`.
+    """A tool starts to run for a call of the model: after its approval, and when `max_parallel` allows it.
 
-    `call` is the `ToolCall`, or the `Opaque` part that a handler answers.
+    A call that is refused, or that does not fit the tool, has a `ToolFinished` only. `call` is the `ToolCall`, or the
+    `Opaque` part that a handler answers.
     """
 
     call: ToolCall | Opaque
@@ -231,7 +254,7 @@ class ToolStarted:
 
 @attrs.frozen(kw_only=True)
 class ToolFinished:
-    """A call has its result, which the model gets in the next round.
+    """A call has its result, which the model gets in the next round. It comes as soon as the call has ended.
 
     `error` is the exception that the tool raised, or `None`. Its text may have more than the model is told.
     """
@@ -246,13 +269,31 @@ class ToolFinished:
         return _name(self.call)
 
 
-RunEvent: TypeAlias = Union[Event, ToolStarted, ToolFinished]
-"""An event of `run_tools`: any event of a stream, and the start and the result of each tool."""
+@attrs.frozen(kw_only=True)
+class AnswerRejected:
+    """The model's answer does not fit the `answer_type` of the run, and the model is asked again (`answer_retries`).
+
+    `error` is the `InvalidAnswer` that would end a run without retries. It has the response.
+    """
+
+    error: InvalidAnswer
+
+    @property
+    def reason(self) -> AnswerProblem:
+        """Why the answer was rejected, as in `InvalidAnswer.reason`."""
+        return self.error.reason
+
+
+RunEvent: TypeAlias = Union[Event, ToolStarted, ToolFinished, AnswerRejected]
+"""An event of `run_tools`: any event of a stream, the start and the result of each tool, and a rejected answer."""
 
 
 @attrs.frozen(kw_only=True)
 class ToolRound:
-    """One round of a run: the model's response, and the results of the calls in it."""
+    """One round of a run: the model's response, and the results of the calls in it, in the order of the calls.
+
+    If a run ends early, the round has the results of the calls that had ended.
+    """
 
     response: ChatResponse
     results: tuple[ToolFinished, ...] = ()
@@ -278,8 +319,27 @@ class ToolFailed(ToolRunError):
     """A handler raised an exception, or a tool in a run with `on_tool_error="raise"`. The exception is the cause."""
 
 
+@attrs.frozen(kw_only=True)
+class ApprovalRequest:
+    """A call that `approve` of `run_tools` decides about. Its arguments have been checked.
+
+    `tool` is the tool that would run. Compare it rather than its name, in which a typing mistake would go unnoticed:
+    `request.tool == book`. `arguments` are converted as the function gets them, without those that the model left out.
+    For a `LocalTool` that `tool` did not make, they are the JSON of the call.
+    """
+
+    call: ToolCall
+    tool: LocalTool
+    arguments: Mapping[str, object]
+
+    @property
+    def name(self) -> str:
+        """The name of the tool."""
+        return self.call.name
+
+
 Approve: TypeAlias = Callable[
-    [ToolCall], Union[bool, str, ToolResult, Awaitable[bool], Awaitable[str], Awaitable[ToolResult]]
+    [ApprovalRequest], Union[bool, str, ToolResult, Awaitable[bool], Awaitable[str], Awaitable[ToolResult]]
 ]
 """The type of `approve` in `run_tools`."""
 
@@ -370,9 +430,11 @@ def run_tools(
     A run has at most `max_rounds` rounds, which are requests to the model. If the model then still calls tools, the run
     raises `RoundLimitReached`. With `at_limit="answer"` the model may not call tools in the last round.
 
-    `approve` is called before each tool, for one call at a time. It returns `True`, or `False` or a reason to refuse
-    the call, which the model is told, or a `ToolResult` in place of running the tool. It may be async; a sync
-    function runs in a worker thread, as a sync tool does.
+    `approve` is asked before a tool runs: about each tool, or only about those with `needs_approval` if any tool of the
+    run has it. It gets an `ApprovalRequest`, one at a time in the order of the calls, while tools that need no approval
+    run. Calls with wrong arguments are told to the model without asking. It returns `True`, or `False` or a reason to
+    refuse the call, which the model is told, or a `ToolResult` in place of running the tool. It may be async; a sync
+    function runs in a worker thread, as a sync tool does. If it raises an exception, the run ends with that exception.
 
     `handlers` answer the calls of a provider's own tools that run in your program, such as `shell_call` of OpenAI's
     Responses API. The key is the `kind` of the `Opaque` part, which the handler gets. It returns the answer as the item
@@ -387,7 +449,9 @@ def run_tools(
     `Service.chat`. If it does not fit, the model is asked again in at most `answer_retries` more rounds. Then the run
     raises `InvalidAnswer`.
 
-    Raises what `Service.stream` raises. `run` has what was done until then.
+    Raises what `Service.stream` and `approve` raise, and `InvalidRequest` if a tool needs approval but there is no
+    `approve`. However a run ends, `run.messages` has the results of the tools that had ended. A run that starts with
+    these messages runs only the calls that have no result.
     """
     check_keywords(params, ChatRequest, "run_tools")
     added = tuple(each if isinstance(each, Tool) else tool(each) for each in tools)
@@ -407,6 +471,9 @@ def run_tools(
     for option, function in (("approve", approve), *(handlers or {}).items()):
         if function is not None and not callable(function):
             raise InvalidRequest(f"{option!r} must be a function, not {type_name(function)}")
+    unasked = next((each.name for each in request.tools if isinstance(each, LocalTool) and each.needs_approval), None)
+    if unasked is not None and approve is None:
+        raise InvalidRequest(f"tool {quoted(unasked)} needs approval: pass approve to run_tools")
     asked = None
     if answer_type is not None:
         asked, request = service._typed(request, answer_type, answer_retries)
@@ -434,8 +501,10 @@ class ToolRun:
     """
 
     # The life of a run. Each round reads the events of one stream. When it has finished, `_jobs` are the calls that
-    # have to be answered; the next read runs them all before it returns an event. So no cancel scope and no task group
-    # is open while the application's code runs, and a read that is cancelled cancels the tools.
+    # have to be answered. The next read starts a background task for them, `_work`, as `heartbeats` does: a task group
+    # would be open while the application's code runs, which may be an asynchronous generator that is closed in another
+    # task. The reads then wait for events of the background task. It ends when all calls are answered. A read that is
+    # cancelled, and leaving the block, cancel it and wait for its end.
 
     def __init__(
         self,
@@ -474,7 +543,10 @@ class ToolRun:
         self._jobs: list[ToolCall | Opaque] = []
         self._events: deque[RunEvent] = deque()
         self._failure: TrunklineError | None = None
-        self._tool_scope: anyio.CancelScope | None = None
+        self._work: _Work | None = None
+        self._news: anyio.Event | None = None  # set while a read waits for the tools
+        self._selective = any(isinstance(each, LocalTool) and each.needs_approval for each in request.tools)
+        self._asking_again = False
         self._reading = False
 
     def __repr__(self) -> str:
@@ -538,10 +610,15 @@ class ToolRun:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         stream, self._stream = self._stream, None
-        self._close()
+        if self._state == "open":
+            self._state = "closed"
+        self._events.clear()
         try:
-            if stream is not None:
-                await stream.__aexit__(kind, error, traceback)
+            try:
+                await self._end_work()
+            finally:
+                if stream is not None:
+                    await stream.__aexit__(kind, error, traceback)
         finally:
             self._group.end(None if error is None or isinstance(error, (Exception, GeneratorExit)) else error)
 
@@ -549,12 +626,14 @@ class ToolRun:
         """End the run: close its connection and cancel the tools that run. Closing it again does nothing."""
         await self.__aexit__(None, None, None)
 
-    def _close(self) -> None:
-        if self._state == "open":
-            self._state = "closed"
-        self._events.clear()
-        if self._tool_scope is not None:
-            self._tool_scope.cancel()
+    async def _end_work(self) -> None:
+        """Cancel the tools, and wait until they have ended."""
+        if self._work is None:
+            return
+        self._work.scope.cancel()
+        if self not in _runs_around.get():  # a tool that closes its own run would wait for itself
+            with anyio.CancelScope(shield=True):
+                await self._work.ended.wait()
 
     def __aiter__(self) -> AsyncIterator[RunEvent]:
         return self
@@ -571,8 +650,16 @@ class ToolRun:
             self._state = "ended"
             self._group.end(None)
             raise
-        except BaseException as error:
+        except GeneratorExit as error:  # the coroutine is closed, and may not wait
+            if self._work is not None:
+                self._work.scope.cancel()
             self._fail(error)
+            raise
+        except BaseException as error:
+            try:
+                await self._end_work()
+            finally:
+                self._fail(error)
             raise
         finally:
             self._reading = False
@@ -590,6 +677,7 @@ class ToolRun:
         raise CallError("another task is reading this run; only one at a time may", service=name)
 
     def _fail(self, error: BaseException) -> None:
+        self._events.clear()
         self._group.end(error)
         if isinstance(error, TrunklineError):
             self._failure = copy.copy(error)  # the exception itself refers to the frames that it passed through
@@ -600,12 +688,18 @@ class ToolRun:
             self._failure = CallError(message, service=self._service.name)
 
     async def _next(self) -> RunEvent:
-        if self._stream is None and self._jobs:
-            await self._run_jobs()
-            return self._events.popleft()
+        if self._stream is None and (self._jobs or self._work is not None):
+            event = await self._next_of_tools()
+            if event is not None:
+                return event
         if self._stream is None:
-            if self._has_ended and not self._asks_again():
-                raise StopAsyncIteration
+            if self._has_ended and not self._asking_again:
+                rejected = self._rejected_answer()
+                if rejected is None:
+                    raise StopAsyncIteration
+                self._asking_again = True
+                return AnswerRejected(error=rejected)
+            self._asking_again = False
             await self._open_stream()
         stream = cast("Stream", self._stream)
         event = await stream.__anext__()
@@ -628,10 +722,10 @@ class ToolRun:
         last = self._rounds[-1]
         return bool(self._pending) or not (last.results or last.response.finish_reason is FinishReason.PAUSED)
 
-    def _asks_again(self) -> bool:
-        """Read the answer of a run that has ended, and return whether the model is asked for another one."""
+    def _rejected_answer(self) -> InvalidAnswer | None:
+        """Read the answer of a run that has ended. Return why the model is asked for another one, if it is."""
         if self._asked is None or self._pending:
-            return False
+            return None
         try:
             self._typed = self._asked.read(self.response)
         except InvalidAnswer as error:
@@ -641,8 +735,8 @@ class ToolRun:
                 raise
             self._answer_retries -= 1
             self._messages = again.messages
-            return True
-        return False
+            return error
+        return None
 
     async def _open_stream(self) -> None:
         if len(self._rounds) >= self._max_rounds:
@@ -683,50 +777,130 @@ class ToolRun:
                 (jobs if part.kind in self._handlers else pending).append(part)
         self._pending = tuple(pending)
         self._jobs = jobs
-        self._events += [ToolStarted(call=job) for job in jobs]
 
-    async def _run_jobs(self) -> None:
-        """Run the calls of a round at the same time, and add their results to the conversation."""
-        if len(self._rounds) >= self._max_rounds and not self._pending:
-            raise self._limit_error()
-        jobs, self._jobs = self._jobs, []
-        finished: dict[int, ToolFinished] = {}
-        failures: list[BaseException] = []
-        limiter = anyio.CapacityLimiter(self._max_parallel)
-        approving = anyio.Lock()
-
-        async def run(position: int, job: ToolCall | Opaque, tasks: TaskGroup) -> None:
-            async with limiter:
-                try:
-                    finished[position] = await self._answer(job, approving)
-                except (GeneratorExit, anyio.get_cancelled_exc_class()):
-                    raise
-                except BaseException as error:  # raised once, not in a group
-                    failures.append(error)
-                    tasks.cancel_scope.cancel()
-
-        with anyio.CancelScope() as self._tool_scope:
+    async def _next_of_tools(self) -> RunEvent | None:
+        """Return the next event of the tools, or `None` when all calls of the round have their results."""
+        work = self._work
+        if work is None:
+            if len(self._rounds) >= self._max_rounds and not self._pending:
+                raise self._limit_error()
+            jobs, self._jobs = self._jobs, []
+            self._work = work = _Work(jobs=jobs, messages=self._messages, in_round=bool(self._rounds))
+            work.task = start_task(self._do(work), "trunkline.run_tools", lambda: self._end(work))
+        while not self._events and not work.ended.is_set():
+            self._news = anyio.Event()
+            await self._news.wait()
+        if self._events:
+            return self._events.popleft()
+        self._work = None
+        if work.failure is not None:
             try:
-                async with anyio.create_task_group() as tasks:
-                    for position, job in enumerate(jobs):
-                        tasks.start_soon(run, position, job, tasks)
+                raise work.failure
             finally:
-                self._tool_scope = None
-        if failures:
-            raise failures[0]
-        if len(finished) < len(jobs) and self._state == "closed":  # `aclose` cancelled the scope
+                work.failure = None  # the traceback refers to this frame
+        if self._state == "closed":
             self._refuse()
-        for position, job in enumerate(jobs):
-            if position not in finished:
-                finished[position] = self._cancelled(job)
-        results = tuple(finished[position] for position in range(len(jobs)))
-        if self._rounds:
+        if not work.is_complete:  # asyncio.run cancels all tasks when it ends, for example
+            raise CallError("the task that runs the tools was cancelled", service=self._service.name)
+        return None
+
+    async def _do(self, work: _Work) -> None:
+        """Answer all calls of a round, in a task of its own."""
+        _runs_around.set((*_runs_around.get(), self))
+        asked = [position for position, job in enumerate(work.jobs) if self._needs_approval(job)]
+        slots = anyio.Semaphore(self._max_parallel)
+        try:
+            with work.scope:
+                async with anyio.create_task_group() as tasks:
+
+                    async def start(position: int, wrong: Exception | None = None) -> None:
+                        await slots.acquire()
+                        if wrong is None:
+                            self._tell(ToolStarted(call=work.jobs[position]))
+                        tasks.start_soon(run, position, wrong)
+
+                    async def run(position: int, wrong: Exception | None) -> None:
+                        with work.failing():
+                            await checkpoint_if_cancelled()
+                            self._keep(work, position, await self._answer(work.jobs[position], wrong))
+                        slots.release()
+
+                    async def start_others() -> None:
+                        for position, job in enumerate(work.jobs):
+                            if position not in asked:
+                                await start(position, self._problem(job))
+
+                    tasks.start_soon(start_others)
+                    with work.failing():
+                        for position in asked:
+                            await self._ask(work, position, start)
+                if not work.scope.cancel_called:
+                    for position, job in enumerate(work.jobs):
+                        if position not in work.finished:
+                            self._keep(work, position, self._cancelled(job))
+                    work.is_complete = True
+        except (GeneratorExit, anyio.get_cancelled_exc_class()):
+            raise
+        except BaseException as error:  # trio ends its whole run if such a task raises anything
+            work.failure = error
+        finally:
+            self._end(work)
+
+    def _end(self, work: _Work) -> None:
+        work.ended.set()
+        if self._news is not None:
+            self._news.set()
+
+    def _tell(self, event: RunEvent) -> None:
+        if self._state == "open" and self._failure is None:
+            self._events.append(event)
+            if self._news is not None:
+                self._news.set()
+
+    def _keep(self, work: _Work, position: int, finished: ToolFinished) -> None:
+        """Add the result of a call to its round and to the conversation. They have the order of the calls."""
+        work.finished[position] = finished
+        results = tuple(work.finished[each] for each in sorted(work.finished))
+        if work.in_round:
             self._rounds[-1] = attrs.evolve(self._rounds[-1], results=results)
-        self._messages += tuple(
+        self._messages = work.messages + tuple(
             Message(role="tool", parts=each.result) if isinstance(each.result, ToolResult) else user(each.result)
             for each in results
         )
-        self._events += results
+        self._tell(finished)
+
+    def _needs_approval(self, job: ToolCall | Opaque) -> bool:
+        tool = self._tools.get(job.name) if isinstance(job, ToolCall) else None
+        return (
+            self._approve is not None and isinstance(tool, LocalTool) and (tool.needs_approval or not self._selective)
+        )
+
+    async def _ask(self, work: _Work, position: int, start: Callable[[int, Exception | None], Awaitable[None]]) -> None:
+        """Ask whether a call may run, and start or refuse it."""
+        call = cast("ToolCall", work.jobs[position])
+        try:
+            tool, arguments = self._read(call)
+        except Exception as wrong:
+            await start(position, wrong)
+            return
+        approval = ApprovalRequest(call=call, tool=tool, arguments=arguments)
+        try:
+            verdict = await call_function(cast("Approve", self._approve), approval)
+        except BaseException as error:
+            if not is_foreign_cancellation(error):
+                raise
+            self._keep(work, position, self._cancelled(call))
+            return
+        if verdict is True:
+            await start(position, None)
+        elif isinstance(verdict, ToolResult):
+            self._keep(work, position, ToolFinished(call=call, result=_result(call, verdict)))
+        elif verdict is False or isinstance(verdict, str):
+            reason = verdict or "the call was not approved"
+            self._keep(work, position, ToolFinished(call=call, result=_failed(call, reason)))
+        else:
+            accepted = "True, False, a reason or a ToolResult"
+            raise InvalidRequest(f"approve must return {accepted}, not {type_name(verdict)}")
 
     def _cancelled(self, job: ToolCall | Opaque) -> ToolFinished:
         """Return the result of a call that ended with asyncio's `CancelledError`, though nobody cancelled the run.
@@ -738,29 +912,21 @@ class ToolRun:
             raise ToolFailed(what, run=self, service=self._service.name)
         return ToolFinished(call=job, result=_failed(job, "the call was cancelled"))
 
-    async def _answer(self, job: ToolCall | Opaque, approving: anyio.Lock) -> ToolFinished:
+    async def _answer(self, job: ToolCall | Opaque, wrong: Exception | None) -> ToolFinished:
         if isinstance(job, Opaque):
             return ToolFinished(call=job, result=await self._handle(job))
-        if self._approve is not None:
-            async with approving:
-                verdict = await call_function(self._approve, job)
-            if isinstance(verdict, ToolResult):
-                return ToolFinished(call=job, result=_result(job, verdict))
-            if verdict is not True:
-                if verdict is not False and not isinstance(verdict, str):
-                    accepted = "True, False, a reason or a ToolResult"
-                    raise InvalidRequest(f"approve must return {accepted}, not {type_name(verdict)}")
-                reason = verdict or "the call was not approved"
-                return ToolFinished(call=job, result=_failed(job, reason))
-        return await self._run_tool(job)
+        return await self._run_tool(job, wrong if self._needs_approval(job) else None)
 
-    async def _run_tool(self, call: ToolCall) -> ToolFinished:
-        """Run a tool through the middlewares of the service that answered. They see a failure as a result."""
+    async def _run_tool(self, call: ToolCall, wrong: Exception | None) -> ToolFinished:
+        """Run a tool through the middlewares of the service that answered. They see a failure as a result.
+
+        With `wrong`, the tool does not run, even if a middleware corrects the call: nobody has approved it.
+        """
         error: Exception | None = None
 
         async def proceed(call: ToolCall) -> ToolResult:
             nonlocal error
-            result, error = await self._call_tool(call)
+            result, error = await self._call_tool(call, wrong)
             return result
 
         if self._last_stream is None:  # the call was in the history
@@ -771,19 +937,14 @@ class ToolRun:
             raise self._tool_error(f"tool {quoted(call.name)} failed", error) from error
         return ToolFinished(call=call, result=result, error=error)
 
-    async def _call_tool(self, call: ToolCall) -> tuple[ToolResult, Exception | None]:
-        tool = self._tools.get(call.name)
-        if not isinstance(tool, LocalTool):
-            names = listed(self._tools) or "none"
-            return _failed(call, f"there is no tool with this name; the tools are: {names}"), None
-        if call.invalid_arguments is not None:
-            return _failed(call, "the arguments are not a JSON object"), None
+    async def _call_tool(self, call: ToolCall, wrong: Exception | None) -> tuple[ToolResult, Exception | None]:
         try:
-            # Strict schemas make models write every argument, and `null` stands for one that is left out.
-            arguments = cast("JSONObject", without_nulls(call.arguments, tool.parameters))
-            return _result(call, await tool.run(attrs.evolve(call, arguments=arguments))), None
-        except ArgumentError as problem:
-            return _failed(call, f"wrong arguments: {problem}"), None
+            if wrong is not None:
+                raise wrong
+            tool, _ = self._read(call)
+            return _result(call, await tool.run(_without_nulls(call, tool))), None
+        except _WrongCall as problem:
+            return _failed(call, str(problem)), None
         except Exception as error:
             return _failed(call, problem_text(error)), error
         except BaseException as error:
@@ -791,6 +952,30 @@ class ToolRun:
                 raise
             lost = RuntimeError("a task that it waited for was cancelled, but the call was not")
             return _failed(call, problem_text(lost)), lost
+
+    def _problem(self, job: ToolCall | Opaque) -> Exception | None:
+        """Return why the tool of a call cannot run, if it cannot."""
+        try:
+            if isinstance(job, ToolCall):
+                self._read(job)
+        except Exception as error:
+            return error
+        return None
+
+    def _read(self, call: ToolCall) -> tuple[LocalTool, Mapping[str, object]]:
+        """Return the tool of a call, and the arguments as it gets them. Raises `_WrongCall` if they do not fit."""
+        tool = self._tools.get(call.name)
+        if not isinstance(tool, LocalTool):
+            raise _WrongCall(f"there is no tool with this name; the tools are: {listed(self._tools) or 'none'}")
+        if call.invalid_arguments is not None:
+            raise _WrongCall("the arguments are not a JSON object")
+        arguments = _without_nulls(call, tool).arguments
+        if not isinstance(tool, FunctionTool) or tool._structure is None:
+            return tool, arguments
+        try:
+            return tool, tool._structure(arguments)
+        except ArgumentError as problem:
+            raise _WrongCall(f"wrong arguments: {problem}") from None
 
     async def _handle(self, part: Opaque) -> Opaque:
         what = f"the handler of {quoted(part.kind)}"
@@ -807,6 +992,43 @@ class ToolRun:
 
     def _tool_error(self, what: str, error: Exception) -> ToolFailed:
         return ToolFailed(f"{what}: {problem_text(error)}", run=self, service=self._service.name)
+
+
+class _WrongCall(Exception):
+    """A call does not fit its tool. The text is for the model."""
+
+
+_runs_around: ContextVar[tuple[ToolRun, ...]] = ContextVar("trunkline_runs_around", default=())
+"""The runs of whose tools the running code is a part."""
+
+
+@attrs.define(eq=False)
+class _Work:
+    """The answering of a round's calls in a background task. Made in the event loop."""
+
+    jobs: list[ToolCall | Opaque]
+    messages: tuple[Message, ...]
+    """The conversation before the results."""
+    in_round: bool
+    """Whether the calls are those of the last round, not of the history."""
+    finished: dict[int, ToolFinished] = attrs.field(factory=dict)
+    scope: anyio.CancelScope = attrs.field(factory=anyio.CancelScope)
+    ended: anyio.Event = attrs.field(factory=anyio.Event)
+    is_complete: bool = False
+    failure: BaseException | None = None
+    task: object = None  # asyncio keeps only a weak reference to its tasks
+
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        """Keep the first exception, which is raised once and not in a group, and end the other tools."""
+        try:
+            yield
+        except (GeneratorExit, anyio.get_cancelled_exc_class()):
+            raise
+        except BaseException as error:
+            if self.failure is None:
+                self.failure = error
+            self.scope.cancel()
 
 
 class TypedToolRun(ToolRun, Generic[T_co]):
@@ -843,6 +1065,11 @@ def _result(call: ToolCall, value: object) -> ToolResult:
     return ToolResult(tool_call_id=call.id, name=call.name, parts=parts)
 
 
+def _without_nulls(call: ToolCall, tool: LocalTool) -> ToolCall:
+    """Return a call without the `null`s that stand for arguments that are left out: strict schemas require them all."""
+    return attrs.evolve(call, arguments=cast("JSONObject", without_nulls(call.arguments, tool.parameters)))
+
+
 def _failed(call: ToolCall, problem: str) -> ToolResult:
     return ToolResult(tool_call_id=call.id, name=call.name, parts=problem, is_error=True)
 
@@ -853,6 +1080,8 @@ def _unanswered(messages: Sequence[Message]) -> list[Part]:
     for message in reversed(messages):
         if message.role == "assistant":
             return [call for call in message.tool_calls if call.id not in answered]
+        if message.role == "user" and all(isinstance(part, Opaque) for part in message.parts):
+            continue  # the answers of handlers
         if message.role != "tool":
             break
         answered |= {part.tool_call_id for part in message.parts if isinstance(part, ToolResult)}

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextvars
 import copy
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext, suppress
 from types import TracebackType
 from typing import Any, Generic, Self, TypeAlias, TypeVar
@@ -13,7 +12,7 @@ from typing import Any, Generic, Self, TypeAlias, TypeVar
 import anyio
 import attrs
 
-from trunkline._event_loops import asyncio_task
+from trunkline._event_loops import start_task
 from trunkline.errors import CallError, StreamClosed, StreamInterrupted, TrunklineError
 from trunkline.response import ChatResponse
 from trunkline.stream import Stream, client_has_left
@@ -93,7 +92,7 @@ class _Heartbeats(Generic[T]):
         if self._scope is not None:
             raise CallError("heartbeats can be entered only once; call 'heartbeats' again")
         self._scope, self._ended = anyio.CancelScope(), anyio.Event()
-        self._task = _start(self._run(self._scope, self._ended))
+        self._task = start_task(self._run(self._scope, self._ended), _TASK)
         return self
 
     async def _run(self, scope: anyio.CancelScope, ended: anyio.Event) -> None:
@@ -213,16 +212,6 @@ class _Heartbeats(Generic[T]):
                 finally:
                     self._scope.cancel()
                     await self._ended.wait()
-
-
-def _start(run: Coroutine[Any, Any, None]) -> object:
-    """Run a coroutine in a new task that belongs to no task group, with a copy of this task's context variables."""
-    task = asyncio_task()
-    if task is not None:
-        return task.get_loop().create_task(run, name=_TASK)
-    import trio
-
-    return trio.lowlevel.spawn_system_task(lambda: run, name=_TASK, context=contextvars.copy_context())
 
 
 def _entered(stream: Any) -> AbstractAsyncContextManager[AsyncIterable[Any]]:
