@@ -43,6 +43,19 @@ def names_in(code: str) -> set[str]:
     return {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
 
 
+def assigned(code: str) -> set[str]:
+    """Return the names that code assigns outside the functions and classes that it defines."""
+    scopes = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.comprehension)
+    names: set[str] = set()
+    waiting: list[ast.AST] = [ast.parse(code)]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        waiting += [child for child in ast.iter_child_nodes(node) if not isinstance(child, scopes)]
+    return names
+
+
 def setup(example: Example) -> list[str]:
     """Return the statements that an example needs before its first line and does not show.
 
@@ -65,14 +78,16 @@ def module(example: Example) -> str:
     waiting = [node.lineno for node in ast.parse(code).body if awaits(node)]
     if waiting:
         start = waiting[0] - 1
+        shared = assigned("\n".join(lines[:start])) & assigned("\n".join(lines[start:]))
         lines[start:] = [
             "async def example() -> None:",
+            *([f"    global {', '.join(sorted(shared))}"] if shared else []),
             *textwrap.indent("\n".join(lines[start:]), "    ").splitlines(),
         ]
         if start and not lines[start - 1]:
             del lines[start - 1]  # the line of the function takes its place, so the numbers stay
     before = setup(example)
-    padding = example.line - 1 - len(before) - example.before.count("\n")
+    padding = example.line - 1 - len(before) - example.before.count("\n") - any("    global " in one for one in lines)
     return "\n".join(["#"] * padding + before + lines) + "\n"
 
 
