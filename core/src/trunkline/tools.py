@@ -100,7 +100,7 @@ class FunctionTool(LocalTool, Generic[P, R]):
 
     function: Callable[P, R] = attrs.field(repr=False)
     _bind: Callable[[object], FunctionTool[..., object]] | None = attrs.field(default=None, repr=False, eq=False)
-    _structure: Structure | None = attrs.field(default=None, repr=False, eq=False)
+    _structure: Structure | None = attrs.field(default=None, alias="structure", repr=False, eq=False)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function."""
