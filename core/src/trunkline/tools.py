@@ -64,7 +64,7 @@ from trunkline.messages import (
     user,
 )
 from trunkline.request import ChatRequest, RunParams, Tool
-from trunkline.response import ChatResponse, FinishReason, Usage
+from trunkline.response import ChatResponse, FinishReason, Usage, sum_usage
 from trunkline.service import Service
 from trunkline.stream import Stream
 
@@ -582,7 +582,7 @@ class ToolRun:
     @property
     def usage(self) -> Usage:
         """The tokens of all rounds. A number is `None` if a round did not report it."""
-        return _sum([each.response.usage or Usage() for each in self._rounds])
+        return sum_usage([each.response.usage for each in self._rounds]) or Usage()
 
     def __await__(self) -> Generator[Any, None, Self]:
         return self._finish().__await__()
@@ -1086,18 +1086,3 @@ def _unanswered(messages: Sequence[Message]) -> list[Part]:
             break
         answered |= {part.tool_call_id for part in message.parts if isinstance(part, ToolResult)}
     return []
-
-
-def _sum(usages: Sequence[Usage]) -> Usage:
-    def total(name: str) -> int | None:
-        numbers = [getattr(usage, name) for usage in usages]
-        return None if not numbers or None in numbers else sum(numbers)
-
-    return Usage(
-        input_tokens=total("input_tokens"),
-        output_tokens=total("output_tokens"),
-        total_tokens=total("total_tokens"),
-        cache_read_tokens=total("cache_read_tokens"),
-        cache_write_tokens=total("cache_write_tokens"),
-        reasoning_tokens=total("reasoning_tokens"),
-    )
