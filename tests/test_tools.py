@@ -698,6 +698,21 @@ async def test_an_exception_of_approve_ends_the_run_and_its_tools() -> None:
     assert names(run) == []
 
 
+async def test_a_run_does_not_end_as_if_it_were_complete_if_approve_finds_no_more_decisions() -> None:
+    async def decide() -> AsyncIterator[bool]:
+        return
+        yield
+
+    decisions = decide()
+
+    async def approve(request: ApprovalRequest) -> bool:
+        return await anext(decisions)
+
+    async with model([OSLO], "Cold.") as toy:
+        with pytest.raises(RuntimeError, match="approve raised StopAsyncIteration"):
+            await run_tools(toy.service, "?", [weather], approve=approve)
+
+
 async def test_calls_that_need_no_approval_run_while_a_person_decides_in_the_order_of_the_calls() -> None:
     booked = anyio.Event()
     asked: list[object] = []
@@ -867,6 +882,28 @@ async def test_closing_a_run_ends_its_tools_and_the_read() -> None:
             tasks.start_soon(go)
             await started.wait()
             await run.aclose()
+
+
+async def test_a_run_may_be_closed_at_any_moment_of_its_first_requests() -> None:
+    async def close_after(steps: int, service: Service) -> None:
+        run = run_tools(service, "?", [weather], max_rounds=1000)
+        begun = anyio.Event()
+
+        async def go() -> None:
+            begun.set()
+            with pytest.raises(StreamClosed):
+                await run
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(go)
+            await begun.wait()
+            for _ in range(steps):
+                await anyio.lowlevel.checkpoint()
+            await run.aclose()
+
+    for steps in range(40):
+        async with model([OSLO]) as toy:
+            await close_after(steps, toy.service)
 
 
 async def test_leaving_the_block_early_closes_the_connection_and_runs_no_tool() -> None:

@@ -755,6 +755,7 @@ class ToolRun:
             raise
         if self._state == "closed":  # `aclose` was called at the moment when it opened
             await stream.aclose()
+            self._refuse()
 
     def _limit_error(self) -> RoundLimitReached:
         return RoundLimitReached(
@@ -886,6 +887,8 @@ class ToolRun:
         approval = ApprovalRequest(call=call, tool=tool, arguments=arguments)
         try:
             verdict = await call_function(cast("Approve", self._approve), approval)
+        except StopAsyncIteration as error:  # raised by a read, it would say that the run has ended
+            raise RuntimeError("approve raised StopAsyncIteration") from error
         except BaseException as error:
             if not is_foreign_cancellation(error):
                 raise

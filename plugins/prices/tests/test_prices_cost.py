@@ -19,6 +19,7 @@ from trunkline import (
     EmbedResponse,
     FinishReason,
     Image,
+    InvalidAnswer,
     InvalidRequest,
     Opaque,
     RateLimited,
@@ -248,6 +249,11 @@ def test_call_that_was_refused_after_a_part_arrived_may_cost() -> None:
     found = cost(ServerError("overloaded", partial=partial), date=DATE)
     assert (found.total, found.reason) == (None, "incomplete")
     assert found.at_least == cost(response(), date=DATE).total
+
+
+def test_answer_that_does_not_fit_its_type_costs_what_its_response_does() -> None:
+    error = InvalidAnswer("no JSON", reason="not_json", response=response())
+    assert cost(error, date=DATE) == cost(response(), date=DATE)
 
 
 def test_problem_of_a_response_of_which_nothing_arrived_says_to_pass_the_error() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from trunkline import ChatResponse, EmbedResponse, FinishReason, Settings, TrunklineError, Usage
+from trunkline import ChatResponse, EmbedResponse, FinishReason, InvalidAnswer, Settings, TrunklineError, Usage
 from trunkline.authoring.extension import Extension
 
 from trunkline_prices.extension import Prices, find_prices, made_for
@@ -82,10 +82,10 @@ def cost(
 
     The cost of an error is 0 if the provider refused the call, or if the call was not sent. Otherwise it is that of
     the error's `partial` response: unknown, since the provider may charge for a call that timed out or broke off. The
-    error of a fallback is that of its last member.
+    cost of an `InvalidAnswer` is that of its response. The error of a fallback is that of its last member.
     """
     if isinstance(value, TrunklineError):
-        partial = getattr(value, "partial", None)
+        partial = value.response if isinstance(value, InvalidAnswer) else getattr(value, "partial", None)
         partial = (
             partial if isinstance(partial, ChatResponse) else ChatResponse(parts=(), finish_reason=FinishReason.ERROR)
         )

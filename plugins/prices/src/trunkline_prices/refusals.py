@@ -5,6 +5,7 @@ from __future__ import annotations
 from trunkline import (
     CallError,
     ConnectTimeout,
+    InvalidAnswer,
     RemoteError,
     RequestTimeout,
     ServiceClosed,
@@ -12,13 +13,14 @@ from trunkline import (
     StreamInterrupted,
 )
 
-_MAY_COST = (RequestTimeout, StreamInterrupted, StreamClosed, ServiceClosed)
+_MAY_COST = (InvalidAnswer, RequestTimeout, StreamInterrupted, StreamClosed, ServiceClosed)
 
 
 def was_refused(error: BaseException) -> bool:
     """Whether a call of which nothing arrived costs nothing: it was not sent, or the provider answered with an error.
 
-    A provider may charge for a call that timed out, whose stream broke off, or that was cancelled.
+    A provider may charge for a call that timed out, whose stream broke off, or that was cancelled. It does charge for
+    an answer that does not fit its type.
     """
     if isinstance(error, _MAY_COST):
         return isinstance(error, ConnectTimeout)
