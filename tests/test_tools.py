@@ -1015,6 +1015,49 @@ async def test_a_handler_answers_calls_of_the_provider_s_own_tools() -> None:
     assert run.text == "One file."
 
 
+CLIENT_RUN: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "apply_patch_call": (
+        {"id": "ap_1", "call_id": "call_9", "operation": {"type": "delete_file", "path": "a.txt"}},
+        {"type": "apply_patch_call_output", "call_id": "call_9", "status": "completed", "output": "deleted"},
+    ),
+    "computer_call": (
+        {"id": "cu_1", "call_id": "call_9", "action": {"type": "screenshot"}, "pending_safety_checks": []},
+        {
+            "type": "computer_call_output",
+            "call_id": "call_9",
+            "output": {"type": "computer_screenshot", "image_url": "data:image/png;base64,AAAA"},
+        },
+    ),
+    "local_shell_call": (
+        {"id": "lsh_1", "call_id": "call_9", "action": {"type": "exec", "command": ["ls"], "env": {}}},
+        {"type": "local_shell_call_output", "id": "call_9", "output": "a.txt"},
+    ),
+    "mcp_approval_request": (
+        {"id": "mcpr_1", "name": "book", "server_label": "travel", "arguments": "{}"},
+        {"type": "mcp_approval_response", "approval_request_id": "mcpr_1", "approve": True},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CLIENT_RUN)
+async def test_a_handler_answers_each_kind_of_call_that_the_client_runs(kind: str) -> None:
+    fields, answer = CLIENT_RUN[kind]
+    call = {"type": kind, "status": "completed", **fields}
+    asked: list[Opaque] = []
+
+    async def handle(part: Opaque) -> dict[str, Any]:
+        asked.append(part)
+        return answer
+
+    async with responses_model(responses("resp_1", call), responses("resp_2", MESSAGE)) as toy:
+        run = await run_tools(toy.service, "Go on.", handlers={kind: handle})
+    assert [part.data["id"] for part in asked] == [fields["id"]]
+    sent = toy.bodies[1]["input"]
+    assert [item.get("type") for item in sent][-2:] == [kind, answer["type"]]
+    assert sent[-1].items() >= answer.items()
+    assert run.text == "One file."
+
+
 async def test_a_call_of_the_provider_s_own_tools_without_a_handler_ends_the_run() -> None:
     async with responses_model(shell_call("resp_1")) as toy:
         run = await run_tools(toy.service, "Which files?")

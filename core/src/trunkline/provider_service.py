@@ -275,8 +275,8 @@ class ProviderService(Service):
     def _with_options(self, pipeline: Pipeline, options: CallOptions) -> Pipeline:
         """Return a pipeline that differs from the service's in the settings that the options change."""
         changes = options.settings_for(self.settings)
-        told = "max_retries" in changes or self.settings.max_retries != _DEFAULT_RETRIES
-        no_retries = options.is_not_last and not told
+        is_set = "max_retries" in changes or self.settings.max_retries != _DEFAULT_RETRIES
+        no_retries = options.is_not_last and not is_set
         if options.gates:
             pipeline = attrs.evolve(pipeline, gates=options.gates)
         if not changes:

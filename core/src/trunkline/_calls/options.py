@@ -78,8 +78,8 @@ class CallOptions:
     gates: tuple[Gate, ...] = attrs.field(default=(), repr=False)
     """The limits around the service, the outermost first. Each request of the call passes through them."""
     is_not_last: bool = False
-    """Whether another member serves the call if this one fails. A service does not retry such a call unless it was
-    told to: its `max_retries` is set, by an option or to another number than the default."""
+    """Whether another member serves the call if this one fails. A service retries such a call only if an option sets
+    its `max_retries`, or if that setting differs from the default."""
 
     def within(self, outer: CallOptions) -> CallOptions:
         """Return these options of a view with those of the call around it, which replace them."""

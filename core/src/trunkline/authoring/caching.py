@@ -76,7 +76,7 @@ def cached_anyway(request: ChatRequest, warnings: Warnings) -> None:
     """Add a warning for what `request.cache` cannot choose at a provider that caches every prompt by itself.
 
     `auto` and `5m` are what such a provider does. There is no warning about the `cache` of parts and tools either,
-    since the provider caches these prefixes without being told.
+    since the provider caches these prefixes by itself.
     """
     if request.cache == "1h":
         why = "the provider caches prompts by itself, for a time that a request cannot choose; ignored"
