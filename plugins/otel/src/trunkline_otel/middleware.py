@@ -7,8 +7,9 @@ would leak to the application, and could not be detached in another task.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
+from typing import TypeVar
 
 from opentelemetry.context import attach, detach
 from trunkline import (
@@ -30,6 +31,9 @@ from trunkline_otel.conventions import EXECUTE_TOOL
 from trunkline_otel.operation import Operation
 from trunkline_otel.tracer import Tracer
 
+T = TypeVar("T")
+V = TypeVar("V")
+
 _CHUNKS = frozenset((TextDelta, ReasoningDelta, ToolCallDelta))
 
 
@@ -41,17 +45,7 @@ class TracingMiddleware(Middleware):
 
     async def chat(self, call: Call, request: ChatRequest, proceed: ChatProceed) -> ChatResponse:
         """Trace a call whose response is not streamed."""
-        operation = self._tracer.operation(call, request)
-        token = attach(operation.context)
-        try:
-            response = await proceed(request)
-        except BaseException as error:
-            operation.leave(error)
-            raise
-        finally:
-            detach(token)
-        operation.leave()
-        return response
+        return await self._traced(call, request, proceed)
 
     def stream(self, call: Call, request: ChatRequest, proceed: StreamProceed) -> EventStream:
         """Trace a call whose response is streamed."""
@@ -61,16 +55,19 @@ class TracingMiddleware(Middleware):
         """Trace another operation, or a tool that runs here."""
         if isinstance(value, ToolCall) and operation == EXECUTE_TOOL:
             return await self._run_tool(call, value, proceed)
-        traced = self._tracer.operation(call, value)
-        token = attach(traced.context)
+        return await self._traced(call, value, proceed)
+
+    async def _traced(self, call: Call, value: V, proceed: Callable[[V], Awaitable[T]]) -> T:
+        operation = self._tracer.operation(call, value)
+        token = attach(operation.context)
         try:
             result = await proceed(value)
         except BaseException as error:
-            traced.leave(error)
+            operation.leave(error)
             raise
         finally:
             detach(token)
-        traced.leave()
+        operation.leave()
         return result
 
     async def _run_tool(self, call: Call, tool_call: ToolCall, proceed: RunProceed) -> object:
