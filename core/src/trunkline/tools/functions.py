@@ -18,17 +18,11 @@ import attrs
 
 from trunkline._annotations import has_pydantic
 from trunkline._exception_text import first_line
-from trunkline._excerpts import cut
-from trunkline._field_types import json_problem
 from trunkline._json import JSONObject, JSONValue, dumps
-from trunkline._masking import without_keys
 from trunkline.errors import ConfigurationError, InvalidRequest
 
 if TYPE_CHECKING:
     from docstring_parser import Docstring
-
-_PROBLEM_LIMIT = 2000
-"""The most characters of an error that the model gets."""
 
 Structure = Callable[[Mapping[str, JSONValue]], dict[str, Any]]
 """Convert the arguments of a call. Raises `ArgumentError` if they do not fit the function's annotations."""
@@ -135,11 +129,12 @@ def _docstring(text: str) -> Docstring | None:
     try:
         from docstring_parser import parse
     except ModuleNotFoundError:
-        _raise_missing()
+        raise_missing()
     return parse(text)
 
 
-def _raise_missing() -> NoReturn:
+def raise_missing() -> NoReturn:
+    """Raise the error for a missing extra `tools`."""
     raise ConfigurationError("making a tool from a function needs: pip install 'trunkline[tools]'") from None
 
 
@@ -158,7 +153,7 @@ def _converter(name: str, arguments: list[_Argument]) -> tuple[dict[str, JSONVal
     except InvalidRequest:
         raise
     except ModuleNotFoundError:
-        _raise_missing()
+        raise_missing()
     except Exception as error:  # each library has its own classes for types that it does not support
         raise InvalidRequest(f"tool {name!r} has an argument without a JSON Schema: {first_line(error)}") from None
 
@@ -275,37 +270,3 @@ async def call_by_name(function: Callable[..., object], arguments: Mapping[str, 
         if each.kind is each.POSITIONAL_ONLY
     ]
     return await call_function(function, *positional, **by_name)
-
-
-def to_json(value: object) -> JSONValue:
-    """Convert the result of a function to a value of JSON: objects of attrs, dataclasses, msgspec, pydantic, and so on.
-
-    Raises `TypeError` for any other value.
-    """
-    if isinstance(value, (dict, list, tuple, str, int, float, bool, type(None))) and json_problem(value) is None:
-        return cast("JSONValue", value)
-    try:
-        import msgspec
-    except ModuleNotFoundError:
-        _raise_missing()
-    converted: JSONValue = msgspec.to_builtins(value, enc_hook=_by_its_model, str_keys=True)
-    if (problem := json_problem(converted)) is not None:
-        raise TypeError(f"the result{problem}")
-    return converted
-
-
-def _by_its_model(value: object) -> object:
-    dump = getattr(value, "model_dump", None)  # pydantic
-    if dump is None:
-        raise TypeError(f"a value of type {type(value).__name__} cannot be sent to a model")
-    return dump(mode="json")
-
-
-def problem_text(error: BaseException) -> str:
-    """Return the text of an exception for the model: without a traceback, and without the parts that look like keys."""
-    try:
-        text = str(error).strip()
-    except Exception:
-        text = "(its text cannot be shown)"
-    text = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return cut(without_keys(text), _PROBLEM_LIMIT)

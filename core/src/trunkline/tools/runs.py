@@ -1,302 +1,39 @@
-"""Tools that run in your program, and `run_tools`, the loop that answers a model's calls of them."""
+"""`run_tools`, the loop that answers a model's calls of tools, and the `ToolRun` that it returns."""
 
 from __future__ import annotations
 
 import copy
-import inspect
-import re
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
-from types import FunctionType, MethodType, TracebackType
-from typing import (
-    Any,
-    Concatenate,
-    Generic,
-    Literal,
-    NoReturn,
-    ParamSpec,
-    Self,
-    TypeAlias,
-    TypeVar,
-    Union,
-    Unpack,
-    cast,
-    overload,
-)
+from types import TracebackType
+from typing import Any, Generic, Literal, NoReturn, Self, TypeVar, Unpack, cast, overload
 
 import anyio
 import attrs
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from trunkline._calls.borders import is_foreign_cancellation
 from trunkline._event_loops import start_task
 from trunkline._field_types import shown, type_name
-from trunkline._json import JSONObject, ProviderOptions, dumps
-from trunkline._masking import listed, quoted
+from trunkline._masking import quoted
 from trunkline._suggestions import check_keywords
-from trunkline._tool_functions import (
-    ArgumentError,
-    Structure,
-    call_by_name,
-    call_function,
-    function_signature,
-    problem_text,
-    to_json,
-)
-from trunkline.answers import AnswerType, TypedResponse, next_request, without_nulls
+from trunkline.answers import AnswerType, TypedResponse, next_request
 from trunkline.authoring.provider import CallGroup
-from trunkline.errors import AnswerProblem, CallError, InvalidAnswer, InvalidRequest, StreamClosed, TrunklineError
-from trunkline.events import Event, Finished
-from trunkline.messages import (
-    Audio,
-    Document,
-    Image,
-    Message,
-    Opaque,
-    Part,
-    Text,
-    ToolCall,
-    ToolResult,
-    ToolResultPart,
-    user,
-)
+from trunkline.errors import CallError, InvalidAnswer, InvalidRequest, StreamClosed, TrunklineError
+from trunkline.events import Finished
+from trunkline.messages import Message, Opaque, Part, ToolCall, ToolResult, user
 from trunkline.request import ChatRequest, RunParams, Tool
 from trunkline.response import ChatResponse, FinishReason, Usage, sum_usage
 from trunkline.service import Service
 from trunkline.stream import Stream
+from trunkline.tools.answering import Answering, AnsweringFailed, Approve, Handler
+from trunkline.tools.local_tools import LocalTool, tool
+from trunkline.tools.results import problem_text
+from trunkline.tools.run_events import AnswerRejected, RunEvent, ToolFinished, ToolRound, ToolStarted
 
-P = ParamSpec("P")
-Q = ParamSpec("Q")
-R = TypeVar("R", covariant=True)
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
-S = TypeVar("S")
-
-
-# Tools
-
-
-@attrs.frozen(kw_only=True)
-class LocalTool(Tool):
-    """A tool that runs in your program. `run` gets the model's call and returns the result.
-
-    `run` is given here for tools whose schema you have, such as one of a database; `tool` makes one from a function and
-    its annotations. The result is a string, any JSON value, an object of attrs, pydantic, msgspec or a dataclass, a
-    part such as `Image`, a list of parts and strings, or a `ToolResult`. If `run` raises, the model gets the error.
-
-    With `needs_approval`, a run has to have `approve`, which is asked before the tool runs.
-    """
-
-    run: Callable[[ToolCall], Awaitable[object]] = attrs.field(repr=False, eq=False)
-    needs_approval: bool = False
-
-
-@attrs.frozen(kw_only=True)
-class FunctionTool(LocalTool, Generic[P, R]):
-    """A tool made from a function by `tool`. Calling it calls the function."""
-
-    function: Callable[P, R] = attrs.field(repr=False)
-    _bind: Callable[[object], FunctionTool[..., object]] | None = attrs.field(default=None, repr=False, eq=False)
-    _structure: Structure | None = attrs.field(default=None, alias="structure", repr=False, eq=False)
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function."""
-        return self.function(*args, **kwargs)
-
-    @overload
-    def __get__(self, instance: None, owner: type) -> FunctionTool[P, R]: ...
-    @overload
-    def __get__(
-        self: FunctionTool[Concatenate[S, Q], R], instance: S, owner: type | None = None
-    ) -> FunctionTool[Q, R]: ...
-    def __get__(self, instance: object, owner: type | None = None) -> FunctionTool[..., object]:
-        """Return the tool of a method, bound to its object."""
-        return self if instance is None or self._bind is None else self._bind(instance)
-
-
-@overload
-def tool(
-    function: Callable[P, R],
-    /,
-    *,
-    name: str | None = None,
-    description: str | None = None,
-    strict: bool | None = None,
-    needs_approval: bool = False,
-    provider_options: ProviderOptions | None = None,
-) -> FunctionTool[P, R]: ...
-@overload
-def tool(
-    *,
-    name: str | None = None,
-    description: str | None = None,
-    strict: bool | None = None,
-    needs_approval: bool = False,
-    provider_options: ProviderOptions | None = None,
-) -> Callable[[Callable[P, R]], FunctionTool[P, R]]: ...
-def tool(
-    function: Callable[P, R] | None = None,
-    /,
-    *,
-    name: str | None = None,
-    description: str | None = None,
-    strict: bool | None = None,
-    needs_approval: bool = False,
-    provider_options: ProviderOptions | None = None,
-) -> FunctionTool[P, R] | Callable[[Callable[P, R]], FunctionTool[P, R]]:
-    """Make a tool from a function: `@tool`, `@tool(strict=True)` or `tool(function)`.
-
-    The function may be sync or async, a method, or a `functools.partial`. Its annotations give the schema of the
-    arguments, and its docstring (in the style of Google, NumPy or reST) the descriptions of the tool and of each
-    argument. The arguments of a call are converted and checked before the function runs; the model is told of wrong
-    ones. A sync function runs in a worker thread.
-
-    The conversion is strict: no number is made of the text `"3"`, for example. Text is converted to dates, enumerations
-    and other types that JSON does not have.
-
-    `name` and `description` replace those of the function, and `strict` and `provider_options` are those of `Tool`.
-    With `needs_approval`, a run has to have `approve`, which is asked before the tool runs.
-
-    Raises `InvalidRequest` if an argument has no annotation or one without a JSON Schema, or if the name of the
-    function cannot be that of a tool, and `ConfigurationError` if the extra `tools` is not installed.
-    """
-    options = partial(
-        _function_tool,
-        name=name,
-        description=description,
-        strict=strict,
-        needs_approval=needs_approval,
-        provider_options=provider_options or {},
-    )
-    make = cast("Callable[[Callable[P, R]], FunctionTool[P, R]]", options)
-    return make if function is None else make(function)
-
-
-def _function_tool(
-    function: Callable[..., object],
-    *,
-    name: str | None = None,
-    description: str | None = None,
-    strict: bool | None = None,
-    needs_approval: bool = False,
-    provider_options: ProviderOptions,
-) -> FunctionTool[..., object]:
-    if not callable(function):
-        raise InvalidRequest(f"a tool is made from a function, not from {type_name(function)}")
-    if isinstance(function, type):
-        raise InvalidRequest(f"a tool is made from a function, not from the class {function.__name__}")
-    is_method = _is_method(function)
-    read = function_signature(function, skip_first=is_method)
-    if name is None and _NAME.fullmatch(read.name) is None:
-        raise InvalidRequest(f"not every provider accepts {read.name!r} as the name of a tool; pass name=…")
-    whole: FunctionTool[..., object] = FunctionTool(
-        name=read.name if name is None else name,
-        description=read.description if description is None else description,
-        parameters=read.parameters,
-        strict=strict,
-        needs_approval=needs_approval,
-        provider_options=provider_options,
-        function=function,
-        run=partial(_call, function, read.structure),
-        structure=read.structure,
-    )
-
-    def bind(instance: object) -> FunctionTool[..., object]:
-        bound = MethodType(function, instance)
-        return attrs.evolve(whole, function=bound, run=partial(_call, bound, read.structure), bind=None)
-
-    return attrs.evolve(whole, run=_refuse_unbound, bind=bind) if is_method else whole
-
-
-_NAME = re.compile("[A-Za-z0-9_-]{1,64}")
-"""The names of tools that all providers accept."""
-
-
-def _is_method(function: Callable[..., object]) -> bool:
-    """Return whether a function is defined in the body of a class and takes its object, which has no annotation."""
-    if not isinstance(function, FunctionType):
-        return False
-    owner = function.__qualname__.rpartition(".")[0]
-    parameters = list(inspect.signature(function).parameters.values())
-    in_class = bool(owner) and not owner.endswith("<locals>")
-    return in_class and bool(parameters) and parameters[0].annotation is inspect.Parameter.empty
-
-
-async def _call(function: Callable[..., object], structure: Structure, call: ToolCall) -> object:
-    return await call_by_name(function, structure(call.arguments))
-
-
-async def _refuse_unbound(call: ToolCall) -> object:
-    raise InvalidRequest(f"tool {call.name!r} is a method: pass the tool of an object, not that of its class")
-
-
-# What a run consists of
-
-
-@attrs.frozen(kw_only=True)
-class ToolStarted:
-    """A tool starts to run for a call of the model: after its approval, and when `max_parallel` allows it.
-
-    A call that is refused, or that does not fit the tool, has a `ToolFinished` only. `call` is the `ToolCall`, or the
-    `Opaque` part that a handler answers.
-    """
-
-    call: ToolCall | Opaque
-
-    @property
-    def name(self) -> str:
-        """The name of the tool, or the `kind` of the part."""
-        return _name(self.call)
-
-
-@attrs.frozen(kw_only=True)
-class ToolFinished:
-    """A call has its result, which the model gets in the next round. It comes as soon as the call has ended.
-
-    `error` is the exception that the tool raised, or `None`. Its text may have more than the model is told.
-    """
-
-    call: ToolCall | Opaque
-    result: ToolResult | Opaque
-    error: Exception | None = attrs.field(default=None, repr=False, eq=False)
-
-    @property
-    def name(self) -> str:
-        """The name of the tool, or the `kind` of the part."""
-        return _name(self.call)
-
-
-@attrs.frozen(kw_only=True)
-class AnswerRejected:
-    """The model's answer does not fit the `answer_type` of the run, and the model is asked again (`answer_retries`).
-
-    `error` is the `InvalidAnswer` that would end a run without retries. It has the response.
-    """
-
-    error: InvalidAnswer
-
-    @property
-    def reason(self) -> AnswerProblem:
-        """Why the answer was rejected, as in `InvalidAnswer.reason`."""
-        return self.error.reason
-
-
-RunEvent: TypeAlias = Union[Event, ToolStarted, ToolFinished, AnswerRejected]
-"""An event of `run_tools`: any event of a stream, the start and the result of each tool, and a rejected answer."""
-
-
-@attrs.frozen(kw_only=True)
-class ToolRound:
-    """One round of a run: the model's response, and the results of the calls in it, in the order of the calls.
-
-    If a run ends early, the round has the results of the calls that had ended.
-    """
-
-    response: ChatResponse
-    results: tuple[ToolFinished, ...] = ()
 
 
 class ToolRunError(TrunklineError):
@@ -317,34 +54,6 @@ class RoundLimitReached(ToolRunError):
 
 class ToolFailed(ToolRunError):
     """A handler raised an exception, or a tool in a run with `on_tool_error="raise"`. The exception is the cause."""
-
-
-@attrs.frozen(kw_only=True)
-class ApprovalRequest:
-    """A call that `approve` of `run_tools` decides about. Its arguments have been checked.
-
-    `tool` is the tool that would run. Compare it rather than its name, in which a typing mistake would go unnoticed:
-    `request.tool == book`. `arguments` are converted as the function gets them, without those that the model left out.
-    For a `LocalTool` that `tool` did not make, they are the JSON of the call.
-    """
-
-    call: ToolCall
-    tool: LocalTool
-    arguments: Mapping[str, object]
-
-    @property
-    def name(self) -> str:
-        """The name of the tool."""
-        return self.call.name
-
-
-Approve: TypeAlias = Callable[
-    [ApprovalRequest], Union[bool, str, ToolResult, Awaitable[bool], Awaitable[str], Awaitable[ToolResult]]
-]
-"""The type of `approve` in `run_tools`."""
-
-Handler: TypeAlias = Callable[[Opaque], Union[JSONObject, Opaque, Awaitable[JSONObject], Awaitable[Opaque]]]
-"""The type of a handler in `run_tools`: it gets a part that waits for an answer, and returns the answer."""
 
 
 @overload
@@ -527,13 +236,15 @@ class ToolRun:
         self._max_rounds = max_rounds
         self._answers_at_limit = answers_at_limit
         self._max_parallel = max_parallel
-        self._approve = approve
-        self._raises = raises
-        self._handlers = handlers
+        self._answering = Answering(
+            tools={each.name: each for each in request.tools},
+            handlers=handlers,
+            approve=approve,
+            raises=raises,
+        )
         self._asked = asked
         self._answer_retries = answer_retries
         self._typed: TypedResponse[object] | None = None
-        self._tools = {each.name: each for each in request.tools}
         self._messages = request.messages
         self._rounds: list[ToolRound] = []
         self._pending: tuple[ToolCall | Opaque, ...] = ()
@@ -545,7 +256,6 @@ class ToolRun:
         self._failure: TrunklineError | None = None
         self._work: _Work | None = None
         self._news: anyio.Event | None = None  # set while a read waits for the tools
-        self._selective = any(isinstance(each, LocalTool) and each.needs_approval for each in request.tools)
         self._asking_again = False
         self._reading = False
 
@@ -771,11 +481,8 @@ class ToolRun:
         jobs: list[ToolCall | Opaque] = []
         pending: list[ToolCall | Opaque] = []
         for part in parts:
-            if isinstance(part, ToolCall):
-                named = self._tools.get(part.name)
-                (jobs if named is None or isinstance(named, LocalTool) else pending).append(part)
-            elif isinstance(part, Opaque) and part.awaits_answer:
-                (jobs if part.kind in self._handlers else pending).append(part)
+            if isinstance(part, ToolCall) or (isinstance(part, Opaque) and part.awaits_answer):
+                (jobs if self._answering.takes(part) else pending).append(part)
         self._pending = tuple(pending)
         self._jobs = jobs
 
@@ -795,10 +502,13 @@ class ToolRun:
             return self._events.popleft()
         self._work = None
         if work.failure is not None:
+            failure, work.failure = work.failure, None
             try:
-                raise work.failure
+                if isinstance(failure, AnsweringFailed):
+                    raise ToolFailed(str(failure), run=self, service=self._service.name) from failure.__cause__
+                raise failure
             finally:
-                work.failure = None  # the traceback refers to this frame
+                del failure  # its traceback refers to this frame
         if self._state == "closed":
             self._refuse()
         if not work.is_complete:  # asyncio.run cancels all tasks when it ends, for example
@@ -808,7 +518,8 @@ class ToolRun:
     async def _do(self, work: _Work) -> None:
         """Answer all calls of a round, in a task of its own."""
         _runs_around.set((*_runs_around.get(), self))
-        asked = [position for position, job in enumerate(work.jobs) if self._needs_approval(job)]
+        answering = self._answering
+        asked = [position for position, job in enumerate(work.jobs) if answering.needs_approval(job)]
         slots = anyio.Semaphore(self._max_parallel)
         try:
             with work.scope:
@@ -823,22 +534,27 @@ class ToolRun:
                     async def run(position: int, wrong: Exception | None) -> None:
                         with work.failing():
                             await checkpoint_if_cancelled()
-                            self._keep(work, position, await self._answer(work.jobs[position], wrong))
+                            finished = await answering.answer(work.jobs[position], wrong, self._last_stream)
+                            self._keep(work, position, finished)
                         slots.release()
 
                     async def start_others() -> None:
                         for position, job in enumerate(work.jobs):
                             if position not in asked:
-                                await start(position, self._problem(job))
+                                await start(position, answering.problem(job))
 
                     tasks.start_soon(start_others)
                     with work.failing():
                         for position in asked:
-                            await self._ask(work, position, start)
+                            decided = await answering.ask(cast("ToolCall", work.jobs[position]))
+                            if isinstance(decided, ToolFinished):
+                                self._keep(work, position, decided)
+                            else:
+                                await start(position, decided)
                 if not work.scope.cancel_called:
                     for position, job in enumerate(work.jobs):
                         if position not in work.finished:
-                            self._keep(work, position, self._cancelled(job))
+                            self._keep(work, position, answering.cancelled(job))
                     work.is_complete = True
         except (GeneratorExit, anyio.get_cancelled_exc_class()):
             raise
@@ -869,136 +585,6 @@ class ToolRun:
             for each in results
         )
         self._tell(finished)
-
-    def _needs_approval(self, job: ToolCall | Opaque) -> bool:
-        tool = self._tools.get(job.name) if isinstance(job, ToolCall) else None
-        return (
-            self._approve is not None and isinstance(tool, LocalTool) and (tool.needs_approval or not self._selective)
-        )
-
-    async def _ask(self, work: _Work, position: int, start: Callable[[int, Exception | None], Awaitable[None]]) -> None:
-        """Ask whether a call may run, and start or refuse it."""
-        call = cast("ToolCall", work.jobs[position])
-        try:
-            tool, arguments = self._read(call)
-        except Exception as wrong:
-            await start(position, wrong)
-            return
-        approval = ApprovalRequest(call=call, tool=tool, arguments=arguments)
-        try:
-            verdict = await call_function(cast("Approve", self._approve), approval)
-        except StopAsyncIteration as error:  # raised by a read, it would say that the run has ended
-            raise RuntimeError("approve raised StopAsyncIteration") from error
-        except BaseException as error:
-            if not is_foreign_cancellation(error):
-                raise
-            self._keep(work, position, self._cancelled(call))
-            return
-        if verdict is True:
-            await start(position, None)
-        elif isinstance(verdict, ToolResult):
-            self._keep(work, position, ToolFinished(call=call, result=_result(call, verdict)))
-        elif verdict is False or isinstance(verdict, str):
-            reason = verdict or "the call was not approved"
-            self._keep(work, position, ToolFinished(call=call, result=_failed(call, reason)))
-        else:
-            accepted = "True, False, a reason or a ToolResult"
-            raise InvalidRequest(f"approve must return {accepted}, not {type_name(verdict)}")
-
-    def _cancelled(self, job: ToolCall | Opaque) -> ToolFinished:
-        """Return the result of a call that ended with asyncio's `CancelledError`, though nobody cancelled the run.
-
-        The function cancelled the task that it runs in, or is no tool and waited for a task that was cancelled.
-        """
-        if self._raises or isinstance(job, Opaque):
-            what = f"the call of {quoted(_name(job))} ended as if it were cancelled"
-            raise ToolFailed(what, run=self, service=self._service.name)
-        return ToolFinished(call=job, result=_failed(job, "the call was cancelled"))
-
-    async def _answer(self, job: ToolCall | Opaque, wrong: Exception | None) -> ToolFinished:
-        if isinstance(job, Opaque):
-            return ToolFinished(call=job, result=await self._handle(job))
-        return await self._run_tool(job, wrong if self._needs_approval(job) else None)
-
-    async def _run_tool(self, call: ToolCall, wrong: Exception | None) -> ToolFinished:
-        """Run a tool through the middlewares of the service that answered. They see a failure as a result.
-
-        With `wrong`, the tool does not run, even if a middleware corrects the call: nobody has approved it.
-        """
-        error: Exception | None = None
-
-        async def proceed(call: ToolCall) -> ToolResult:
-            nonlocal error
-            result, error = await self._call_tool(call, wrong)
-            return result
-
-        if self._last_stream is None:  # the call was in the history
-            result = await proceed(call)
-        else:
-            result = await self._last_stream._run_locally("execute_tool", call, proceed, ToolResult)
-        if error is not None and self._raises:
-            raise self._tool_error(f"tool {quoted(call.name)} failed", error) from error
-        return ToolFinished(call=call, result=result, error=error)
-
-    async def _call_tool(self, call: ToolCall, wrong: Exception | None) -> tuple[ToolResult, Exception | None]:
-        try:
-            if wrong is not None:
-                raise wrong
-            tool, _ = self._read(call)
-            return _result(call, await tool.run(_without_nulls(call, tool))), None
-        except _WrongCall as problem:
-            return _failed(call, str(problem)), None
-        except Exception as error:
-            return _failed(call, problem_text(error)), error
-        except BaseException as error:
-            if not is_foreign_cancellation(error):
-                raise
-            lost = RuntimeError("a task that it waited for was cancelled, but the call was not")
-            return _failed(call, problem_text(lost)), lost
-
-    def _problem(self, job: ToolCall | Opaque) -> Exception | None:
-        """Return why the tool of a call cannot run, if it cannot."""
-        try:
-            if isinstance(job, ToolCall):
-                self._read(job)
-        except Exception as error:
-            return error
-        return None
-
-    def _read(self, call: ToolCall) -> tuple[LocalTool, Mapping[str, object]]:
-        """Return the tool of a call, and the arguments as it gets them. Raises `_WrongCall` if they do not fit."""
-        tool = self._tools.get(call.name)
-        if not isinstance(tool, LocalTool):
-            raise _WrongCall(f"there is no tool with this name; the tools are: {listed(self._tools) or 'none'}")
-        if call.invalid_arguments is not None:
-            raise _WrongCall("the arguments are not a JSON object")
-        arguments = _without_nulls(call, tool).arguments
-        if not isinstance(tool, FunctionTool) or tool._structure is None:
-            return tool, arguments
-        try:
-            return tool, tool._structure(arguments)
-        except ArgumentError as problem:
-            raise _WrongCall(f"wrong arguments: {problem}") from None
-
-    async def _handle(self, part: Opaque) -> Opaque:
-        what = f"the handler of {quoted(part.kind)}"
-        try:
-            answer = await call_function(self._handlers[part.kind], part)
-        except Exception as error:
-            raise self._tool_error(f"{what} failed", error) from error
-        if isinstance(answer, Opaque):
-            return answer
-        kind = answer.get("type") if isinstance(answer, Mapping) else None
-        if not isinstance(kind, str):
-            raise InvalidRequest(f"{what} must return an object with a 'type', not {type_name(answer)}")
-        return Opaque(provider=part.provider, kind=kind, data=cast("JSONObject", answer))
-
-    def _tool_error(self, what: str, error: Exception) -> ToolFailed:
-        return ToolFailed(f"{what}: {problem_text(error)}", run=self, service=self._service.name)
-
-
-class _WrongCall(Exception):
-    """A call does not fit its tool. The text is for the model."""
 
 
 _runs_around: ContextVar[tuple[ToolRun, ...]] = ContextVar("trunkline_runs_around", default=())
@@ -1043,38 +629,6 @@ class TypedToolRun(ToolRun, Generic[T_co]):
         if self._typed is None:
             raise CallError("this run has no answer yet; read it to its end, and see run.pending")
         return cast("T_co", self._typed.answer)
-
-
-def _name(call: ToolCall | Opaque) -> str:
-    return call.name if isinstance(call, ToolCall) else call.kind
-
-
-_PARTS = (Text, Image, Document, Audio, Opaque)
-
-
-def _result(call: ToolCall, value: object) -> ToolResult:
-    """Return the result of a call for what a tool returned."""
-    if isinstance(value, ToolResult):
-        return attrs.evolve(value, tool_call_id=call.id, name=call.name)
-    parts: str | Iterable[ToolResultPart]
-    if isinstance(value, str):
-        parts = value
-    elif isinstance(value, _PARTS):
-        parts = (value,)
-    elif isinstance(value, (list, tuple)) and any(isinstance(each, _PARTS) for each in value):
-        parts = [Text(text=each) if isinstance(each, str) else each for each in value]
-    else:
-        parts = dumps(to_json(value)).decode()
-    return ToolResult(tool_call_id=call.id, name=call.name, parts=parts)
-
-
-def _without_nulls(call: ToolCall, tool: LocalTool) -> ToolCall:
-    """Return a call without the `null`s that stand for arguments that are left out: strict schemas require them all."""
-    return attrs.evolve(call, arguments=cast("JSONObject", without_nulls(call.arguments, tool.parameters)))
-
-
-def _failed(call: ToolCall, problem: str) -> ToolResult:
-    return ToolResult(tool_call_id=call.id, name=call.name, parts=problem, is_error=True)
 
 
 def _unanswered(messages: Sequence[Message]) -> list[Part]:
