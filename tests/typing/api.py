@@ -296,6 +296,8 @@ async def runs_of_tools(service: Service, library: Library) -> None:
     assert_type(run.text, str)
     typed = await trunkline.run_tools(service, "?", [forecast], answer_type=Library, answer_retries=1)
     assert_type(typed.answer, Library)
+    in_a_variable: list[trunkline.Tool] = [forecast, library.find, weather]
+    assert_type(await trunkline.run_tools(service, "?", in_a_variable), trunkline.ToolRun)
     async with trunkline.run_tools(service, "?", [forecast], approve=lambda call: call.name != "rm") as events:
         async for event in events:
             if isinstance(event, trunkline.ToolFinished):

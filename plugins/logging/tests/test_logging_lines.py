@@ -122,6 +122,21 @@ async def test_line_has_the_label_and_the_cost(caplog: pytest.LogCaptureFixture)
 
 
 @pytest.mark.anyio
+async def test_lines_of_a_composed_service_name_it(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "trunkline.calls")
+    values: Any = {"api_key": KEY, "default_model": "m", "extensions": ["logging"]}
+    async with serve(Answers(503)) as server:
+        first, second, third = (
+            trunkline.open_service("openai-compatible", name=name, api_url=server.url, **values) for name in "abc"
+        )
+        inner = trunkline.balance(second, third, name="inner")
+        async with trunkline.fallback(first, inner, name="main") as service:
+            await service.chat("Question-canary")
+    records: list[Any] = [record for record in caplog.records if record.name == "trunkline.calls"]
+    assert [record.hops for record in records] == ["main:1", "main:2/inner:1"]
+
+
+@pytest.mark.anyio
 async def test_failed_call_is_a_warning_with_the_class_of_the_error(caplog: pytest.LogCaptureFixture) -> None:
     async def use(service: trunkline.Service) -> None:
         with pytest.raises(trunkline.AuthenticationError):

@@ -155,9 +155,12 @@ def opened(recorder: Recorder) -> Open:
         content: bool = False,
         propagate: bool = False,
         chunk_times: bool = True,
+        metric_label: bool = False,
         **settings: Any,
     ) -> AsyncIterator[tuple[trunkline.Service, LoopbackServer]]:
-        telemetry = recorder.telemetry(content=content, propagate=propagate, chunk_times=chunk_times)
+        telemetry = recorder.telemetry(
+            content=content, propagate=propagate, chunk_times=chunk_times, metric_label=metric_label
+        )
         values = {"default_model": "m", "api_key": KEY, "max_retries": 0, **settings}
         async with serve(answer) as server:
             extensions = [*outside, telemetry, *inside]

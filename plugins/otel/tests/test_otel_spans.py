@@ -542,6 +542,18 @@ async def test_label_and_cost_of_a_call_are_in_its_span(opened: Open, recorder: 
     assert not any("customer-7" in repr(metric) for metric in recorder.metrics.values())
 
 
+async def test_label_is_in_the_metrics_if_the_setting_says_so(opened: Open, recorder: Recorder) -> None:
+    async with opened(metric_label=True) as (service, _):
+        async with service.with_options(state={"label": "customer-7"}).stream("Hi") as stream:
+            await stream.finish()
+        await service.chat("Hi")
+    assert (recorder.spans[0].attributes or {})["trunkline.label"] == "customer-7"
+    for metric in recorder.metrics:
+        labels = {point.attributes.get("trunkline.label") for point in recorder.points(metric)}
+        assert "customer-7" in labels, metric
+    assert {point.attributes.get("trunkline.label") for point in recorder.points(TOKENS)} == {"customer-7", None}
+
+
 # Content and secrets
 
 

@@ -118,6 +118,7 @@ class CallLog(Observer):
             "operation": call.operation,
             "model": running.model,
             "label": label if isinstance(label, str) else None,
+            "hops": "/".join(f"{hop.service}:{hop.number}" for hop in call.hops) or None,
             "outcome": outcome,
             "duration": round(time.monotonic() - running.since, 6),
             "retries": running.retries,

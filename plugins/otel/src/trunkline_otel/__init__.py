@@ -34,12 +34,24 @@ class OtelSettings(ExtensionSettings):
         default=True,
         advanced=True,
     )
+    metric_label: bool = setting(
+        "Label in metrics",
+        "Add the label of each call, such as a customer, to its metrics. Each label makes time series of its own, so "
+        "use it only if there are few labels.",
+        default=False,
+        advanced=True,
+    )
 
 
 def _make(settings: OtelSettings) -> object:
     from trunkline_otel.telemetry import Telemetry
 
-    return Telemetry(content=settings.content, propagate=settings.propagate, chunk_times=settings.chunk_times)
+    return Telemetry(
+        content=settings.content,
+        propagate=settings.propagate,
+        chunk_times=settings.chunk_times,
+        metric_label=settings.metric_label,
+    )
 
 
 otel = Extension(name="otel", settings=OtelSettings, make=_make)

@@ -29,7 +29,7 @@ class Telemetry:
     """Makes a span of each call of a service, and records metrics.
 
     The extension `otel` uses the global providers of OpenTelemetry. To use others, put an object of this class into
-    `extensions`. `content`, `propagate` and `chunk_times` are the settings of the extension.
+    `extensions`. `content`, `propagate`, `chunk_times` and `metric_label` are the settings of the extension.
     """
 
     def __init__(
@@ -40,15 +40,19 @@ class Telemetry:
         content: bool = False,
         propagate: bool = False,
         chunk_times: bool = True,
+        metric_label: bool = False,
     ) -> None:
         self._instruments = Instruments(tracer_provider, meter_provider, chunk_times=chunk_times)
         self._content = content
         self._propagate = propagate
+        self._metric_label = metric_label
 
     @hookimpl
     def trunkline_middleware(self, context: ServiceContext[Settings]) -> Middleware:
         """Return the middleware of a service, which makes the spans."""
-        return TracingMiddleware(Tracer(self._instruments, context, content=self._content))
+        return TracingMiddleware(
+            Tracer(self._instruments, context, content=self._content, metric_label=self._metric_label)
+        )
 
     @hookimpl
     def trunkline_observer(self, context: ServiceContext[Settings]) -> Observer:

@@ -18,10 +18,13 @@ _AGENT = "trunkline-otel.agent"
 class Tracer:
     """Starts the spans of one service."""
 
-    def __init__(self, instruments: Instruments, context: ServiceContext[Settings], *, content: bool) -> None:
+    def __init__(
+        self, instruments: Instruments, context: ServiceContext[Settings], *, content: bool, metric_label: bool
+    ) -> None:
         self._instruments = instruments
         self._content = Content(context.settings.secrets()) if content else None
         self._attributes = service_attributes(context)
+        self._metric_label = metric_label
 
     def operation(self, call: Call, request: object) -> Operation:
         """Start the operation of a call."""
@@ -44,7 +47,7 @@ class Tracer:
         details[names.SERVICE] = call.context.name
         label = call.state.get("label")
         if isinstance(label, str):
-            details[names.LABEL] = label
+            (shared if self._metric_label else details)[names.LABEL] = label
         if call.hops:
             details[names.HOP_SERVICES] = [hop.service for hop in call.hops]
             details[names.HOP_NUMBERS] = [hop.number for hop in call.hops]
