@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -386,6 +388,41 @@ async def test_a_function_that_cancels_its_own_task_has_failed(anyio_backend: st
     async with model([("stop", "{}")], "Fine.") as server:
         with pytest.raises(ToolFailed, match="'stop' ended as if it were cancelled"):
             await run_tools(server.service, "Oslo?", [stop], on_tool_error="raise")
+
+
+async def test_a_function_that_cancels_its_own_task_leaves_the_other_tools_of_its_round_alone(
+    anyio_backend: str,
+) -> None:
+    if anyio_backend == "trio":
+        return
+    cancelled = asyncio.Event()
+
+    @tool
+    async def stop() -> None:
+        cancelled.set()
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await anyio.lowlevel.checkpoint()
+
+    @tool
+    async def stop_late() -> str:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        return "stopped"
+
+    @tool
+    async def wait() -> str:
+        await cancelled.wait()
+        for _ in range(10):
+            await anyio.lowlevel.checkpoint()
+        return "waited"
+
+    async with model([("wait", "{}"), ("stop", "{}"), ("stop_late", "{}")], "Fine.") as server:
+        run = await run_tools(server.service, "Oslo?", [wait, stop, stop_late])
+        assert server.results() == ["waited", "Error: the call was cancelled", "stopped"]
+    assert run.text == "Fine."
 
 
 async def test_an_exception_that_is_no_failure_is_raised_as_it_is_and_ends_the_other_tools() -> None:
@@ -1216,6 +1253,34 @@ class Seen(Middleware):
         self.tools.append((f"{operation} {value.name}", result.text))
         self.groups.append(call.group)
         return attrs.evolve(result, parts=result.text.replace("Oslo", "***"))
+
+
+async def test_a_run_that_is_dropped_without_being_left_ends_its_group_in_the_event_loop() -> None:
+    ended = anyio.Event()
+    threads = []
+
+    def end(error: BaseException | None) -> None:
+        threads.append(threading.get_ident())
+        assert error is None
+        ended.set()
+
+    seen = Seen()
+    async with model([OSLO], "Cold.", extensions=[seen]) as toy:
+        run = run_tools(toy.service, "Oslo?", [weather])
+        await run.__aenter__()
+        await anext(run)
+        assert seen.groups[0] is not None
+        seen.groups[0].on_end(end)
+        dropped = weakref.ref(run)
+        del run
+        thread = threading.Thread(target=gc.collect)
+        thread.start()
+        thread.join()
+        assert dropped() is None
+        assert not threads
+        with anyio.fail_after(5):
+            await ended.wait()
+    assert threads == [threading.get_ident()]
 
 
 async def test_extensions_see_the_run_as_a_group_and_its_tools() -> None:

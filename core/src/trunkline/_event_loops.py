@@ -18,11 +18,12 @@ keeps one value for each loop, and closes it when the loop ends:
 from __future__ import annotations
 
 import contextvars
+import math
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import anyio
 
@@ -61,6 +62,36 @@ def start_task(run: Coroutine[Any, Any, None], name: str, on_end: Callable[[], N
     import trio
 
     return trio.lowlevel.spawn_system_task(lambda: run, name=name, context=contextvars.copy_context())
+
+
+def call_soon(loop: object, function: Callable[[], None]) -> None:
+    """Call a function in an event loop as soon as it runs on, but not if it has ended.
+
+    Any thread may call this, and so may a finalizer: it takes no lock that the interrupted code might hold.
+    """
+    schedule: Callable[[Callable[[], None]], object]
+    schedule = loop.call_soon_threadsafe if hasattr(loop, "call_soon_threadsafe") else cast("Any", loop).run_sync_soon
+    with suppress(RuntimeError):  # the loop has ended
+        schedule(function)
+
+
+def only_this_task_is_cancelled(host: asyncio.Task[Any] | None) -> bool:
+    """Return whether asyncio's `Task.cancel` was called for the running task, but not for the task of its task group.
+
+    It is `False` if a scope around the task is cancelled. `asyncio.run` cancels both tasks when it ends.
+    """
+    task = asyncio_task()
+    if task is None or not task.cancelling() or anyio.current_effective_deadline() == -math.inf:
+        return False
+    return host is None or not host.cancelling()
+
+
+async def take_cancellation() -> None:
+    """Take a cancellation that asyncio has not delivered yet. A task that returns before counts as cancelled."""
+    import asyncio
+
+    with suppress(asyncio.CancelledError):
+        await asyncio.sleep(0)
 
 
 def running_loop() -> object:

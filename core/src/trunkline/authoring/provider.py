@@ -114,6 +114,9 @@ class CallGroup:
     def on_end(self, callback: Callable[[BaseException | None], None]) -> None:
         """Call `callback` once when the group has ended, with its error or `None`; at once if it has ended already.
 
+        A run of tools that was entered and is dropped without being left ends when Python collects it as garbage. The
+        callback then runs in the event loop of the run, with `None`; if that loop has ended, it does not run.
+
         An exception that it raises is logged; it affects neither the group nor the other callbacks.
         """
         if self._outcome is None:

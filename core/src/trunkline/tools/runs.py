@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Literal, NoReturn, Self, TypeVar, Unpack, cast, overload
 
@@ -14,7 +16,14 @@ import anyio
 import attrs
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from trunkline._event_loops import start_task
+from trunkline._event_loops import (
+    asyncio_task,
+    call_soon,
+    only_this_task_is_cancelled,
+    running_loop,
+    start_task,
+    take_cancellation,
+)
 from trunkline._field_types import shown, type_name
 from trunkline._masking import quoted
 from trunkline._suggestions import check_keywords
@@ -258,6 +267,7 @@ class ToolRun:
         self._news: anyio.Event | None = None  # set while a read waits for the tools
         self._asking_again = False
         self._reading = False
+        self._at_drop: weakref.finalize[..., ToolRun] | None = None
 
     def __repr__(self) -> str:
         return f"<ToolRun of {self._service!r}: {len(self._rounds)} rounds>"
@@ -307,6 +317,10 @@ class ToolRun:
         if self._state != "new":
             raise CallError("a run can be read only once; call run_tools again", service=self._service.name)
         self._state = "open"
+        # A run that is dropped without being left has ended, too. Its group ends in the event loop: in a finalizer, the
+        # callbacks might wait for a lock that the interrupted code holds.
+        self._at_drop = weakref.finalize(self, call_soon, running_loop(), partial(self._group.end, None))
+        self._at_drop.atexit = False
         self._plan(_unanswered(self._messages))
         try:
             if not self._jobs:
@@ -330,6 +344,8 @@ class ToolRun:
                 if stream is not None:
                     await stream.__aexit__(kind, error, traceback)
         finally:
+            if self._at_drop is not None:
+                self._at_drop.detach()
             self._group.end(None if error is None or isinstance(error, (Exception, GeneratorExit)) else error)
 
     async def aclose(self) -> None:
@@ -518,7 +534,7 @@ class ToolRun:
     async def _do(self, work: _Work) -> None:
         """Answer all calls of a round, in a task of its own."""
         _runs_around.set((*_runs_around.get(), self))
-        answering = self._answering
+        answering, host = self._answering, asyncio_task()
         asked = [position for position, job in enumerate(work.jobs) if answering.needs_approval(job)]
         slots = anyio.Semaphore(self._max_parallel)
         try:
@@ -534,9 +550,18 @@ class ToolRun:
                     async def run(position: int, wrong: Exception | None) -> None:
                         with work.failing():
                             await checkpoint_if_cancelled()
-                            finished = await answering.answer(work.jobs[position], wrong, self._last_stream)
+                            job = work.jobs[position]
+                            try:
+                                finished = await answering.answer(job, wrong, self._last_stream)
+                            except BaseException:
+                                # A function that cancels its own task must not end the task group.
+                                if not only_this_task_is_cancelled(host):
+                                    raise
+                                finished = answering.cancelled(job)
                             self._keep(work, position, finished)
                         slots.release()
+                        if only_this_task_is_cancelled(host):
+                            await take_cancellation()
 
                     async def start_others() -> None:
                         for position, job in enumerate(work.jobs):
