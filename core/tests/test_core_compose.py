@@ -16,6 +16,7 @@ from trunkline import (
     Call,
     CallError,
     ConfigurationError,
+    ConnectionFailed,
     Observer,
     ServerError,
     Service,
@@ -32,7 +33,7 @@ from trunkline import (
     hookimpl,
     limit,
 )
-from trunkline._calls.circuit_breaker import CircuitBreaker
+from trunkline._calls.circuit_breaker import Attempt, CircuitBreaker
 from trunkline._calls.retry import RetryPolicy
 from trunkline.authoring.provider import Operations
 from trunkline.errors import NotFound, RateLimited, TrunklineError
@@ -495,78 +496,230 @@ class Clock:
         return self.now
 
 
-def rested(breaker: CircuitBreaker, clock: Clock) -> float:
-    """Return the seconds until the breaker allows a call."""
+def begin(breaker: CircuitBreaker) -> Attempt:
+    """Begin a call of a member that does not rest."""
+    attempt = breaker.attempt()
+    assert attempt is not None
+    return attempt
+
+
+def probe_after_rest(breaker: CircuitBreaker, clock: Clock) -> tuple[float, Attempt]:
+    """Return the seconds until the breaker allows a call, and that call."""
     start = clock.now
-    while not breaker.allows():
+    while (attempt := breaker.attempt()) is None:
         clock.now += 1
-    return clock.now - start
+    return clock.now - start, attempt
 
 
 def test_rest_doubles_each_time_a_probe_fails() -> None:
     clock = Clock()
     breaker = CircuitBreaker(failures=2, rest=30, longest_rest=100, clock=clock)
     failure = ServerError("down")
-    breaker.failed(failure)
-    assert breaker.allows()
-    breaker.failed(failure)
+    begin(breaker).failed(failure)
+    begin(breaker).failed(failure)
     rests = []
     for _ in range(4):
-        rests.append(rested(breaker, clock))
-        breaker.failed(failure)
+        rest, probe = probe_after_rest(breaker, clock)
+        rests.append(rest)
+        probe.failed(failure)
     assert rests == [30, 60, 100, 100]
 
 
 def test_one_call_probes_a_service_after_its_rest() -> None:
     clock = Clock()
     breaker = CircuitBreaker(failures=1, rest=30, clock=clock)
-    breaker.failed(ServerError("down"))
+    begin(breaker).failed(ServerError("down"))
     clock.now += 30
-    assert [breaker.allows() for _ in range(3)] == [True, False, False]
-    breaker.succeeded()
-    assert [breaker.allows() for _ in range(3)] == [True, True, True]
+    probe = begin(breaker)
+    assert [breaker.attempt() for _ in range(2)] == [None, None]
+    probe.succeeded()
+    assert None not in [breaker.attempt() for _ in range(3)]
 
 
 def test_probe_that_was_cancelled_lets_another_call_probe() -> None:
     clock = Clock()
     breaker = CircuitBreaker(failures=1, rest=30, clock=clock)
-    breaker.failed(ServerError("down"))
+    begin(breaker).failed(ServerError("down"))
     clock.now += 30
-    assert breaker.allows()
-    breaker.failed(KeyboardInterrupt())
-    assert breaker.allows()
+    begin(breaker).failed(KeyboardInterrupt())
+    assert breaker.attempt() is not None
+
+
+@pytest.mark.parametrize("error", [ServerError("down"), KeyboardInterrupt(), BadRequest("no")])
+def test_call_from_before_a_rest_that_fails_does_not_end_the_probe(error: BaseException) -> None:
+    clock = Clock()
+    breaker = CircuitBreaker(failures=1, rest=30, clock=clock)
+    old, failing = begin(breaker), begin(breaker)
+    failing.failed(ServerError("down"))
+    clock.now += 30
+    probe = begin(breaker)
+    old.failed(error)
+    assert breaker.attempt() is None, "one probe at a time"
+    probe.failed(ServerError("down"))
+    assert probe_after_rest(breaker, clock)[0] == 60
+
+
+@pytest.mark.parametrize("kind", ["chat", "stream"])
+def test_call_from_before_a_rest_that_succeeds_does_not_end_the_rest(kind: str) -> None:
+    clock = Clock()
+    breaker = CircuitBreaker(clock=clock)
+    old, refused = begin(breaker), begin(breaker)
+    refused.failed(RateLimited("wait", retry_after=20))
+    if kind == "stream":
+        old.answered()
+    old.succeeded()
+    assert breaker.attempt() is None
+    breaker.last_resort().succeeded()
+    assert breaker.attempt() is not None, "it has answered a call that began after the failure"
+
+
+def test_wait_that_is_asked_for_during_a_probe_outlives_the_probe() -> None:
+    clock = Clock()
+    breaker = CircuitBreaker(failures=1, rest=30, clock=clock)
+    begin(breaker).failed(ServerError("down"))
+    clock.now += 30
+    probe = begin(breaker)
+    breaker.last_resort().failed(RateLimited("wait", retry_after=20))
+    probe.succeeded()
+    assert probe_after_rest(breaker, clock)[0] == 20
+
+
+@pytest.mark.parametrize(("seconds", "calls"), [(100.0, 1), (30.0, 1), (20.0, 2), (1.0, 5)])
+def test_service_that_hangs_rests_when_its_timeouts_have_taken_as_long_as_a_rest(seconds: float, calls: int) -> None:
+    clock = Clock()
+    breaker = CircuitBreaker(rest=30, clock=clock)
+    for _ in range(calls):
+        attempt = begin(breaker)
+        clock.now += seconds
+        attempt.failed(TotalTimeout("late"))
+    assert probe_after_rest(breaker, clock)[0] == 30
+
+
+def test_time_of_a_stream_that_had_begun_is_no_time_of_a_timeout() -> None:
+    clock = Clock()
+    breaker = CircuitBreaker(rest=30, clock=clock)
+    for _ in range(4):
+        attempt = begin(breaker)
+        attempt.answered()
+        clock.now += 1000
+        attempt.failed(TotalTimeout("late"))
+    slow = begin(breaker)
+    clock.now += 20
+    slow.failed(ConnectionFailed("slow"))
+    assert probe_after_rest(breaker, clock)[0] == 30, "five failures"
+    breaker = CircuitBreaker(rest=30, clock=clock)
+    for _ in range(10):
+        attempt = begin(breaker)
+        clock.now += 20
+        attempt.failed(TotalTimeout("late"))
+        begin(breaker).succeeded()
+    assert breaker.attempt() is not None, "it answers between the timeouts"
 
 
 @pytest.mark.parametrize("error", [BadRequest("no"), NotFound("no"), CallError("no"), TrunklineError("no")])
 def test_fault_of_the_request_is_no_failure_of_the_service(error: BaseException) -> None:
     breaker = CircuitBreaker(failures=1)
-    breaker.failed(error)
-    assert breaker.allows()
+    begin(breaker).failed(error)
+    assert breaker.attempt() is not None
 
 
 def test_endless_retry_after_rests_no_longer_than_the_longest_rest() -> None:
     clock = Clock()
     breaker = CircuitBreaker(longest_rest=100, clock=clock)
-    breaker.failed(RateLimited("wait", retry_after=math.inf))
-    assert rested(breaker, clock) == 100
+    begin(breaker).failed(RateLimited("wait", retry_after=math.inf))
+    assert probe_after_rest(breaker, clock)[0] == 100
 
 
 def test_calls_that_fail_together_are_one_reason_to_rest() -> None:
     clock = Clock()
     breaker = CircuitBreaker(rest=30, clock=clock)
-    for _ in range(100):
-        breaker.failed(ServerError("down"))
-    assert rested(breaker, clock) == 30
+    for attempt in [begin(breaker) for _ in range(100)]:
+        attempt.failed(ServerError("down"))
+    assert probe_after_rest(breaker, clock)[0] == 30
 
 
 def test_service_that_is_down_for_weeks_is_still_probed() -> None:
     clock = Clock()
     breaker = CircuitBreaker(clock=clock)
     for _ in range(2000):
-        breaker.failed(ServerError("down"))
+        (breaker.attempt() or breaker.last_resort()).failed(ServerError("down"))
         clock.now += 300
-        breaker.allows()
-    assert rested(breaker, clock) <= 300
+    assert probe_after_rest(breaker, clock)[0] <= 300
+
+
+# Services that are reached on many paths, and errors of nested services
+
+
+@attrs.define
+class Diamond:
+    """Composed services of two toys, each of which is a member of two others, and what their members were asked."""
+
+    top: Service
+    closed: list[str]
+    authenticated: list[str]
+
+
+def diamond(toy: Toy, monkeypatch: pytest.MonkeyPatch, levels: int = 10) -> Diamond:
+    closed: list[str] = []
+    authenticated: list[str] = []
+    left, right = (toy("http://127.0.0.1:9", name=name) for name in "ab")
+    kind = type(left)
+    close, authenticate = kind.aclose, kind._authenticate
+
+    async def counted_close(self: Any) -> None:
+        closed.append(self.name)
+        await close(self)
+
+    async def counted_authenticate(self: Any, outer: Any) -> None:
+        authenticated.append(self.name)
+        await authenticate(self, outer)
+
+    monkeypatch.setattr(kind, "aclose", counted_close)
+    monkeypatch.setattr(kind, "_authenticate", counted_authenticate)
+    for _ in range(levels):
+        left, right = fallback(left, right), limit(balance(left, right), concurrency=5)
+    return Diamond(fallback(left, right, name="main"), closed, authenticated)
+
+
+async def test_member_that_is_reached_on_many_paths_is_closed_and_authenticated_once(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = diamond(toy, monkeypatch)
+    await made.top.authenticate()
+    assert sorted(made.authenticated) == ["a", "b"]
+    await made.top.aclose()
+    assert sorted(made.closed) == ["a", "b"]
+    with pytest.raises(ServiceClosed):
+        await made.top.chat("Hi")
+
+
+async def test_error_of_nested_services_has_the_errors_of_all_members(toy: Toy) -> None:
+    members = [Member(status=status) for status in (500, 502, 503)]
+    async with servers(*members) as opened:
+        a, b, c = (toy(server.url, name=name, max_retries=0) for name, server in zip("abc", opened, strict=True))
+        async with fallback(fallback(a, b, name="inner"), c, name="main") as main:
+            with pytest.raises(ServerError) as caught:
+                await main.chat("Hi")
+    assert caught.value.service == "c"
+    first, second = caught.value.__notes__
+    assert first.startswith("before that, in 'inner': ")
+    assert second.startswith("before that, in 'main': ")
+
+
+def test_name_of_a_composed_service_is_a_string(toy: Toy) -> None:
+    service = toy("http://127.0.0.1:9")
+    for compose in (fallback, balance, partial(limit, concurrency=1)):
+        with pytest.raises(ConfigurationError, match="must be a string, not int"):
+            compose(service, name=5)
+
+
+def test_services_cannot_be_nested_deeper_than_calls_can_be(toy: Toy) -> None:
+    service = toy("http://127.0.0.1:9")
+    for _ in range(50):
+        service = fallback(service, name="main")
+    for compose in (fallback, balance, partial(limit, concurrency=1)):
+        with pytest.raises(ConfigurationError, match="cannot be nested more than 50 deep"):
+            compose(service)
 
 
 def test_wait_before_any_retry_is_finite() -> None:

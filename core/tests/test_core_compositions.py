@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from trunkline import ConfigurationError, open_services
-from trunkline._config.compositions import split_tables
+from trunkline._config.compositions import Composition, Compositions, Limits, split_tables
 from trunkline.testing import Exchange, serve
 
 from .conftest import make_toy
@@ -58,6 +58,8 @@ def test_unknown_member_is_named_with_the_services_that_there_are(configured: Ca
         {"main": {"fallback": ["main"]}},
         {"main": {"fallback": ["a", "x"]}, "x": {"fallback": ["main"]}},
         {"main": {"fallback": ["x"]}, "x": {"fallback": ["y"]}, "y": {"fallback": ["a", "x"]}},
+        {"x": {"fallback": ["main"]}, "main": {"fallback": ["x"]}},
+        {"x": {"fallback": ["y", "main"]}, "main": {"fallback": ["a", "x"]}, "y": {"balance": ["b"]}},
     ],
 )
 def test_service_that_is_its_own_member_is_an_error_at_start(
@@ -84,6 +86,7 @@ def test_service_that_is_its_own_member_is_an_error_at_start(
         ({"falback": ["a"]}, "did you mean 'fallback'?"),
         ({"balance": {"a": 0}}, "a weight above 0"),
         ({"balance": {"a": 10**400}}, "a weight above 0"),
+        ({"balance": {"a": 1e200, "b": 1}}, "a weight above 0, and at most 1e+100"),
         ({"fallback": ["a"], "total_timeout": 10**400}, "must be a number of seconds"),
         ({"balance": {}}, "a table of their weights"),
         ({"fallback": ["a"], "limits": 3}, "'limits' must be a table of concurrency"),
@@ -99,6 +102,72 @@ def test_mistake_in_a_composed_service_names_the_setting_and_what_is_accepted(
     error = message(configured, main=table)
     assert "service 'main': setting" in error
     assert text in error
+
+
+def test_all_mistakes_in_limits_are_reported_at_once(configured: Callable[..., Any]) -> None:
+    wrong = {"concurrency": 0, "requests_per_minute": "many", "conurrency": 1}
+    error = message(configured, main={"fallback": ["a"], "limits": wrong})
+    assert "which concurrency is not" in error
+    assert "which requests_per_minute is not" in error
+    assert "did you mean 'concurrency'?" in error
+
+
+@pytest.mark.parametrize("blank", [None, "", " "])
+def test_blank_limit_is_no_limit(blank: object) -> None:
+    errors: list[ConfigurationError] = []
+    given: dict[str, object] = {"concurrency": blank, "tokens_per_minute": 5}
+    _, compositions = split_tables({"a": {"limits": given}, "b": {"limits": {"concurrency": blank}}}, errors)
+    assert errors == []
+    assert compositions.limits == {"a": Limits(tokens_per_minute=5)}
+
+
+class CountedMembers(dict[str, float]):
+    """The members of a composed service. It counts how often they are listed."""
+
+    listed = 0
+
+    def __iter__(self) -> Iterator[str]:
+        CountedMembers.listed += 1
+        return super().__iter__()
+
+
+def test_members_that_are_reached_on_many_paths_are_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CountedMembers, "listed", 0)
+    levels = 10
+    services = {
+        f"{side}{level}": Composition(
+            kind="fallback", members=CountedMembers(dict.fromkeys((f"l{level - 1}", f"r{level - 1}"), 1.0))
+        )
+        for level in range(1, levels + 1)
+        for side in "lr"
+    }
+    assert list(Compositions(services=services).members(f"l{levels}")) == ["l0", "r0"]
+    assert CountedMembers.listed <= 2 * levels
+
+
+@pytest.mark.parametrize("limits", [{}, {"limits": {"concurrency": 5}}])
+def test_services_that_are_nested_too_deep_are_an_error_at_start(
+    configured: Callable[..., Any], limits: dict[str, object]
+) -> None:
+    tables = {f"n{number}": {"fallback": [f"n{number + 1}"], **limits} for number in range(3000)}
+    error = message(configured, **tables, n3000={"fallback": ["a"]})
+    assert error.count("nests services more than 50 deep") == 1
+
+
+async def test_services_that_are_nested_as_deep_as_allowed_answer(configured: Callable[..., Any]) -> None:
+    async def answer(exchange: Exchange) -> None:
+        if b'"stream":true' in exchange.request.body:
+            await exchange.respond(b'{"open": true, "text": "Hello"}\n{"done": true}\n')
+        else:
+            await exchange.respond(b'{"text": "Hello"}')
+
+    limits = {"limits": {"concurrency": 5}}
+    tables = {f"n{number}": {"fallback": [f"n{number + 1}"], **limits} for number in range(24)}
+    async with serve(answer) as server:
+        async with configured(server.url, **tables, n24={"balance": ["b"], **limits}) as services:
+            assert (await services["n0"].chat("Hi")).text == "Hello"
+            async with services["n0"].stream("Hi") as stream:
+                assert (await stream.finish()).text == "Hello"
 
 
 def test_all_mistakes_are_reported_at_once(configured: Callable[..., Any]) -> None:

@@ -416,8 +416,10 @@ async def test_limit_that_is_reached_leads_to_the_next_service_of_a_fallback(toy
             answered = [(await main.chat("hi")).service for _ in range(8)]
     assert answered == ["a"] + ["b"] * 7
     breaker = CircuitBreaker(failures=1)
-    breaker.failed(LimitTimeout("full", retry_after=100))
-    assert breaker.allows()
+    attempt = breaker.attempt()
+    assert attempt is not None
+    attempt.failed(LimitTimeout("full", retry_after=100))
+    assert breaker.attempt() is not None
 
 
 # Tokens
@@ -653,7 +655,7 @@ async def test_lock_that_a_thread_held_during_a_fork_is_free_in_the_child(toy: T
     assert turns._lock.acquire(blocking=False)
     breaker.begin_anew()  # as in the child of a fork
     turns.begin_anew()
-    assert breaker.allows()
+    assert breaker.attempt() is not None
     assert turns.next() == [0, 1]
 
 

@@ -20,9 +20,10 @@ import attrs
 
 from trunkline._calls.admission import Admission, LimitStatus, Ticket
 from trunkline._calls.call_tokens import TokenEstimate, used_tokens
-from trunkline._calls.circuit_breaker import CircuitBreaker
+from trunkline._calls.circuit_breaker import Attempt, CircuitBreaker
 from trunkline._calls.options import CallOptions, TimeLimit, checked_options, time_limit
 from trunkline._calls.turns import Turns
+from trunkline._config.compositions import HIGHEST_WEIGHT, MAX_NESTING
 from trunkline._event_loops import running_loop
 from trunkline._masking import quoted
 from trunkline.authoring.provider import Hop, Operation
@@ -54,9 +55,6 @@ T = TypeVar("T")
 V = TypeVar("V")
 R = TypeVar("R")
 
-_HIGHEST_WEIGHT = 1e100
-"""The sum of weights must be a finite number."""
-
 _CANNOT_SERVE = (
     AuthenticationError,
     ConfigurationError,
@@ -80,8 +78,9 @@ def fallback(*services: Service, name: str | None = None, total_timeout: float |
     express. A `BadRequest` is raised, since the request itself is wrong. So is every error once a stream has started.
 
     Only the last service retries, unless another one has a `max_retries` that is not the default, or an option of
-    `with_options`. A service that fails five times in a row, or asks for a wait with `Retry-After`, rests and is called
-    only if no other one can serve. After its rest, one call is sent to it as a probe.
+    `with_options`. A service rests if it fails five times in a row, if its timeouts in a row took 30 s together, or if
+    it asks for a wait with `Retry-After`. While it rests, it is called only if no other one can serve. After its rest,
+    one call is sent to it as a probe.
 
     `name` is the name of the new service. `total_timeout` is the time in seconds that a call may take with all
     services; those of the services themselves apply as well. Closing the new service closes the others.
@@ -89,10 +88,11 @@ def fallback(*services: Service, name: str | None = None, total_timeout: float |
     The response and the errors name the service that answered. If all services fail, the error is that of the last one;
     its notes have those of the others.
 
-    Raises `ConfigurationError` if there is no service, if one is given twice, or if `total_timeout` is wrong.
+    Raises `ConfigurationError` if there is no service, if one is given twice, if composed services are nested more than
+    50 deep, or if `name` or `total_timeout` is wrong.
     """
     members = _members(services, "fallback")
-    name = name or _name("fallback", members)
+    name = _name(name, "fallback", members)
     return _Fallback(members, name, _checked_total_timeout(total_timeout, name))
 
 
@@ -111,17 +111,17 @@ def balance(
     `name` is the name of the new service. `total_timeout` is the time in seconds that a call may take with all
     services; those of the services themselves apply as well. Closing the new service closes the others.
 
-    Raises `ConfigurationError` if there is no service, if one is given twice, or if the weights or `total_timeout` are
-    wrong.
+    Raises `ConfigurationError` if there is no service, if one is given twice, if composed services are nested more than
+    50 deep, or if the weights, `name` or `total_timeout` are wrong.
     """
     members = _members(services, "balance")
     given = (1.0,) * len(members) if weights is None else tuple(weights) if isinstance(weights, Sequence) else ()
     if len(given) != len(members) or not all(
-        isinstance(weight, (int, float)) and not isinstance(weight, bool) and 0 < weight <= _HIGHEST_WEIGHT
+        isinstance(weight, (int, float)) and not isinstance(weight, bool) and 0 < weight <= HIGHEST_WEIGHT
         for weight in given
     ):
         raise ConfigurationError(f"balance: weights must be {len(members)} positive numbers, one for each service")
-    name = name or _name("balance", members)
+    name = _name(name, "balance", members)
     return _Balance(members, name, _checked_total_timeout(total_timeout, name), given)
 
 
@@ -150,7 +150,8 @@ def limit(
     The limits hold for this process: in all its event loops and threads, and for all calls of the new service and its
     views. `name` is the name of the new service. Closing it closes `service`.
 
-    Raises `ConfigurationError` if there is no limit, or if one is not a positive whole number.
+    Raises `ConfigurationError` if there is no limit, if one is not a positive whole number, if composed services are
+    nested more than 50 deep, or if `name` is wrong.
     """
     (member,) = _members((service,), "limit")
     limits = {
@@ -163,7 +164,7 @@ def limit(
             raise ConfigurationError(f"limit: {keyword} must be a positive whole number", setting=keyword)
     if all(value is None for value in limits.values()):
         raise ConfigurationError(f"limit needs one of {', '.join(limits)}")
-    name = name or _name("limit", (member,))
+    name = _name(name, "limit", (member,))
     admission = Admission(
         name,
         concurrency=concurrency,
@@ -187,15 +188,24 @@ def _members(services: Sequence[object], function: str) -> tuple[Service, ...]:
         raise ConfigurationError(f"{function} needs at least one service")
     if len({id(member) for member in members}) != len(members):
         raise ConfigurationError(f"{function} was given the same service twice")
+    if max(_depth(member) for member in members) >= MAX_NESTING:
+        raise ConfigurationError(f"{function}: composed services cannot be nested more than {MAX_NESTING} deep")
     return members
+
+
+def _depth(service: Service) -> int:
+    return service._depth if isinstance(service, _Composed) else 0
 
 
 def _checked_total_timeout(seconds: float | None, service: str) -> float | None:
     return checked_options({"total_timeout": seconds}, service).total_timeout(None)
 
 
-def _name(function: str, services: Iterable[Service]) -> str:
-    return f"{function}({', '.join(service.name for service in services)})"
+def _name(name: object, function: str, services: Iterable[Service]) -> str:
+    """Return the name of a composed service, for which `name` was given."""
+    if not isinstance(name, (str, type(None))):
+        raise ConfigurationError(f"{function}: the name of a service must be a string, not {type(name).__name__}")
+    return name or f"{function}({', '.join(service.name for service in services)})"
 
 
 async def close_services(services: Iterable[Service]) -> None:
@@ -203,7 +213,7 @@ async def close_services(services: Iterable[Service]) -> None:
 
     If closing fails, raises the error of the first service that failed, with those of others as notes.
     """
-    every = tuple(services)
+    every = _without_composed(services)
     failed: dict[int, Exception] = {}
 
     async def close(number: int, service: Service) -> None:
@@ -223,6 +233,23 @@ async def close_services(services: Iterable[Service]) -> None:
         raise errors[0]
 
 
+def _without_composed(services: Iterable[Service]) -> tuple[Service, ...]:
+    """Return the services that are not composed, and those that the others are made of. Refuses calls to the others.
+
+    Each is there once, however many composed services it is a member of.
+    """
+    found: dict[int, Service] = {}
+    waiting = list(services)[::-1]
+    while waiting:
+        service = waiting.pop()
+        if id(service) not in found:
+            found[id(service)] = service
+            if isinstance(service, _Composed):
+                service._refuse_calls()
+                waiting.extend(reversed(service._members))
+    return tuple(service for service in found.values() if not isinstance(service, _Composed))
+
+
 class _Composed(Service):
     """A service whose calls are calls of its members. A subclass decides of which, in `_serve`."""
 
@@ -231,6 +258,7 @@ class _Composed(Service):
     def __init__(self, members: tuple[Service, ...], name: str, total_timeout: float | None) -> None:
         super().__init__(name)
         self._members = members
+        self._depth = 1 + max(_depth(member) for member in members)
         self._total_timeout = total_timeout
 
     def __repr__(self) -> str:
@@ -253,8 +281,11 @@ class _Composed(Service):
     def _own_total_timeout(self) -> float | None:
         return self._options.total_timeout(self._total_timeout)
 
+    def _refuse_calls(self) -> None:
+        """Refuse further calls as far as the members, which are closed as well, do not do it."""
+
     async def aclose(self) -> None:
-        await close_services(self._members)
+        await close_services((self,))
 
     async def _chat(self, request: ChatRequest, outer: CallOptions) -> ChatResponse:
         return await self._serve(outer, lambda member, options: member._chat(request, options))
@@ -280,9 +311,19 @@ class _Composed(Service):
         return await self._serve(outer, lambda member, options: member._run_operation(operation, value, options))
 
     async def _authenticate(self, outer: CallOptions) -> None:
+        await self._authenticate_members(outer, set())
+
+    async def _authenticate_members(self, outer: CallOptions, done: set[int]) -> None:
+        """Authenticate all members but those in `done`, to which they are added."""
         options, _ = self._limits(outer)
         for member in self._members:
-            await member._authenticate(options)
+            if id(member) in done:
+                continue
+            done.add(id(member))
+            if isinstance(member, _Composed):
+                await member._authenticate_members(options, done)
+            else:
+                await member._authenticate(options)
 
 
 class _Fallback(_Composed):
@@ -292,16 +333,18 @@ class _Fallback(_Composed):
         super().__init__(members, name, total_timeout)
         self._breakers = tuple(CircuitBreaker() for _ in members)
 
-    def _order(self) -> Iterator[int]:
+    def _order(self) -> Iterator[tuple[int, Attempt]]:
         """Yield the numbers of the members in the order in which a call tries them: those that rest come last."""
         # A breaker is asked just before its member is tried, since it takes the call for the probe after a rest.
         resting: list[int] = []
         for number in self._preferred():
-            if self._breakers[number].allows():
-                yield number
+            attempt = self._breakers[number].attempt()
+            if attempt is not None:
+                yield number, attempt
             else:
                 resting.append(number)
-        yield from resting
+        for number in resting:
+            yield number, self._breakers[number].last_resort()
 
     def _preferred(self) -> Sequence[int]:
         """Return the numbers of the members in the order in which they are tried if none rests."""
@@ -310,8 +353,8 @@ class _Fallback(_Composed):
     async def _serve(self, outer: CallOptions, call: Callable[[Service, CallOptions], Awaitable[T]]) -> T:
         options, limit = self._limits(outer)
         errors: list[TrunklineError] = []
-        for count, number in enumerate(self._order(), 1):
-            breaker, is_last = self._breakers[number], count == len(self._members)
+        for count, (number, attempt) in enumerate(self._order(), 1):
+            is_last = count == len(self._members)
             member_options = attrs.evolve(
                 options,
                 hops=self._hop(options, count, errors[-1] if errors else None),
@@ -320,21 +363,23 @@ class _Fallback(_Composed):
             try:
                 result = await call(self._members[number], member_options)
             except TrunklineError as error:
-                breaker.failed(error)
+                attempt.failed(error)
                 if is_last or not _goes_on(error) or (limit is not None and limit.left <= 0):
                     for earlier in errors:
+                        for note in getattr(earlier, "__notes__", ()):  # of a composed service that is a member
+                            error.add_note(note)
                         error.add_note(f"before that, in {quoted(self.name)}: {earlier}")
                     raise
                 errors.append(cast(TrunklineError, without_traceback(error)))
             except BaseException as error:
-                breaker.failed(error)
+                attempt.failed(error)
                 raise
             else:
                 if isinstance(result, Stream):
-                    breaker.answered()
-                    result._on_end(_reporting(breaker))
+                    attempt.answered()
+                    result._on_end(_reporting(attempt))
                 else:
-                    breaker.succeeded()
+                    attempt.succeeded()
                 return result
         raise AssertionError("there is at least one member")
 
@@ -352,12 +397,12 @@ class _Balance(_Fallback):
         return self._turns.next()
 
 
-def _reporting(breaker: CircuitBreaker) -> EndCallback:
+def _reporting(attempt: Attempt) -> EndCallback:
     def report(partial: ChatResponse, error: BaseException | None) -> None:
         if error is None:
-            breaker.succeeded()
+            attempt.succeeded()
         else:
-            breaker.failed(error)
+            attempt.failed(error)
 
     return report
 
@@ -385,9 +430,8 @@ class LimitedService(_Composed):
         """The current state: how many calls run and wait, and how much of the limits is used."""
         return self._admission.status()
 
-    async def aclose(self) -> None:
+    def _refuse_calls(self) -> None:
         self._admission.close()
-        await super().aclose()
 
     async def _limited(
         self,

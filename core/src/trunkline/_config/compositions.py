@@ -12,7 +12,6 @@ A service with a provider may have `limits` too.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, TypeAlias, cast
 
@@ -26,6 +25,12 @@ from trunkline.settings import Settings, convert, setting_error, setting_infos
 
 Kind: TypeAlias = Literal["fallback", "balance"]
 KINDS: tuple[Kind, ...] = ("fallback", "balance")
+
+HIGHEST_WEIGHT = 1e100
+"""The sum of weights must be a finite number."""
+
+MAX_NESTING = 50
+"""How deep composed services may be nested. A call passes through each level, and Python limits the depth of calls."""
 
 _COMPOSING = (*KINDS, "limits")
 _KEYS = (*_COMPOSING, "total_timeout")
@@ -62,12 +67,18 @@ class Compositions:
 
     def members(self, name: str) -> Iterator[str]:
         """Yield the services that a service is made of, without those that are composed themselves."""
-        composition = self.services.get(name)
-        if composition is None:
-            yield name
-            return
-        found = (inner for member in composition.members for inner in self.members(member))
-        yield from dict.fromkeys(found)
+        seen: set[str] = set()
+        waiting = [name]
+        while waiting:
+            member = waiting.pop()
+            if member in seen:
+                continue
+            seen.add(member)
+            composition = self.services.get(member)
+            if composition is None:
+                yield member
+            else:
+                waiting.extend(reversed(tuple(composition.members)))
 
 
 def is_composed(table: Mapping[str, object]) -> bool:
@@ -98,10 +109,7 @@ def split_tables(
                 composed[name] = composition
         else:
             simple[name] = {key: value for key, value in table.items() if key != "limits"}
-    ordered: dict[str, Composition] = {}
-    for name in composed:
-        _add_in_order(name, composed, ordered, (), errors)
-    return simple, Compositions(services=ordered, limits=limits)
+    return simple, Compositions(services=_in_order(composed, limits, errors), limits=limits)
 
 
 def _composition(
@@ -156,7 +164,10 @@ def _members(name: str, kind: Kind, value: object, errors: list[ConfigurationErr
     if kind == "balance" and isinstance(value, Mapping) and value:
         wrong = [member for member, weight in value.items() if not _is_positive(weight)]
         for member in wrong:
-            problem = f"must have a weight above 0 for each service, which that of {quoted(str(member))} is not"
+            problem = (
+                f"must have a weight above 0, and at most {HIGHEST_WEIGHT:g}, for each service, which that of "
+                f"{quoted(str(member))} is not"
+            )
             errors.append(setting_error(kind, problem, service=name))
         return {} if wrong else {str(member): float(weight) for member, weight in value.items()}
     if not isinstance(value, Sequence) or isinstance(value, str) or not value:
@@ -173,25 +184,35 @@ def _members(name: str, kind: Kind, value: object, errors: list[ConfigurationErr
     return dict.fromkeys(value, 1.0)
 
 
-def _add_in_order(
-    name: str,
-    composed: Mapping[str, Composition],
-    ordered: dict[str, Composition],
-    path: tuple[str, ...],
-    errors: list[ConfigurationError],
-) -> None:
-    """Add a composed service after its members. Adds an error if it is a member of itself."""
-    if name in ordered or name not in composed:
-        return
-    if name in path:
-        cycle = (*path[path.index(name) :], name)
-        if cycle[0] == min(cycle):  # one error for each cycle, whichever service it was found from
-            problem = f"leads back to the service itself: {' -> '.join(quoted(member) for member in cycle)}"
-            errors.append(setting_error(composed[name].kind, problem, service=name))
-        return
-    for member in composed[name].members:
-        _add_in_order(member, composed, ordered, (*path, name), errors)
-    ordered[name] = composed[name]
+def _in_order(
+    composed: Mapping[str, Composition], limits: Mapping[str, Limits], errors: list[ConfigurationError]
+) -> dict[str, Composition]:
+    """Return the composed services, each after its members. Adds an error for each one that is a member of itself."""
+    ordered: dict[str, Composition] = {}
+    depths = {name: 1 for name in limits if name not in composed}
+    for start in composed:
+        path = {} if start in ordered else {start: iter(composed[start].members)}
+        while path:
+            name = next(reversed(path))
+            # Each service is visited once, so each cycle is found once.
+            for member in path[name]:
+                if member in path:
+                    visited = list(path)
+                    cycle = (*visited[visited.index(member) :], member)
+                    problem = f"leads back to the service itself: {' -> '.join(quoted(other) for other in cycle)}"
+                    errors.append(setting_error(composed[member].kind, problem, service=member))
+                elif member in composed and member not in ordered:
+                    path[member] = iter(composed[member].members)
+                    break
+            else:
+                del path[name]
+                composition = ordered[name] = composed[name]
+                below = max((depths.get(member, 0) for member in composition.members), default=0)
+                depths[name] = below + (2 if name in limits else 1)
+                if below <= MAX_NESTING < depths[name]:
+                    problem = f"nests services more than {MAX_NESTING} deep, with their limits; name fewer in between"
+                    errors.append(setting_error(composition.kind, problem, service=name))
+    return ordered
 
 
 def _limits(name: str, value: object, errors: list[ConfigurationError]) -> Limits | None:
@@ -199,18 +220,19 @@ def _limits(name: str, value: object, errors: list[ConfigurationError]) -> Limit
     if not isinstance(value, Mapping) or not value:
         errors.append(setting_error("limits", accepted, service=name))
         return None
+    before = len(errors)
     for key, count in value.items():
         if key not in _COUNTS:
             meant = nearest(str(key), _COUNTS)
             hint = f"; did you mean {meant!r}?" if meant else ""
             problem = f"{accepted}, but it has {quoted(str(key))}{hint}"
-        elif not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        elif not _is_blank(count) and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
             problem = f"{accepted}, which {key} is not"
         else:
             continue
         errors.append(setting_error("limits", problem, service=name))
-        return None
-    return Limits(**value)
+    given = {key: count for key, count in value.items() if not _is_blank(count)}
+    return Limits(**given) if given and len(errors) == before else None
 
 
 def _is_blank(value: object) -> bool:
@@ -218,4 +240,4 @@ def _is_blank(value: object) -> bool:
 
 
 def _is_positive(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= sys.float_info.max
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= HIGHEST_WEIGHT
