@@ -130,7 +130,8 @@ async def test_lines_of_a_composed_service_name_it(caplog: pytest.LogCaptureFixt
             trunkline.open_service("openai-compatible", name=name, api_url=server.url, **values) for name in "abc"
         )
         inner = trunkline.balance(second, third, name="inner")
-        async with trunkline.fallback(first, inner, name="main") as service:
+        composed = trunkline.fallback(first, inner, name="main")
+        async with trunkline.limit(composed, concurrency=2, name="main") as service:
             await service.chat("Question-canary")
     records: list[Any] = [record for record in caplog.records if record.name == "trunkline.calls"]
     assert [record.hops for record in records] == ["main:1", "main:2/inner:1"]

@@ -68,6 +68,12 @@ def _pair(item: tuple[str, str | int | float]) -> str:
     return f"{name}={text}" if plain else f"{name}={text!r}"
 
 
+def _hops(call: Call) -> str | None:
+    # A `limit` has a single member, and often the name of the service that it limits.
+    hops = [f"{hop.service}:{hop.number}" for hop in call.hops if hop.kind != "limit"]
+    return "/".join(hops) or None
+
+
 class CallLog(Observer):
     """Writes a line for each call to the provider, when it has ended."""
 
@@ -118,7 +124,7 @@ class CallLog(Observer):
             "operation": call.operation,
             "model": running.model,
             "label": label if isinstance(label, str) else None,
-            "hops": "/".join(f"{hop.service}:{hop.number}" for hop in call.hops) or None,
+            "hops": _hops(call),
             "outcome": outcome,
             "duration": round(time.monotonic() - running.since, 6),
             "retries": running.retries,
