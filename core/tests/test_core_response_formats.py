@@ -47,7 +47,15 @@ def closed(schema: dict[str, Any]) -> dict[str, Any]:
         (obj(a=TEXT), closed(obj(a=TEXT))),
         (obj([], a=TEXT), closed(obj(a={"anyOf": [TEXT, {"type": "null"}]}))),
         (obj([], a={"type": ["string", "null"]}), closed(obj(a={"type": ["string", "null"]}))),
-        (obj([], a={"enum": ["x", None]}), closed(obj(a={"enum": ["x", None]}))),
+        (
+            obj([], a={"enum": ["x", None], "description": "It."}, b={"const": 1}),
+            closed(
+                obj(
+                    a={"description": "It.", "anyOf": [{"type": "string", "enum": ["x"]}, {"type": "null"}]},
+                    b={"anyOf": [{"type": "integer", "const": 1}, {"type": "null"}]},
+                )
+            ),
+        ),
         (
             obj([], a={**TEXT, "description": "Words.", "default": "x"}),
             closed(obj(a={"description": "Words.", "anyOf": [TEXT, {"type": "null"}]})),
@@ -124,6 +132,25 @@ def test_other_subsets_accept_what_this_one_does_not() -> None:
     assert enforced.schema["required"] == []
     assert enforced.schema["properties"]["a"] == {"type": "object", "additionalProperties": TEXT}  # type: ignore[index]
     assert enforceable({"type": "object"}, loose).schema == {"type": "object"}
+
+
+def test_keywords_that_are_not_accepted_move_and_only_restrictions_are_lossy() -> None:
+    few = SchemaSubset(accepted=frozenset({"type", "properties", "required", "additionalProperties", "description"}))
+    for keywords, lossy in (({"examples": ["a"], "x-unit": "m"}, False), ({"examples": ["a"], "pattern": "a"}, True)):
+        enforced = enforceable(obj(a={**TEXT, **keywords}), few)
+        assert enforced.moved == tuple(keywords)
+        assert enforced.schema["properties"]["a"].keys() == {"type", "description"}  # type: ignore[index, union-attr]
+        warnings = Warnings()
+        add_schema_warnings(enforced, "response_format", warnings)
+        assert [warning.lossy for warning in warnings.all()] == [lossy]
+
+
+def test_closed_tuple_has_no_items_beside_its_places() -> None:
+    """llama.cpp reads `items` instead of `prefixItems`, and would accept anything in the places."""
+    pair = {"type": "array", "prefixItems": [TEXT, TEXT], "items": False}
+    assert enforceable(obj(a=pair), SchemaSubset(tuples=True)).schema["properties"] == {
+        "a": {"type": "array", "prefixItems": [TEXT, TEXT], "maxItems": 2}
+    }
 
 
 def test_without_unions_an_optional_property_may_not_be_null() -> None:

@@ -7,6 +7,7 @@ before a call asks for a typed answer.
 
 from __future__ import annotations
 
+import inspect
 import re
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from trunkline._annotations import has_pydantic
 from trunkline._exception_text import first_line
 from trunkline._json import JSONObject, JSONValue, dumps, loads, loads_finite
 from trunkline._masking import without_keys
-from trunkline.authoring.response_formats import accepts_null, resolved
+from trunkline.authoring.response_formats import accepts_null, resolved, with_constant_types
 from trunkline.authoring.schemas import with_subschemas
 from trunkline.errors import AnswerProblem, ConfigurationError, InvalidAnswer, InvalidRequest
 from trunkline.messages import Text, user
@@ -31,8 +32,7 @@ T_co = TypeVar("T_co", covariant=True)
 _WRAPPED = "answer"
 """The property that holds an answer that is not an object, since most APIs accept only objects."""
 
-_FENCED = re.compile(r"```[A-Za-z]*\s*\n(.*?)\n\s*```", re.DOTALL)
-_TYPES: Mapping[type, str] = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
+_FENCED = re.compile(r"```[A-Za-z]*\s*\n(.*?)(?:\n\s*```|\Z)", re.DOTALL)
 _INSTALL = "install trunkline[answers]"
 _ASK_AGAIN: frozenset[AnswerProblem] = frozenset({"not_json", "does_not_fit", "empty"})
 """The problems after which the model is asked again. A refusal or the output limit would recur."""
@@ -98,13 +98,14 @@ class AnswerType(Generic[T_co]):
         value = without_nulls(value, schema)
         if self.wrapped:
             if not isinstance(value, dict) or _WRAPPED not in value:
-                raise self._unfit(_Unfit("$", f"expected an object with the property {_WRAPPED!r}"), response)
+                raise self._unfit("$", f"expected an object with the property {_WRAPPED!r}", response)
             value = value[_WRAPPED]
         try:
             return self.structure(value)
         except _Unfit as error:
             unfit = error
-        raise self._unfit(unfit, response)
+        root = f"$.{_WRAPPED}" if self.wrapped else "$"
+        raise self._unfit(root + unfit.path.removeprefix("$"), unfit.message, response)
 
     def _no_json(self, response: ChatResponse, error: Exception) -> InvalidAnswer:
         if response.finish_reason is FinishReason.LENGTH:
@@ -119,10 +120,9 @@ class AnswerType(Generic[T_co]):
         why = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         return _error("not_json", f"the answer is not JSON: {why}", response)
 
-    def _unfit(self, unfit: _Unfit, response: ChatResponse) -> InvalidAnswer:
-        path = f"$.{_WRAPPED}{unfit.path[1:]}" if self.wrapped and unfit.path != "$" else unfit.path
+    def _unfit(self, path: str, message: str, response: ChatResponse) -> InvalidAnswer:
         # A validator may quote the value.
-        message = without_keys(f"the answer does not fit {self.name}: {unfit.message} (at {unfit.path})")
+        message = without_keys(f"the answer does not fit {self.name}: {message} (at {path})")
         return _error("does_not_fit", message, response, without_keys(path))
 
 
@@ -156,10 +156,11 @@ def _decoded(response: ChatResponse) -> JSONValue:
 
 
 def _other_texts(response: ChatResponse) -> Iterator[str]:
-    """Yield what may be the answer if the whole text is not JSON: the inside of a code fence, or the last part.
+    """Yield what may be the answer if the whole text is not JSON.
 
-    Models that are asked in the prompt write code fences, and some models write a sentence before they call a hosted
-    tool, such as a search.
+    It is the inside of a code fence, the last part, or what is between the first and the last brace. Models that are
+    asked in the prompt write code fences and sentences around the answer, and some models write a sentence before they
+    call a hosted tool, such as a search.
     """
     fenced = _FENCED.search(response.text)
     if fenced is not None:
@@ -167,6 +168,9 @@ def _other_texts(response: ChatResponse) -> Iterator[str]:
     texts = [part.text for part in response.parts if isinstance(part, Text) and not part.refusal]
     if len(texts) > 1:
         yield texts[-1]
+    start, end = response.text.find("{"), response.text.rfind("}")
+    if 0 <= start < end:
+        yield response.text[start : end + 1]
 
 
 def without_nulls(value: JSONValue, schema: JSONObject) -> JSONValue:
@@ -285,12 +289,7 @@ def _cleaned(schema: JSONValue) -> JSONObject:
     if not isinstance(schema, dict):
         return cast(JSONObject, schema)
     changed = {keyword: value for keyword, value in schema.items() if keyword not in ("title", "discriminator")}
-    values = schema.get("enum", [schema["const"]] if "const" in schema else None)
-    if isinstance(values, (list, tuple)) and "type" not in schema:
-        types = {_TYPES.get(type(value)) for value in values}
-        if len(types) == 1 and None not in types:
-            changed = {"type": types.pop(), **changed}
-    return with_subschemas(changed, lambda one: _cleaned(one) if isinstance(one, dict) else one)
+    return with_subschemas(with_constant_types(changed), lambda one: _cleaned(one) if isinstance(one, dict) else one)
 
 
 def _used(schema: JSONValue, definitions: JSONObject) -> set[str]:
@@ -323,6 +322,12 @@ def _type_name(type_: object) -> str:
 
 def _library(type_: object, name: str) -> tuple[JSONObject, Callable[[JSONValue], object]]:
     """Return the schema of a type, and the function that structures a value, from the library that knows the type."""
+    if isinstance(type_, Mapping):
+        raise InvalidRequest(
+            "answer_type is a schema, not a type; use response_format=ResponseFormat(schema=…) instead"
+        )
+    if inspect.isroutine(type_):  # pydantic would call it with the answer
+        raise _no_schema(name, "it is a function")
     if has_pydantic(type_):
         return _pydantic(type_, name, None)
     try:
@@ -331,7 +336,7 @@ def _library(type_: object, name: str) -> tuple[JSONObject, Callable[[JSONValue]
         raise ConfigurationError(f"typed answers need the package msgspec; {_INSTALL}") from None
     try:
         schema = msgspec.json.schema(type_)
-    except (TypeError, NameError, ValueError) as error:
+    except (TypeError, NameError, ValueError, NotImplementedError) as error:
         return _pydantic(type_, name, error)
 
     def structure(value: JSONValue) -> object:

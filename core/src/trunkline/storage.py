@@ -119,11 +119,12 @@ def _converter() -> Converter:
         configure_tagged_union(union, converter, tag_name="type", tag_generator=type_tag)
         types = frozenset(map(type_tag, get_args(union)))
         converter.register_structure_hook(union, partial(_part, converter.get_structure_hook(union), types))
-    # A tool that runs in the application is stored as the model sees it.
-    converter.register_unstructure_hook_func(
-        lambda kind: isinstance(kind, type) and issubclass(kind, Tool) and kind is not Tool,
-        lambda tool: converter.unstructure(tool, unstructure_as=Tool),
-    )
+    # A tool that runs in the application is stored as the model sees it, and a typed response without its `answer`,
+    # which is a value of any type; the text has it.
+    for stored in (Tool, ChatResponse):
+        converter.register_unstructure_hook_func(
+            partial(_is_derived, stored), partial(converter.unstructure, unstructure_as=stored)
+        )
     converter.register_unstructure_hook_factory(
         lambda kind: kind is ChatResponse,
         lambda kind: make_dict_unstructure_fn(
@@ -131,6 +132,10 @@ def _converter() -> Converter:
         ),
     )
     return converter
+
+
+def _is_derived(stored: type, kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, stored) and kind is not stored
 
 
 def _origin(kind: Any) -> object:

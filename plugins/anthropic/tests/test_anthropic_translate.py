@@ -886,6 +886,53 @@ def test_a_schema_is_sent_with_its_objects_closed_and_its_bounds_in_words(transl
     assert warnings_of(translation) == [("changed", "response_format")]
 
 
+def test_a_keyword_that_the_api_does_not_know_moves_without_a_loss(translate: Translate) -> None:
+    number = {"type": "integer", "examples": [1], "x-unit": "m"}
+    schema: dict[str, Any] = {"type": "object", "properties": {"a": number}, "required": ["a"]}
+    body, translation = translate(response_format=ResponseFormat(schema=schema))
+    sent = body["output_config"]["format"]["schema"]["properties"]["a"]
+    assert sent == {"type": "integer", "description": '(examples: [1]; x-unit: "m")'}
+    assert [warning.lossy for warning in translation.warnings] == [False]
+
+
+def wide(optional: int = 0, unions: int = 0) -> dict[str, Any]:
+    """A schema with so many optional properties, in an object inside it, and required ones that may be null."""
+    inner = {"type": "object", "properties": {f"o{number}": {"type": "string"} for number in range(optional)}}
+    maybe = {f"u{number}": {"anyOf": [{"type": "string"}, {"type": "null"}]} for number in range(unions)}
+    properties = {**maybe, "list": {"type": "array", "items": {"$ref": "#/$defs/Inner"}}}
+    return {"type": "object", "properties": properties, "required": list(properties), "$defs": {"Inner": inner}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        (wide(optional=24, unions=16), None),
+        (wide(optional=25), "24 optional properties"),
+        (wide(unions=17), "16 unions"),
+    ],
+)
+def test_an_answer_beyond_the_limits_of_strict_schemas_is_asked_for_in_words(
+    translate: Translate, schema: dict[str, Any], words: str | None
+) -> None:
+    body, translation = translate(response_format=ResponseFormat(schema=schema))
+    assert ("output_config" in body) == (words is None)
+    assert warnings_of(translation) == ([("emulated", "response_format")] if words else [])
+    assert all(str(words) in warning.message for warning in translation.warnings)
+
+
+def test_tools_beyond_the_limits_of_strict_schemas_are_not_strict(translate: Translate) -> None:
+    form = ResponseFormat(schema=wide(optional=20))
+    tools = [Tool(name=f"t{optional}", parameters=wide(optional=optional), strict=True) for optional in (5, 4, 1, 0)]
+    body, translation = translate(tools=tools, response_format=form)
+    assert "output_config" in body
+    assert ["strict" in tool for tool in body["tools"]] == [False, True, False, True]
+    assert warnings_of(translation) == [("changed", "tool t5"), ("changed", "tool t1")]
+    many = [Tool(name=f"t{number}", parameters=wide(), strict=True) for number in range(21)]
+    body, translation = translate(tools=many)
+    assert ["strict" in tool for tool in body["tools"]] == [True] * 20 + [False]
+    assert "20 strict tools" in translation.warnings[0].message
+
+
 @pytest.mark.parametrize(
     ("model", "form"),
     [(MODEL, ResponseFormat(type="json")), ("claude-3-5-sonnet-latest", ResponseFormat(schema=SCHEMA))],

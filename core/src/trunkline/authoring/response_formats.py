@@ -22,6 +22,16 @@ from trunkline.request import ResponseFormat
 
 _NULL: JSONObject = {"type": "null"}
 _UNIONS = ("anyOf", "oneOf")
+_RESTRICTING = frozenset(
+    {
+        *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "format", "pattern", "not"),
+        *("minLength", "maxLength", "minItems", "maxItems", "uniqueItems", "contains", "minContains", "maxContains"),
+        *("patternProperties", "propertyNames", "minProperties", "maxProperties", "additionalProperties"),
+        *("unevaluatedProperties", "unevaluatedItems", "dependentRequired", "dependentSchemas", "if", "then", "else"),
+        *("prefixItems", "items", "additionalItems", "allOf", "oneOf", "dependencies"),
+    }
+)
+"""The keywords that restrict a value. Any other, such as `examples`, only tells about it."""
 _TYPED = ("type", "$ref", "anyOf", "oneOf", "allOf", "enum", "const")
 _LOOKAROUND = re.compile(r"\(\?(?:=|!|<=|<!|P=)|\\[0-9]")
 # The whole pattern must be anchored, and a grammar cannot express `\d`, `\w`, look-around and similar syntax.
@@ -36,6 +46,7 @@ class SchemaSubset:
 
     - `moved`: keywords that the provider refuses. Each moves into the description of its schema, where the model reads
       it.
+    - `accepted`: the keywords that the provider accepts, if it refuses all others, which move. `None` is any.
     - `removed`: keywords that the provider refuses and that do not restrict the answer, such as `default`.
     - `formats`: the values of `format` that it accepts; others move into the description. `None` is any.
     - `least_items`: the values of `minItems` that it accepts; others move into the description. `None` is any.
@@ -62,6 +73,7 @@ class SchemaSubset:
     """
 
     moved: frozenset[str] = frozenset()
+    accepted: frozenset[str] | None = None
     removed: frozenset[str] = frozenset({"discriminator"})
     formats: frozenset[str] | None = None
     least_items: frozenset[int] | None = None
@@ -79,6 +91,8 @@ class SchemaSubset:
 
     def refuses(self, keyword: str, value: JSONValue) -> bool:
         """Return whether a keyword has to move into the description."""
+        if self.accepted is not None and keyword not in self.accepted:
+            return True
         if keyword == "format" and self.formats is not None:
             return value not in self.formats
         if keyword == "minItems" and self.least_items is not None:
@@ -146,6 +160,8 @@ class _Change:
 
     def close(self, schema: JSONObject) -> JSONObject:
         subset = self._subset
+        if not subset.untyped:
+            schema = with_constant_types(schema)
         changed: dict[str, JSONValue] = {
             ("anyOf" if keyword == "oneOf" and "anyOf" not in schema else keyword): value
             for keyword, value in schema.items()
@@ -155,6 +171,9 @@ class _Change:
             self._close_object(schema, changed)
         if "prefixItems" in schema and not subset.tuples:
             self.obstacle = self.obstacle or "it has a tuple (prefixItems)"
+        if "prefixItems" in schema and changed.get("items") == {}:
+            # It means the same as nothing, but llama.cpp would read it instead of `prefixItems`.
+            del changed["items"]
         if not subset.unions and any(name in schema for name in _UNIONS):
             self.obstacle = self.obstacle or "it has a union"
         if not subset.intersections and "allOf" in schema:
@@ -210,6 +229,29 @@ class _Change:
         outside = {keyword: schema[keyword] for keyword in ("description", "title") if keyword in schema}
         inside = {keyword: value for keyword, value in schema.items() if keyword not in outside}
         return {**outside, "anyOf": [inside, _NULL]}
+
+
+_JSON_TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
+
+
+def with_constant_types(schema: JSONObject) -> JSONObject:
+    """Return a schema whose constants have a type, as OpenAI demands: "schema must have a 'type' key".
+
+    Constants of several types become a union. Schemas inside this one stay as they are.
+    """
+    values = schema.get("enum", [schema["const"]] if "const" in schema else None)
+    if not isinstance(values, (list, tuple)) or any(keyword in schema for keyword in ("type", "$ref", *_UNIONS)):
+        return schema
+    kinds: dict[str | None, list[JSONValue]] = {}
+    for value in values:
+        kinds.setdefault(_JSON_TYPES.get(type(value)), []).append(value)
+    if None in kinds or not kinds:
+        return schema
+    if len(kinds) == 1:
+        return {"type": next(iter(kinds)), **schema}
+    outside = {keyword: value for keyword, value in schema.items() if keyword not in ("enum", "const")}
+    union = [_NULL if kind == "null" else {"type": kind, "enum": one} for kind, one in kinds.items()]
+    return {**outside, "anyOf": union}
 
 
 def is_object(schema: JSONObject) -> bool:
@@ -295,7 +337,7 @@ def add_schema_warnings(enforced: EnforceableSchema, subject: str, warnings: War
     """Add the warnings about a schema that is sent in a provider's subset."""
     if enforced.moved:
         why = f"strict schemas cannot have {', '.join(enforced.moved)}; moved to descriptions where possible"
-        warnings.add("changed", subject, why, lossy=True)
+        warnings.add("changed", subject, why, lossy=not _RESTRICTING.isdisjoint(enforced.moved))
     if enforced.nullable:
         names = ", ".join(enforced.nullable)
         why = f"the provider requires every property; these are optional and may be null in the answer: {names}"

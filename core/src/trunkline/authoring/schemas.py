@@ -87,6 +87,10 @@ def current_schema(schema: JSONObject) -> JSONObject:
             dropped.append(keyword)
     if schema.get("type") == "array" and not isinstance(schema.get("items"), (dict, list, tuple)):
         changes["items"] = {}
+        first = schema.get("prefixItems")
+        if schema.get("items") is False and isinstance(first, (list, tuple)):
+            given = schema.get("maxItems")
+            changes["maxItems"] = min(given, len(first)) if type(given) is int else len(first)
     properties = schema.get("properties")
     if isinstance(properties, dict):
         names = _names(schema.get("required"))

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 from trunkline.authoring.json import encode_request, with_options
 from trunkline.authoring.provider import ServiceContext, Translation
 from trunkline.authoring.response_formats import (
+    EnforceableSchema,
     add_prompt_warning,
     add_schema_warnings,
-    enforceable,
     json_instructions,
 )
 from trunkline.authoring.schemas import tool_parameters
@@ -26,7 +26,7 @@ from trunkline_anthropic.caching import marked, set_breakpoints
 from trunkline_anthropic.content import plain
 from trunkline_anthropic.history import History, rules_for
 from trunkline_anthropic.model_facts import AnthropicFacts, facts_of, family_of
-from trunkline_anthropic.schema import SUBSET
+from trunkline_anthropic.schema import StrictSchemas
 from trunkline_anthropic.settings import AnthropicSettings
 from trunkline_anthropic.thinking import set_thinking
 from trunkline_anthropic.urls import base_url
@@ -102,7 +102,11 @@ def messages_body(
     history = History(rules, facts, warnings)
     history.translate(request.messages, thinks=request.reasoning is None or request.reasoning.effort != "none")
     body: dict[str, Any] = {"model": request.model, "messages": history.messages}
-    _tools(request, provider, facts, body, warnings)
+    strict = StrictSchemas()
+    form = request.response_format
+    # The answer comes first, since a tool that is not strict loses less than an answer.
+    answer = strict.enforceable(form.schema, tool=False) if form and form.schema is not None and facts.schemas else None
+    _tools(request, provider, facts, strict, body, warnings)
     enabled = (*settings.betas, *betas)
     interleaved = any(beta.startswith("interleaved-thinking") for beta in enabled)
     longer = any(beta.startswith("output-") for beta in enabled)
@@ -115,7 +119,7 @@ def messages_body(
         capped=not longer,
         lacks_thinking=history.lacks_thinking,
     )
-    _format(request, facts, body, history.system, warnings)
+    _format(request, answer, body, history.system, warnings)
     if history.system:
         body["system"] = plain(history.system)
     _sampling(request, facts, body, warnings, older=older)
@@ -171,11 +175,16 @@ def _betas(value: object) -> tuple[str, ...]:
 
 
 def _tools(
-    request: ChatRequest, provider: str, facts: AnthropicFacts, body: dict[str, Any], warnings: Warnings
+    request: ChatRequest,
+    provider: str,
+    facts: AnthropicFacts,
+    strict: StrictSchemas,
+    body: dict[str, Any],
+    warnings: Warnings,
 ) -> None:
     if not request.tools:
         return
-    body["tools"] = [_tool(tool, provider, warnings) for tool in request.tools]
+    body["tools"] = [_tool(tool, provider, strict, warnings) for tool in request.tools]
     choice = request.tool_choice
     wanted: dict[str, Any] | None = None
     if choice is not None:
@@ -195,7 +204,7 @@ def _tools(
         body["tool_choice"] = wanted
 
 
-def _tool(tool: Tool, provider: str, warnings: Warnings) -> dict[str, Any]:
+def _tool(tool: Tool, provider: str, strict: StrictSchemas, warnings: Warnings) -> dict[str, Any]:
     options = tool.provider_options.get(provider) or {}
     if options.get("type", "custom") not in ("custom", None):
         return _cached(tool, dict(options), warnings)
@@ -204,7 +213,7 @@ def _tool(tool: Tool, provider: str, warnings: Warnings) -> dict[str, Any]:
         data["description"] = tool.description
     schema = dict(tool_parameters(tool, warnings))
     if tool.strict:
-        enforced = enforceable(schema, SUBSET)
+        enforced = strict.enforceable(schema, tool=True)
         if enforced.obstacle is None:
             add_schema_warnings(enforced, f"tool {tool.name}", warnings)
             schema = dict(enforced.schema)
@@ -226,25 +235,26 @@ def _cached(tool: Tool, data: dict[str, Any], warnings: Warnings) -> dict[str, A
 
 
 def _format(
-    request: ChatRequest, facts: AnthropicFacts, body: dict[str, Any], system: list[dict[str, Any]], warnings: Warnings
+    request: ChatRequest,
+    answer: EnforceableSchema | None,
+    body: dict[str, Any],
+    system: list[dict[str, Any]],
+    warnings: Warnings,
 ) -> None:
     form = request.response_format
     if form is None or form.type == "text":
         return
-    why = "the API lacks JSON without a schema"
-    if form.schema is not None:
-        enforced = enforceable(form.schema, SUBSET)
-        if facts.schemas and enforced.obstacle is None:
-            add_schema_warnings(enforced, "response_format", warnings)
-            schema = dict(enforced.schema)
-            if form.description is not None:
-                schema.setdefault("description", form.description)
-            output_format = {"type": "json_schema", "schema": schema}
-            body["output_config"] = {**body.get("output_config", {}), "format": output_format}
-            return
-        why = "this model lacks structured output"
-        if facts.schemas:
-            why = f"the API cannot enforce this schema, because {enforced.obstacle}"
+    why = "the API lacks JSON without a schema" if form.schema is None else "this model lacks structured output"
+    if answer is not None and answer.obstacle is None:
+        add_schema_warnings(answer, "response_format", warnings)
+        schema = dict(answer.schema)
+        if form.description is not None:
+            schema.setdefault("description", form.description)
+        output_format = {"type": "json_schema", "schema": schema}
+        body["output_config"] = {**body.get("output_config", {}), "format": output_format}
+        return
+    if answer is not None:
+        why = f"the API cannot enforce this schema, because {answer.obstacle}"
     add_prompt_warning(why, warnings)
     system.append({"type": "text", "text": json_instructions(form)})
 

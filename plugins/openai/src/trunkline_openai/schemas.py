@@ -17,15 +17,14 @@ from trunkline_openai.features import AnswerSchemas, SchemaRules
 # developers.openai.com, guide on structured outputs, and pydantic-ai 2.68 (`profiles/openai.py`), November 2026.
 # `default` is refused ("'default' is not permitted"), and nothing may stand beside `$ref`.
 OPENAI_SUBSET = SchemaSubset(
-    moved=frozenset(
+    accepted=frozenset(
         {
-            *("minLength", "maxLength", "uniqueItems", "contains", "minContains", "maxContains"),
-            *("patternProperties", "propertyNames", "minProperties", "maxProperties"),
-            *("unevaluatedProperties", "unevaluatedItems", "dependentRequired", "dependentSchemas"),
-            *("not", "if", "then", "else"),
+            *("type", "title", "description", "enum", "const", "anyOf", "$ref", "$defs", "definitions"),
+            *("properties", "required", "additionalProperties", "items", "minItems", "maxItems", "pattern", "format"),
+            *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
         }
     ),
-    removed=frozenset({"default", "discriminator"}),
+    removed=frozenset({"default", "discriminator", "$schema", "$id", "$comment"}),
     formats=frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"}),
     patterns="plain",
     all_required=True,
