@@ -75,8 +75,9 @@ def _subject(mutant: dict[str, Any]) -> str:
 
 def page(report: list[dict[str, Any]]) -> str:
     """The complete page."""
+    plugins = [mutant for mutant in report if mutant["kit"]]
     core = [mutant for mutant in report if mutant["package"] == "core"]
-    plugins = [mutant for mutant in report if mutant["package"] != "core"]
+    extensions = [mutant for mutant in report if not mutant["kit"] and mutant["package"] != "core"]
     return "\n".join(
         [
             HEAD,
@@ -92,6 +93,14 @@ def page(report: list[dict[str, Any]]) -> str:
             f"**The core's tests catch {_caught(core)} bugs.**",
             "",
             *_table("package", core),
+            "",
+            "## Bugs in the extensions",
+            "",
+            "The tests of `plugins/otel`, `plugins/logging` and `plugins/prices` are tested in the same way.",
+            "",
+            f"**The tests of the extensions catch {_caught(extensions)} bugs.**",
+            "",
+            *_table("extension", extensions),
             "",
         ]
     )

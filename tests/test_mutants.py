@@ -55,7 +55,7 @@ def test_each_planted_bug_can_be_planted(runner: ModuleType, globex: Path, tmp_p
         )
         runner.plant(mutant["edit"], package)
         assert conformance.is_file()
-        assert mutant["package"] != "core" or f"def {mutant['test']}(" in conformance.read_text("utf-8")
+        assert "test" not in mutant or f"def {mutant['test']}(" in conformance.read_text("utf-8")
         for edit in mutant["edit"]:
             compile((package / edit["file"]).read_text("utf-8"), edit["file"], "exec")
 
@@ -64,7 +64,9 @@ def test_the_page_lists_every_planted_bug(runner: ModuleType) -> None:
     page = (ROOT / "docs" / "mutants.md").read_text(encoding="utf-8")
     found = runner.mutants()
     core = sum(mutant["package"] == "core" for mutant in found)
-    plugins = len(found) - core
+    plugins = sum("test" not in mutant for mutant in found)
+    extensions = len(found) - core - plugins
     assert f"**The kit catches {plugins} of {plugins} bugs.**" in page, "run: nox -s mutants"
     assert f"**The core's tests catch {core} of {core} bugs.**" in page, "run: nox -s mutants"
+    assert f"**The tests of the extensions catch {extensions} of {extensions} bugs.**" in page, "run: nox -s mutants"
     assert all(f"| {mutant['package']} | {mutant['why']} |" in page for mutant in found), "run: nox -s mutants"

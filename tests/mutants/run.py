@@ -1,9 +1,10 @@
-"""Runs the kit and the core's tests against the planted bugs of `mutants.toml`, and reports which they catch.
+"""Runs the kit, and the tests of the core and of extensions, against the planted bugs of `mutants.toml`.
 
-`python tests/mutants/run.py [--report FILE] [--jobs 2] [ID …]`. For each mutant, it copies the source of a plugin,
-plants the bug in the copy, and runs the plugin's conformance test against the copy, which precedes the plugin on the
-path. The test runs on asyncio, or on trio if the mutant has `backend = "trio"`. A bug of the core is planted in a copy
-of the core, and the test that the mutant names must fail. The unchanged plugins and tests run first and must pass.
+`python tests/mutants/run.py [--report FILE] [--jobs 2] [ID …]` reports which of them are caught. For each mutant, it
+copies the source of a plugin, plants the bug in the copy, and runs the plugin's conformance test against the copy,
+which precedes the plugin on the path. The test runs on asyncio, or on trio if the mutant has `backend = "trio"`. A bug
+of the core or of an extension is planted in a copy of it, and the test that the mutant names must fail. The unchanged
+plugins and tests run first and must pass.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ def make_globex(folder: Path) -> None:
 def copy_plugin(package: str, globex: Path, folder: Path, tests: str | None = None) -> tuple[Path, Path]:
     """Copy a package into `folder`. Return the copy and the test.
 
-    The test is the plugin's conformance test. `tests` names another plugin whose test it is, or for the core the file.
+    The test is the plugin's conformance test. `tests` names another plugin whose test it is, or for the core and for an
+    extension the file.
     """
     if package == CORE:
         copy = folder / "trunkline"
@@ -80,6 +82,8 @@ def copy_plugin(package: str, globex: Path, folder: Path, tests: str | None = No
     shutil.copytree(home / "src" / module, copy, ignore=shutil.ignore_patterns("__pycache__"))
     if package != GLOBEX:
         tests = tests or package
+        if tests.endswith(".py"):
+            return copy, home / "tests" / tests
         return copy, ROOT / "plugins" / tests / "tests" / f"test_{tests.replace('-', '_')}_conformance.py"
     # The copy is not installed, so write the metadata that makes it a distribution.
     written = folder / f"{module}-0.1.0.dist-info"
@@ -129,9 +133,9 @@ def run_kit(test: Path, folder: Path, keyword: str) -> str | None:
 def keywords(mutant: dict[str, Any]) -> tuple[str, ...]:
     """Return the expressions that select tests, in order: first those of the mutant's class or complaint, then all.
 
-    For the core, the expression is the name of the test that must fail.
+    For the core and for extensions, the expression is the name of the test that must fail.
     """
-    if mutant["package"] == CORE:
+    if "test" in mutant:
         return (mutant["test"],)
     if mutant.get("backend") == "trio":
         return ("trio and not fault", "trio")
@@ -153,10 +157,10 @@ def try_kit(mutant: dict[str, Any], globex: Path) -> Result:
 
 
 def _unchanged(chosen: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return mutants without a bug: one for each plugin, and one for each test of the core."""
+    """Return mutants without a bug: one for each plugin, and one for each test that a mutant names."""
     found: dict[str, dict[str, Any]] = {}
     for mutant in chosen:
-        if mutant["package"] == CORE:
+        if "test" in mutant:
             found[mutant["test"]] = {**mutant, "id": mutant["test"], "edit": []}
         else:
             package = mutant.get("tests", mutant["package"])
@@ -178,7 +182,8 @@ def run(chosen: list[dict[str, Any]], jobs: int, *, unchanged: bool = True) -> I
         results = pool.map(lambda mutant: try_kit(mutant, globex), chosen)
         for mutant, result in zip(chosen, results, strict=True):
             print(f"{mutant['id']:44} {result.test or 'SURVIVED'}  {result.seconds:.0f} s", flush=True)
-            yield {**{key: value for key, value in mutant.items() if key in KEPT}, "test": result.test}
+            kept = {key: value for key, value in mutant.items() if key in KEPT}
+            yield {**kept, "kit": "test" not in mutant, "test": result.test}
 
 
 def main() -> None:
