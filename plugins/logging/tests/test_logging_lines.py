@@ -214,3 +214,21 @@ def test_value_that_would_break_a_line_is_quoted(caplog: pytest.LogCaptureFixtur
     caplog.set_level(logging.INFO, "trunkline.calls")
     line_writer("logging", "trunkline.calls")(False, {"service": "a b\nc", "model": "m"})
     assert caplog.messages == ["service='a b\\nc' model=m"]
+
+
+def test_fields_that_records_of_the_application_have_too_are_in_the_text(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trunkline_logging.call_log import line_writer
+
+    def make_record(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = logging.LogRecord(*args, **kwargs)
+        record.__dict__["service"] = "shop"
+        return record
+
+    monkeypatch.setattr(logging, "_logRecordFactory", make_record)
+    caplog.set_level(logging.INFO, "trunkline.calls")
+    line_writer("logging", "trunkline.calls")(False, {"service": "main", "model": "m"})
+    [record] = caplog.records
+    assert record.getMessage() == "service=main model=m"
+    assert (record.__dict__["service"], record.__dict__["model"]) == ("shop", "m")

@@ -30,7 +30,7 @@ FORMS: dict[str, Any] = json.loads(Path(__file__).with_name("conventions.json").
 PNG = b"\x89PNG\r\n\x1a\n"
 CALL = ToolCall(id="call-1", name="look", arguments={"where": "up"})
 BROKEN = ToolCall(id="call-2", name="look", arguments={}, invalid_arguments='{"where": ')
-CONTENT = Content(("sk-canary-key",))
+CONTENT = Content(lambda: ("sk-canary-key",))
 
 MESSAGES = (
     user("Look.", Image(data=PNG), Image(url="https://acme.example/a.png"), Document(file_id="file-1")),
@@ -84,3 +84,17 @@ def test_secret_of_the_service_that_a_message_quotes_is_removed() -> None:
     shown = CONTENT.request(ChatRequest(messages="Is sk-canary-key a good key?"))["gen_ai.input.messages"]
     assert json.loads(shown)[0]["parts"] == [{"type": "text", "content": "Is *** a good key?"}]
     assert "canary" not in CONTENT.result("sk-canary-key")["gen_ai.tool.call.result"]
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://ann:canary@acme.example/a.png?sig=canary#canary", "https://acme.example/a.png"),
+        ("https://[canary/a.png", ""),
+        ("gs://bucket/a.png", "gs://bucket/a.png"),
+    ],
+)
+def test_url_of_media_shows_nothing_that_gives_access(url: str, shown: str) -> None:
+    [text] = CONTENT.request(ChatRequest(messages=(user(Image(url=url, media_type="image/png")),))).values()
+    assert "canary" not in text
+    assert json.loads(text)[0]["parts"][0]["uri"] == shown

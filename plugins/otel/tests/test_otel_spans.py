@@ -11,16 +11,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 import trunkline
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import INVALID_SPAN, SpanKind, StatusCode
-from trunkline import ChatRequest, ReasoningOptions, ResponseFormat, hookimpl
+from trunkline import ChatRequest, ReasoningOptions, ResponseFormat, Secret, hookimpl
+from trunkline.authoring.provider import Auth
+from trunkline.authoring.wire import WireRequest
 from trunkline.testing import Exchange
 
-from .conftest import KEY, Open, Recorder, answer, frame, start_stream
+from .conftest import KEY, Open, Recorder, answer, body, frame, start_stream
 
 pytestmark = pytest.mark.anyio
 
@@ -405,6 +408,7 @@ async def test_stream_that_is_left_early_is_abandoned_and_no_error(opened: Open,
     span = recorder.span
     assert span.status.status_code is StatusCode.UNSET
     assert (span.attributes or {})["trunkline.abandoned"] is True
+    assert "gen_ai.response.finish_reasons" not in (span.attributes or {})
 
 
 async def test_stream_whose_client_has_disconnected_is_abandoned(opened: Open, recorder: Recorder) -> None:
@@ -448,6 +452,7 @@ async def test_broken_stream_has_its_error_and_what_arrived(opened: Open, record
     attributes = recorder.span.attributes or {}
     assert attributes["error.type"] == "StreamInterrupted"
     assert attributes["gen_ai.usage.input_tokens"] == 12
+    assert "gen_ai.response.finish_reasons" not in attributes
     assert len(recorder.points(TOKENS)) == 2
 
 
@@ -645,3 +650,41 @@ async def test_traceparent_is_sent_only_if_the_setting_says_so(
         assert span.context is not None
         assert headers["traceparent"].startswith(f"00-{span.context.trace_id:032x}-{span.context.span_id:016x}-")
         assert headers["authorization"] == f"Bearer {KEY}"
+
+
+@attrs.define(weakref_slot=False)  # neither can be hashed nor has weak references
+class TokenAuth:
+    """Acquires a token, as OAuth does."""
+
+    secrets: tuple[Secret, ...] = (Secret("acquired-canary-token-1"),)
+
+    @hookimpl(tryfirst=True)
+    def trunkline_auth(self, context: trunkline.ServiceContext[trunkline.Settings]) -> Auth:
+        return self
+
+    async def __aenter__(self) -> object:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        return None
+
+    async def acquire(self, *, refresh: bool = False) -> object:
+        return None
+
+    def sign(self, wire_request: WireRequest, credentials: object) -> WireRequest:
+        return wire_request.with_headers({"authorization": "Bearer " + self.secrets[0].reveal()})
+
+
+@pytest.mark.parametrize("propagate", [False, True])
+async def test_acquired_token_that_the_server_echoes_is_not_recorded(
+    opened: Open, recorder: Recorder, propagate: bool
+) -> None:
+    async def echo(exchange: Exchange) -> None:
+        await exchange.respond(body(f"You sent {exchange.request.headers['authorization']}."))
+
+    async with opened(echo, inside=[TokenAuth()], content=True, propagate=propagate) as (service, _):
+        response = await service.chat("Hi")
+    assert "acquired-canary-token-1" in response.text
+    attributes = str(dict(recorder.span.attributes or {}))
+    assert "You sent" in attributes
+    assert "acquired-canary-token-1" not in attributes

@@ -55,8 +55,13 @@ def line_writer(library: str, name: str) -> WriteLine:
     def write(failed: bool, fields: Fields) -> None:
         level = logging.WARNING if failed else logging.INFO
         if logger.isEnabledFor(level):
-            # Handlers that write JSON take the fields from the record; others write the text.
-            logger.log(level, "%s", " ".join(map(_pair, fields.items())), extra=dict(fields))
+            text = " ".join(map(_pair, fields.items()))
+            record = logger.makeRecord(logger.name, level, __file__, 0, "%s", (text,), None)
+            # Handlers that write JSON take the fields from the record; others write the text. With `extra`, a field
+            # that the application's own records have too, such as `service`, would be an error.
+            for name, value in fields.items():
+                record.__dict__.setdefault(name, value)
+            logger.handle(record)
 
     return write
 

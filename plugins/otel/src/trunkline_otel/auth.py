@@ -1,11 +1,44 @@
-"""Sends the headers of the trace, such as `traceparent`, with each request."""
+"""The `Auth` of a service: the secrets that it acquires, and the headers of the trace that it sends."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from weakref import ref
+
 from opentelemetry.propagate import inject
-from trunkline import Secret
+from trunkline import Secret, ServiceContext, Settings
 from trunkline.authoring.provider import Auth
 from trunkline.authoring.wire import WireRequest
+
+
+class _Auths:
+    """The `Auth` of each event loop in which a service is used, as long as it exists."""
+
+    def __init__(self) -> None:
+        self._kept: list[Callable[[], Auth | None]] = []
+
+    def add(self, auth: Auth) -> None:
+        try:
+            kept: Callable[[], Auth | None] = ref(auth)
+        except TypeError:  # a class whose slots have no place for weak references
+            kept = lambda: auth  # noqa: E731
+        self._kept = [*(one for one in self._kept if one() is not None), kept]
+
+    def __iter__(self) -> Iterator[Auth]:
+        return (auth for kept in self._kept if (auth := kept()) is not None)
+
+
+def keep_auth(context: ServiceContext[Settings], auth: Auth) -> None:
+    """Remember an `Auth` of a service, whose secrets must not be in the content of a span."""
+    context.keep(_Auths, _Auths).add(auth)
+
+
+def service_secrets(context: ServiceContext[Settings]) -> Iterator[str]:
+    """Yield the secrets of the settings of a service, and those that it has acquired, such as tokens."""
+    yield from context.settings.secrets()
+    for auth in context.keep(_Auths, _Auths):
+        for secret in auth.secrets:
+            yield secret.reveal() if isinstance(secret, Secret) else secret
 
 
 class PropagatingAuth:

@@ -1,13 +1,15 @@
 """Messages, instructions and tools as the JSON that the conventions define for attributes with content.
 
 The forms are those of `docs/gen-ai/gen-ai-input-messages.json` and its neighbours, at the commit in `conventions.py`.
-The bytes of media are left out: a span is no place for megabytes.
+The bytes of media are left out: a span is no place for megabytes. So are the user information, query and fragment of
+their URLs, which may give access to them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from urllib.parse import urlsplit, urlunsplit
 
 import attrs
 from trunkline.messages import (
@@ -36,9 +38,12 @@ _FINISH_REASONS = {"tool_calls": "tool_call"}  # of a message; the attribute has
 
 @attrs.frozen
 class Content:
-    """Makes the attributes with content. The `secrets` of the service are removed, in case a message quotes one."""
+    """Makes the attributes with content. The `secrets` of the service are removed, in case a message quotes one.
 
-    secrets: tuple[str, ...] = attrs.field(repr=False)
+    They are read each time, since a service acquires new ones, such as tokens.
+    """
+
+    secrets: Callable[[], Iterable[str]] = attrs.field(repr=False)
 
     def request(self, request: ChatRequest) -> dict[str, str]:
         """Return the attributes with the content of a request."""
@@ -81,7 +86,10 @@ class Content:
             text = json.dumps(value, ensure_ascii=False, default=to_json)
         except Exception as error:  # a tool may return anything; what cannot be shown must not fail the call
             return f"<a {type(value).__name__} that is not JSON: {type(error).__name__}>"
-        return scrub(text, self.secrets)
+        try:
+            return scrub(text, self.secrets())
+        except Exception as error:  # of the `secrets` of an `Auth`
+            return f"<not shown, since the secrets of the service are not known: {type(error).__name__}>"
 
 
 def _message(message: Message) -> dict[str, object]:
@@ -111,10 +119,18 @@ def _part(part: Part) -> Mapping[str, object]:
 def _media(part: Image | Audio | Document) -> dict[str, object]:
     about: dict[str, object] = {"modality": _MODALITIES[type(part)], "mime_type": part.media_type}
     if part.url is not None:
-        return {"type": "uri", "uri": part.url, **about}
+        return {"type": "uri", "uri": _without_access(part.url), **about}
     if part.file_id is not None:
         return {"type": "file", "file_id": part.file_id, **about}
     return {"type": "blob", "size": len(part.data or b""), **about}
+
+
+def _without_access(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def _arguments(call: ToolCall) -> object:

@@ -185,7 +185,7 @@ class Operation(TimedSpan):
     ) -> None:
         """A call to the provider has ended: with a response, with an error, or because the stream was left."""
         self._open.discard(call)
-        self._note_result(result)
+        self._note_result(result, whole=error is None and not abandoned)
         # The extension `prices` has put it there.
         cost = getattr(call.state.get("trunkline-prices.cost"), "total", None)
         if cost is not None and not self._ended:
@@ -241,21 +241,22 @@ class Operation(TimedSpan):
     def _is_cancelled(self) -> bool:
         return self._error is not None and not isinstance(self._error, Exception)
 
-    def _note_result(self, result: object) -> None:
+    def _note_result(self, result: object, *, whole: bool) -> None:
         if not isinstance(result, (ChatResponse, EmbedResponse)):
             return
         self.responded(result.model)
         if result.usage is not None:
             self._record_usage(result.usage)
         if self._agent is not None and isinstance(result, ChatResponse):
-            self._agent.add(result)
+            self._agent.add(result, whole=whole)
         if self._ended or not self.span.is_recording():
             return
         found: dict[str, Value] = {} if result.model is None else {names.RESPONSE_MODEL: result.model}
         if result.usage is not None:
             found |= _usage(result.usage, embeddings=isinstance(result, EmbedResponse))
         if isinstance(result, ChatResponse):
-            found[names.FINISH_REASONS] = [str(result.finish_reason)]
+            if whole:  # otherwise the provider has given no reason
+                found[names.FINISH_REASONS] = [str(result.finish_reason)]
             if result.id is not None:
                 found[names.RESPONSE_ID] = result.id
             if self._content is not None:
@@ -326,9 +327,9 @@ class AgentSpan(TimedSpan):
         """Return a context whose current span is this one."""
         return set_span_in_context(self.span, context)
 
-    def add(self, response: ChatResponse) -> None:
-        """Add the tokens of a response to those of the group."""
-        self._finish_reason = str(response.finish_reason)
+    def add(self, response: ChatResponse, *, whole: bool) -> None:
+        """Add the tokens of a response, or of the part of one that arrived, to those of the group."""
+        self._finish_reason = str(response.finish_reason) if whole else None
         for name, count in _usage(response.usage or Usage(), embeddings=False).items():
             if name != names.REASONING_TOKENS:  # the conventions have no such attribute for agents
                 self._counts[name] = self._counts.get(name, 0) + count

@@ -19,7 +19,7 @@ from trunkline import (
 )
 from trunkline.authoring.provider import Auth
 
-from trunkline_otel.auth import PropagatingAuth
+from trunkline_otel.auth import PropagatingAuth, keep_auth
 from trunkline_otel.middleware import TracingMiddleware
 from trunkline_otel.operation import Instruments, Operation
 from trunkline_otel.tracer import Tracer
@@ -63,6 +63,8 @@ class Telemetry:
     def trunkline_auth(self, context: ServiceContext[Settings]) -> Generator[None, Auth, Auth]:
         """Let the service's `Auth` send the headers of the trace, if the setting says so."""
         auth = yield
+        if self._content:
+            keep_auth(context, auth)
         return PropagatingAuth(auth) if self._propagate else auth
 
 

@@ -8,6 +8,7 @@ from opentelemetry.context import get_current
 from trunkline import Call, ChatRequest, EmbedRequest, ServiceContext, Settings, ToolCall
 
 from trunkline_otel import conventions as names
+from trunkline_otel.auth import service_secrets
 from trunkline_otel.content import Content
 from trunkline_otel.operation import AgentSpan, Instruments, Operation, ToolSpan, Value
 
@@ -22,7 +23,7 @@ class Tracer:
         self, instruments: Instruments, context: ServiceContext[Settings], *, content: bool, metric_label: bool
     ) -> None:
         self._instruments = instruments
-        self._content = Content(context.settings.secrets()) if content else None
+        self._content = Content(lambda: service_secrets(context)) if content else None
         self._attributes = service_attributes(context)
         self._metric_label = metric_label
 
