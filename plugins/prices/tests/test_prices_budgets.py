@@ -7,7 +7,7 @@ import gc
 import logging
 import threading
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext
 from decimal import Decimal
 from typing import Any
@@ -17,9 +17,12 @@ import attrs
 import pytest
 from trunkline import (
     Call,
+    CallError,
     ChatRequest,
     ChatResponse,
     ConfigurationError,
+    Event,
+    Finished,
     Middleware,
     Observer,
     ProviderService,
@@ -33,16 +36,27 @@ from trunkline import (
     Text,
     TextDelta,
     TotalTimeout,
+    Usage,
     fallback,
     hookimpl,
     user,
 )
 from trunkline._config.sources import make_settings
 from trunkline._http.choice import HTTPTransports
-from trunkline.authoring.middleware import ChatProceed
+from trunkline.authoring.middleware import ChatProceed, EventMiddleware, StreamProceed
 from trunkline.testing import serve
 from trunkline.testing.extension_toy import Answer, toy_provider
-from trunkline_prices import BudgetExceeded, Charge, Cost, Prices, PricesSettings, UnknownPrice, cost, prices_of
+from trunkline_prices import (
+    BudgetExceeded,
+    Charge,
+    Cost,
+    Prices,
+    PricesSettings,
+    UnknownPrice,
+    cost,
+    middleware,
+    prices_of,
+)
 from trunkline_prices.extension import made_for
 
 pytestmark = pytest.mark.anyio
@@ -187,6 +201,25 @@ async def test_label_has_a_budget_of_its_own() -> None:
             await service.chat(ASK)  # without a label, there is no limit
         assert [prices.spent(label).spent for label in (None, "tenant", "vip")] == [7 * COST, COST, 3 * COST]
         assert prices.labels() == ("vip", "tenant")
+
+
+async def test_label_that_is_no_text_is_refused() -> None:
+    prices = extension(label_budget=100)
+    async with toy_service(prices) as service:
+        with pytest.raises(CallError, match=r"state\['label'\], is a str, not int"):
+            await service.with_options(state={"label": 7}).chat(ASK)
+    assert (prices.spent().spent, prices.spent().reserved) == (0, 0)
+
+
+async def test_many_calls_load_the_price_list_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    loads: list[int] = []
+    monkeypatch.setattr(middleware, "is_loaded", lambda: bool(loads))
+    monkeypatch.setattr(middleware, "load", lambda: loads.append(threading.get_ident()))
+    async with anyio.create_task_group() as tasks:
+        for _ in range(50):
+            tasks.start_soon(middleware.ensure_loaded)
+    assert len(loads) == 1
+    assert loads != [threading.get_ident()]
 
 
 async def test_services_share_the_budget_of_one_object() -> None:
@@ -476,6 +509,39 @@ async def test_response_without_usage_is_charged_an_estimate() -> None:
         response = await chat(service)
     assert (cost(response).total, cost(response).reason) == (None, "no_usage")
     assert (prices.spent().spent, prices.spent().estimated) == (6, 6)
+
+
+@pytest.mark.parametrize("tokens", [-1, 10**12])
+@pytest.mark.parametrize("make", [chat, stream])
+async def test_usage_that_no_call_can_have_is_charged_an_estimate(make: Make, tokens: int) -> None:
+    prices = extension(budget=100)
+    async with toy_service(Reporting(tokens), prices) as service:
+        await make(service)
+    spent = prices.spent()
+    assert 6 < spent.spent == spent.estimated < 50
+    assert spent.reserved == 0
+
+
+class Reporting(EventMiddleware):
+    """Reports counts that a broken plugin makes."""
+
+    def __init__(self, tokens: int) -> None:
+        self._usage = Usage(input_tokens=tokens, output_tokens=tokens)
+
+    @hookimpl(trylast=True)
+    def trunkline_middleware(self, context: ServiceContext[Settings]) -> Middleware:
+        return self
+
+    @asynccontextmanager
+    async def stream(
+        self, call: Call, request: ChatRequest, proceed: StreamProceed
+    ) -> AsyncGenerator[AsyncIterator[Event]]:
+        async with proceed(request) as events:
+            yield self._changed(events)
+
+    async def _changed(self, events: AsyncIterator[Event]) -> AsyncIterator[Event]:
+        async for event in events:
+            yield attrs.evolve(event, usage=self._usage) if isinstance(event, Finished) else event
 
 
 # Unknown prices

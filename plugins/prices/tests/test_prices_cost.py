@@ -126,6 +126,12 @@ def test_batch_has_its_own_price() -> None:
     assert cost(anthropic, date=DATE).conditions == {"processing": "batch"}
 
 
+def test_two_conditions_that_have_no_price_together_have_no_price() -> None:
+    priority = attrs.evolve(response(), provider_metadata={"openai": {"service_tier": "priority"}})
+    found = cost(priority, date=DATE, batch=True)
+    assert (found.total, found.reason) == (None, "tier")
+
+
 @pytest.mark.parametrize(
     ("model", "entry"),
     [
@@ -178,6 +184,10 @@ def test_cost_that_the_provider_reports_is_taken(raw: dict[str, Any], total: str
     assert (found.total, found.price_provider, found.parts) == (Decimal(total), "reported", ())
 
 
+def searches(number: float) -> dict[str, Any]:
+    return {"server_tool_use": {"web_search_requests": number}}
+
+
 GROUNDED = {"gemini": {"groundingMetadata": {"webSearchQueries": ["sky"]}}}
 
 
@@ -208,7 +218,23 @@ GROUNDED = {"gemini": {"groundingMetadata": {"webSearchQueries": ["sky"]}}}
         (attrs.evolve(response(), parts=(Image(data=b"x", media_type="image/png"),)), "tool", "image"),
         (response("gpt-4o-search-preview"), "tool", "web search"),
         (response(cache_read_tokens=1001), "invalid_usage", "contradict"),
-        (response(input_tokens=-1), "invalid_usage", "contradict"),
+        (response(output_tokens=5, reasoning_tokens=6), "invalid_usage", "contradict"),
+        (response(input_tokens=-1), "invalid_usage", "no call can have: input_tokens"),
+        (response(input_tokens=2**63 - 1), "invalid_usage", "no call can have: input_tokens"),
+        *(
+            (
+                response("claude-sonnet-4-5", "anthropic", raw=searches(n)),
+                "invalid_usage",
+                "no call can have: web_searches",
+            )
+            for n in (-1, float("nan"), float("inf"), 10**400)
+        ),
+        *(
+            (response(raw=form), "invalid_usage", "cost that no call can have")
+            for n in (-1, float("nan"), float("inf"), 1e300, 10**400)
+            for form in ({"cost": n, "is_byok": False}, {"cost": {"total_cost": n}}, {"cost_in_usd_ticks": n})
+        ),
+        (response(raw={"smell_tokens": float("nan")}), "usage_key", "smell_tokens"),
         (response("m", "openai-compatible", raw={"cost": 0, "is_byok": True}), "byok", "a key of yours"),
     ],
 )

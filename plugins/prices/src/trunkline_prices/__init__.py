@@ -49,13 +49,13 @@ __all__ = [
     "UnknownReason",
     "__version__",
     "cost",
-    "extension",
     "load_prices",
+    "prices",
     "prices_of",
     "total_cost",
 ]
 
-extension = Extension(name="prices", settings=PricesSettings, make=made_for)
+prices = Extension(name="prices", settings=PricesSettings, make=made_for)
 """The object of the entry point `prices`."""
 
 
@@ -69,7 +69,8 @@ def cost(
 ) -> Cost:
     """Return what a response costs, in USD, or why that is unknown.
 
-    If the service has the extension `prices`, this is what the extension calculated, with its settings.
+    If the service has the extension `prices`, the cost of a `ChatResponse` is what the extension calculated, with its
+    settings.
 
     - `model` is the model of the request. Pass it for a provider whose responses do not name it (Bedrock, Cohere), and
       for a `Usage`.
@@ -113,11 +114,11 @@ def total_cost(responses: Iterable[ChatResponse | EmbedResponse]) -> Decimal | N
 
 
 def load_prices() -> None:
-    """Import the price list, which takes up to half a second of CPU time.
+    """Import the price list, which takes up to half a second.
 
-    Call it when the application starts. Otherwise, the first call of `cost` does this, and the extension does it in a
-    worker thread before the first call of a service. If there is no bytecode of the list, that can still hold up the
-    event loop for 0.3 s, in which Python compiles it.
+    With the extension, you do not need this: it does so in a worker thread before the first call of a service. Without
+    it, the first call of `cost` imports the list, so call this first, before the event loop starts or in a worker
+    thread.
     """
     load()
 

@@ -53,7 +53,8 @@ class Prices:
     def add_spent(self, amount: Decimal, label: str | None = None) -> None:
         """Record an amount in USD that was spent before, such as one that the application had stored.
 
-        An amount of a label also counts for the budget of all calls.
+        An amount of a label also counts for the budget of all calls. Raises `ValueError` if it is negative or not a
+        finite `Decimal`.
         """
         self._ledger.add(amount, label)
 

@@ -123,7 +123,9 @@ class Ledger:
             return tuple(self._spending(label) for label in reservation.labels)
 
     def add(self, amount: Decimal, label: str | None = None) -> None:
-        """Record what was spent elsewhere: before the process started, or in another one."""
+        """Record what was spent elsewhere: before the process started, or in another one. Raises `ValueError`."""
+        if not isinstance(amount, Decimal) or not amount.is_finite() or amount < 0:
+            raise ValueError(f"an amount that was spent is a Decimal of at least 0, not {amount!r}")
         with self._lock:
             for one in (None,) if label is None else (None, label):
                 self._account(one).spent += amount

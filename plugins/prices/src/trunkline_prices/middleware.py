@@ -7,10 +7,13 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
 
+import anyio
 import anyio.to_thread
 import attrs
+from anyio.lowlevel import RunVar
 from trunkline import (
     Call,
+    CallError,
     CallWarning,
     ChatRequest,
     ChatResponse,
@@ -29,7 +32,17 @@ from trunkline.authoring.token_estimates import estimate_request, estimate_token
 from trunkline.fold import Fold
 
 from trunkline_prices.ledger import Ledger, Reservation, utc_now
-from trunkline_prices.price_list import Entry, PriceOptions, Unpriced, calculate, cost_of, find_entry, is_loaded, load
+from trunkline_prices.price_list import (
+    Entry,
+    PriceOptions,
+    Unpriced,
+    calculate,
+    cost_of,
+    find_entry,
+    is_loaded,
+    is_plausible,
+    load,
+)
 from trunkline_prices.refusals import was_refused
 from trunkline_prices.settings import PricesSettings, price_options
 from trunkline_prices.stored import KEY, cost_to_json, with_cost
@@ -40,6 +53,31 @@ STATE = "trunkline-prices.cost"
 """The key of `Call.state` under which other extensions find the `Cost` of a call."""
 
 _log = logging.getLogger("trunkline")
+_loading: RunVar[anyio.Lock] = RunVar("trunkline-prices-loading")
+
+
+async def ensure_loaded() -> None:
+    """Import the price list in a worker thread, once for all calls that wait for it in an event loop."""
+    if is_loaded():
+        return
+    try:
+        lock = _loading.get()
+    except LookupError:
+        lock = anyio.Lock()
+        _loading.set(lock)
+    async with lock:
+        if not is_loaded():
+            await anyio.to_thread.run_sync(load, abandon_on_cancel=True)
+
+
+def _label(call: Call) -> str | None:
+    label = call.state.get("label")
+    if label is None or isinstance(label, str):
+        return label
+    # A call that is not counted for its label would pass every budget of it.
+    raise CallError(
+        f"the label of a call, state['label'], is a str, not {type(label).__name__}", service=call.context.name
+    )
 
 
 def options_of(settings: PricesSettings, context: ServiceContext[Settings]) -> PriceOptions:
@@ -135,10 +173,8 @@ class PricesMiddleware(Middleware):
 
     async def _open(self, call: Call, request: ChatRequest | EmbedRequest) -> _Account:
         """Reserve what a call may cost. Raises `BudgetExceeded` or `UnknownPrice`."""
-        if not is_loaded():
-            await anyio.to_thread.run_sync(load, abandon_on_cancel=True)
-        label = call.state.get("label")
-        label = label if isinstance(label, str) else None
+        label = _label(call)
+        await ensure_loaded()
         inputs = estimate_request(request)
         outputs = 0
         if isinstance(request, ChatRequest):
@@ -296,7 +332,7 @@ class _Account:
 
         `at_least` says that the count of the output may be too small, because the response broke off.
         """
-        is_reported = response.usage is not None and response.usage.output_tokens is not None
+        is_reported = response.usage is not None and _plausible(response.usage.output_tokens) is not None
         outputs = 0
         if isinstance(response, ChatResponse) and response.parts and (at_least or not is_reported):
             outputs = estimate_tokens(response.message)
@@ -329,11 +365,16 @@ class _Account:
             )
 
 
+def _plausible(count: int | None) -> int | None:
+    return count if count is not None and is_plausible(count) else None
+
+
 def _with_estimates(usage: Usage | None, inputs: int, outputs: int, *, at_least: bool = False) -> Usage:
     """Return counts, with estimates of those that were not reported."""
     usage = usage or Usage()
-    counted_inputs = usage.input_tokens or inputs
-    counted_outputs = outputs if usage.output_tokens is None else usage.output_tokens
+    counted_inputs = _plausible(usage.input_tokens) or inputs
+    reported = _plausible(usage.output_tokens)
+    counted_outputs = outputs if reported is None else reported
     if at_least:
         counted_outputs = max(counted_outputs, outputs)
     return attrs.evolve(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeGuard
 
 import attrs
 from trunkline import ChatResponse, EmbedResponse, FinishReason, Usage
+from trunkline.authoring.json import as_number
 
 from trunkline_prices.usage_units import CHARGED_AS_TEXT, Units, conditions, hosted_tools, units
 from trunkline_prices.values import Cost, CostPart, UnknownReason
@@ -51,6 +52,10 @@ _TICKS = Decimal(10) ** -10
 """USD in a tick of `cost_in_usd_ticks` (https://docs.x.ai/developers/cost-tracking)."""
 
 LIST_MODULE = "genai_prices.data"
+
+_MOST_TOKENS = 10**9
+_MOST_USD = 10**5
+"""More than any call has or costs. Charging a number that a broken server made up would use up every budget."""
 
 
 @attrs.frozen(kw_only=True)
@@ -100,6 +105,11 @@ class Unpriced(Exception):
         super().__init__(problem)
         self.reason: UnknownReason = reason
         self.problem = problem
+
+
+def is_plausible(count: float) -> bool:
+    """Return whether a count is a number that a call can have."""
+    return 0 <= count <= _MOST_TOKENS
 
 
 def is_loaded() -> bool:
@@ -209,8 +219,10 @@ def _check_variants(seller: Provider, info: ModelInfo, date: datetime.datetime, 
     ]
     matching = [when for when in active if all(selected.get(key) == value for key, value in when.items())]
     missing = [f"{key} {value!r}" for key, value in selected.items() if not any(when.get(key) for when in matching)]
+    # Without a variant for all conditions together, the list would apply one of them after the other.
+    together = any(when.keys() >= selected.keys() for when in matching)
     # The list ignores conditions for a model that it has of another provider, such as a model of OpenAI on Azure.
-    if missing or not any(info is one for one in seller.models):
+    if missing or not together or not any(info is one for one in seller.models):
         what = ", ".join(missing) or ", ".join(f"{key} {value!r}" for key, value in selected.items())
         raise Unpriced("tier", f"the price list has no price of {info.id} of {seller.id} for {what}")
 
@@ -237,6 +249,12 @@ def calculate(entry: Entry, counts: Mapping[str, int | float], *, is_sum: bool =
             raise Unpriced(
                 "no_price", f"the price list has no price of {entry.model} of {entry.provider} for {', '.join(missing)}"
             )
+    if wrong := [name for name, count in counts.items() if not is_plausible(count)]:
+        raise Unpriced("invalid_usage", f"the provider reported a number that no call can have: {', '.join(wrong)}")
+    if counts.get("output_reasoning_tokens", 0) > counts.get("output_tokens", 0):
+        raise Unpriced(
+            "invalid_usage", "the token counts contradict each other: there are more of reasoning than of output"
+        )
     try:
         usage = ListUsage(**counts)
         total = usage.input_tokens
@@ -271,15 +289,24 @@ def reported_cost(usage: Usage) -> Decimal | None:
     """
     raw = usage.raw
     cost, ticks = raw.get("cost"), raw.get("cost_in_usd_ticks")
-    if isinstance(ticks, int) and ticks > 0:
-        return ticks * _TICKS
-    if isinstance(cost, Mapping) and isinstance(total := cost.get("total_cost"), (int, float)) and total > 0:
-        return Decimal(str(total))
+    if ticks is not None:
+        return _usd(ticks, _TICKS)
+    if isinstance(cost, Mapping):
+        return _usd(cost.get("total_cost"))
     if raw.get("is_byok") is True:
         raise Unpriced("byok", "OpenRouter used a key of yours; the provider of that key charges for the call")
-    if "is_byok" in raw and isinstance(cost, (int, float)) and cost > 0:
-        return Decimal(str(cost))
-    return None
+    return _usd(cost) if "is_byok" in raw else None
+
+
+def _usd(amount: object, unit: Decimal = Decimal(1)) -> Decimal | None:
+    """Return an amount that the provider reported, or `None` if there is none or it is 0. Raises `Unpriced`."""
+    if not amount or isinstance(amount, bool) or not isinstance(amount, (int, float)):
+        return None
+    number = as_number(amount)
+    found = None if number is None else Decimal(str(amount)) * unit
+    if found is None or not 0 < found <= _MOST_USD:
+        raise Unpriced("invalid_usage", "the provider reported a cost that no call can have")
+    return found
 
 
 def cost_of(

@@ -155,14 +155,14 @@ def units(usage: Usage, ignored: Sequence[str] = ()) -> Units:
 
 
 def _counts(value: object, path: str = "") -> Iterator[tuple[str, int | float]]:
-    """Yield each number of a usage object that is more than 0, with its path."""
+    """Yield each number of a usage object that is not 0, with its path. It may be negative, or no finite number."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from _counts(item, f"{path}.{key}" if path else str(key))
     elif isinstance(value, (list, tuple)):
         for item in value:
             yield from _counts(item, f"{path}.[]")
-    elif isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0:
+    elif isinstance(value, (int, float)) and not isinstance(value, bool) and value != 0:
         yield path, value
 
 

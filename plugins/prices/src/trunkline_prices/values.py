@@ -24,7 +24,7 @@ UnknownReason: TypeAlias = Literal[
 - `tool`: the provider ran a tool that it may charge for, and that the usage does not count
 - `tier`: the list has no price for the service tier, speed or region that answered
 - `no_price`: the list has no price for some of the tokens, such as cached ones
-- `invalid_usage`: the counts contradict each other
+- `invalid_usage`: the counts contradict each other, or a count or a cost is a number that no call can have
 - `byok`: OpenRouter used your own key of the provider, which bills you
 """
 

@@ -8,8 +8,8 @@ extension replaces the provider's authentication with Acme's:
 
 from __future__ import annotations
 
-from trunkline_acme.extension import AcmeSettings, extension
+from trunkline_acme.extension import AcmeSettings, acme
 
 __version__ = "0.1.0"
 
-__all__ = ["AcmeSettings", "__version__", "extension"]
+__all__ = ["AcmeSettings", "__version__", "acme"]

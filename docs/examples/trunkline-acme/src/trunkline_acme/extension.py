@@ -64,5 +64,5 @@ class Acme:
         return token_auth(fetch, headers=context.settings.headers, timeout=TIMEOUT, secrets=grant.secrets)
 
 
-extension = Extension(name="acme", settings=AcmeSettings, make=Acme)
+acme = Extension(name="acme", settings=AcmeSettings, make=Acme)
 """The object of the entry point `acme`."""
