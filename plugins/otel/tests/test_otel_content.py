@@ -86,6 +86,28 @@ def test_secret_of_the_service_that_a_message_quotes_is_removed() -> None:
     assert "canary" not in CONTENT.result("sk-canary-key")["gen_ai.tool.call.result"]
 
 
+class Unreadable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("used sk-canary-key"), "used ***"),
+        (Unreadable(), "<a text that cannot be read: RuntimeError>"),
+        (KeyboardInterrupt("canary"), None),
+    ],
+)
+def test_text_of_an_error_shows_no_secret(error: BaseException, text: str | None) -> None:
+    assert CONTENT.error(error) == text
+
+
+def test_text_that_is_no_unicode_is_shown_or_left_out() -> None:
+    attributes = CONTENT.request(ChatRequest(messages=(user("canary \ud800 sk-canary-key"),)))
+    assert "sk-canary-key" not in str(attributes)
+
+
 @pytest.mark.parametrize(
     ("url", "shown"),
     [

@@ -19,6 +19,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import INVALID_SPAN, SpanKind, StatusCode
 from trunkline import ChatRequest, ReasoningOptions, ResponseFormat, Secret, hookimpl
+from trunkline.authoring.middleware import ChatProceed
 from trunkline.authoring.provider import Auth
 from trunkline.authoring.wire import WireRequest
 from trunkline.testing import Exchange
@@ -609,6 +610,26 @@ async def test_error_text_is_recorded_only_with_content_and_never_with_a_secret(
     shown = everything(recorder)
     assert ("asked Question-canary" in shown) is content
     assert KEY not in shown
+
+
+class Failing(trunkline.Middleware):
+    """Raises an exception that quotes the key of the service."""
+
+    @hookimpl
+    def trunkline_middleware(self, context: trunkline.ServiceContext[trunkline.Settings]) -> trunkline.Middleware:
+        return self
+
+    async def chat(self, call: trunkline.Call, request: ChatRequest, proceed: ChatProceed) -> trunkline.ChatResponse:
+        raise ValueError(f"the key {KEY} of Question-canary")
+
+
+@pytest.mark.parametrize("content", [False, True])
+async def test_error_of_another_extension_shows_no_secret(opened: Open, recorder: Recorder, content: bool) -> None:
+    async with opened(inside=[Failing()], content=content) as (service, _):
+        with pytest.raises(Exception, match="the key"):
+            await service.chat("Hi")
+    assert ("Question-canary" in everything(recorder)) is content
+    assert KEY not in everything(recorder)
 
 
 async def test_no_secret_is_in_spans_metrics_and_logs(

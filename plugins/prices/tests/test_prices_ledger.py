@@ -114,6 +114,20 @@ def test_budget_of_a_period_starts_again_in_utc(period: str, later: str, spent: 
     assert (ledger.spent().spent, ledger.spent().reserved) == (spent + 3, 0)
 
 
+def test_reading_a_budget_makes_no_label() -> None:
+    ledger = Ledger(label_budget=Decimal(1))
+    assert ledger.spent("ann").left == 1
+    assert ledger.labels() == ()
+
+
+@pytest.mark.parametrize("amount", [Decimal("NaN"), Decimal("Infinity"), Decimal(-1), 0.5])
+def test_amount_that_was_spent_before_is_a_number(amount: Decimal) -> None:
+    ledger = Ledger(budget=Decimal(1))
+    with pytest.raises(ValueError, match="of at least 0"):
+        ledger.add(amount)
+    assert ledger.spent().left == 1
+
+
 def test_labels_of_an_earlier_day_are_forgotten() -> None:
     now = datetime.datetime(2026, 11, 27, tzinfo=datetime.UTC)
     ledger = Ledger(period="day", now=lambda: now)

@@ -81,11 +81,24 @@ class Content:
             result = result.parts[0] if len(result.parts) == 1 else list(map(_part, result.parts))
         return {names.TOOL_RESULT: self._dumps(_result(result) if isinstance(result, ToolResult) else result)}
 
+    def error(self, error: BaseException | None) -> str | None:
+        """Return the text of an error: of a tool or of a middleware it may quote a secret. A cancellation has none."""
+        if not isinstance(error, Exception):
+            return None
+        try:
+            text = str(error)
+        except Exception as failure:  # of an exception of the application
+            return f"<a text that cannot be read: {type(failure).__name__}>"
+        return self._scrubbed(text)
+
     def _dumps(self, value: object) -> str:
         try:
             text = json.dumps(value, ensure_ascii=False, default=to_json)
         except Exception as error:  # a tool may return anything; what cannot be shown must not fail the call
             return f"<a {type(value).__name__} that is not JSON: {type(error).__name__}>"
+        return self._scrubbed(text)
+
+    def _scrubbed(self, text: str) -> str:
         try:
             return scrub(text, self.secrets())
         except Exception as error:  # of the `secrets` of an `Auth`

@@ -281,7 +281,7 @@ class Operation(TimedSpan):
             self.span.set_attribute(names.ABANDONED, True)
         error = self._error
         kind = None if error is None else error_type(error)
-        text = str(error) if self._content and isinstance(error, Exception) else None
+        text = self._content.error(error) if self._content is not None else None
         # The frames of its traceback hold the request. The span may be kept for long.
         self._error = None
         self.end(self._instruments.duration, attributes, kind, text)
@@ -370,7 +370,7 @@ class ToolSpan(TimedSpan):
 
     def failed(self, error: BaseException) -> None:
         """The tool has raised an exception."""
-        self._end(error_type(error), str(error) if self._content and isinstance(error, Exception) else None)
+        self._end(error_type(error), self._content.error(error) if self._content is not None else None)
 
     def _end(self, error: str | None, text: str | None = None) -> None:
         self.end(self._instruments.tool_duration, self._attributes, error, text)

@@ -130,9 +130,12 @@ class Ledger:
             for one in (None,) if label is None else (None, label):
                 self._account(one).spent += amount
 
-    def _account(self, label: str | None) -> _Account:
+    def _current_period(self) -> str:
         now = self._now().astimezone(datetime.UTC)
-        period = {"total": "", "day": f"{now:%Y-%m-%d}", "month": f"{now:%Y-%m}"}[self.period]
+        return {"total": "", "day": f"{now:%Y-%m-%d}", "month": f"{now:%Y-%m}"}[self.period]
+
+    def _account(self, label: str | None) -> _Account:
+        period = self._current_period()
         account = self._accounts.setdefault(label, _Account(period))
         if account.period != period:
             # Old accounts would fill the memory if there is a label for each user.
@@ -141,7 +144,8 @@ class Ledger:
         return account
 
     def _spending(self, label: str | None) -> Spending:
-        account = self._account(label)
+        # Reading makes no account, so that asking for the budget of anybody does not fill the memory.
+        account = self._account(label) if label in self._accounts else _Account(self._current_period())
         return Spending(
             label=label,
             period=self.period,
