@@ -77,7 +77,7 @@ def page(report: list[dict[str, Any]]) -> str:
     """The complete page."""
     plugins = [mutant for mutant in report if mutant["kit"]]
     core = [mutant for mutant in report if mutant["package"] == "core"]
-    extensions = [mutant for mutant in report if not mutant["kit"] and mutant["package"] != "core"]
+    own = [mutant for mutant in report if not mutant["kit"] and mutant["package"] != "core"]
     return "\n".join(
         [
             HEAD,
@@ -94,13 +94,13 @@ def page(report: list[dict[str, Any]]) -> str:
             "",
             *_table("package", core),
             "",
-            "## Bugs in the extensions",
+            "## Bugs for the plugins' own tests",
             "",
-            "The tests of `plugins/otel`, `plugins/logging` and `plugins/prices` are tested in the same way.",
+            "The tests of plugins beside the kit (`plugins/*/tests/`) are tested in the same way.",
             "",
-            f"**The tests of the extensions catch {_caught(extensions)} bugs.**",
+            f"**The plugins' own tests catch {_caught(own)} bugs.**",
             "",
-            *_table("extension", extensions),
+            *_table("plugin", own),
             "",
         ]
     )

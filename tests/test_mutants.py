@@ -65,8 +65,8 @@ def test_the_page_lists_every_planted_bug(runner: ModuleType) -> None:
     found = runner.mutants()
     core = sum(mutant["package"] == "core" for mutant in found)
     plugins = sum("test" not in mutant for mutant in found)
-    extensions = len(found) - core - plugins
+    own = len(found) - core - plugins
     assert f"**The kit catches {plugins} of {plugins} bugs.**" in page, "run: nox -s mutants"
     assert f"**The core's tests catch {core} of {core} bugs.**" in page, "run: nox -s mutants"
-    assert f"**The tests of the extensions catch {extensions} of {extensions} bugs.**" in page, "run: nox -s mutants"
+    assert f"**The plugins' own tests catch {own} of {own} bugs.**" in page, "run: nox -s mutants"
     assert all(f"| {mutant['package']} | {mutant['why']} |" in page for mutant in found), "run: nox -s mutants"

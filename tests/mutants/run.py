@@ -1,10 +1,10 @@
-"""Runs the kit, and the tests of the core and of extensions, against the planted bugs of `mutants.toml`.
+"""Runs the kit, and tests of the core and of plugins, against the planted bugs of `mutants.toml`.
 
 `python tests/mutants/run.py [--report FILE] [--jobs 2] [ID …]` reports which of them are caught. For each mutant, it
 copies the source of a plugin, plants the bug in the copy, and runs the plugin's conformance test against the copy,
 which precedes the plugin on the path. The test runs on asyncio, or on trio if the mutant has `backend = "trio"`. A bug
-of the core or of an extension is planted in a copy of it, and the test that the mutant names must fail. The unchanged
-plugins and tests run first and must pass.
+of the core, or of a plugin whose own test must find it, is planted in a copy of it, and the test that the mutant
+names must fail. The unchanged plugins and tests run first and must pass.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def make_globex(folder: Path) -> None:
 def copy_plugin(package: str, globex: Path, folder: Path, tests: str | None = None) -> tuple[Path, Path]:
     """Copy a package into `folder`. Return the copy and the test.
 
-    The test is the plugin's conformance test. `tests` names another plugin whose test it is, or for the core and for an
-    extension the file.
+    The test is the plugin's conformance test. `tests` names another plugin whose test it is, or the file of the test
+    that the mutant names.
     """
     if package == CORE:
         copy = folder / "trunkline"
@@ -133,7 +133,7 @@ def run_kit(test: Path, folder: Path, keyword: str) -> str | None:
 def keywords(mutant: dict[str, Any]) -> tuple[str, ...]:
     """Return the expressions that select tests, in order: first those of the mutant's class or complaint, then all.
 
-    For the core and for extensions, the expression is the name of the test that must fail.
+    If the mutant names the test that must fail, the expression is its name.
     """
     if "test" in mutant:
         return (mutant["test"],)

@@ -608,6 +608,7 @@ async def test_error_text_is_recorded_only_with_content_and_never_with_a_secret(
             async with service.stream("Hi"):
                 pass
     shown = everything(recorder)
+    assert "gen_ai.output.messages" not in shown  # nothing has arrived
     assert ("asked Question-canary" in shown) is content
     assert KEY not in shown
 

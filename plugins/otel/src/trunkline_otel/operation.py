@@ -259,7 +259,7 @@ class Operation(TimedSpan):
                 found[names.FINISH_REASONS] = [str(result.finish_reason)]
             if result.id is not None:
                 found[names.RESPONSE_ID] = result.id
-            if self._content is not None:
+            if self._content is not None and (whole or result.parts):
                 found |= self._content.response(result)
         self.span.set_attributes(found)
 
