@@ -72,7 +72,7 @@ async def run_group(recorder: Recorder, look: Any, *, content: bool = False, nam
         ) as service:
             group = CallGroup("run_tools", name)
             try:
-                view = service._in_group(group)
+                view = service.with_options(state={"label": "customer-7"})._in_group(group)
                 async with view.stream("Hi") as stream:
                     await stream.finish()
                 async with anyio.create_task_group() as tasks:
@@ -111,11 +111,13 @@ async def test_calls_and_tools_of_a_group_are_children_of_its_span(recorder: Rec
         "gen_ai.operation.name": "invoke_agent",
         "gen_ai.agent.name": "painter",
         "gen_ai.request.model": "m",
+        "trunkline.label": "customer-7",
         "gen_ai.response.finish_reasons": ("stop",),
         "gen_ai.usage.input_tokens": 24,
         "gen_ai.usage.output_tokens": 18,
         "gen_ai.usage.cache_read.input_tokens": 8,
     }
+    assert {facts(span)["trunkline.label"] for span in (*chats, *tools)} == {"customer-7"}
     assert recorder.points("gen_ai.invoke_agent.duration")[0].count == 1
     assert recorder.points("gen_ai.execute_tool.duration")[0].count == 3
 

@@ -308,10 +308,11 @@ def _usage(usage: Usage, *, embeddings: bool) -> dict[str, int]:
 class AgentSpan(TimedSpan):
     """A group of calls, such as one run of tools: the parent of their spans, and of those of the tools."""
 
-    __slots__ = ("_attributes", "_counts", "_finish_reason", "_instruments", "name")
+    __slots__ = ("_attributes", "_counts", "_finish_reason", "_instruments", "label", "name")
 
-    def __init__(self, instruments: Instruments, name: str | None, model: str | None) -> None:
+    def __init__(self, instruments: Instruments, name: str | None, model: str | None, label: str | None) -> None:
         self.name = name
+        self.label = label
         self._instruments = instruments
         self._attributes: dict[str, Value] = {} if name is None else {names.AGENT_NAME: name}
         if model:
@@ -319,9 +320,10 @@ class AgentSpan(TimedSpan):
         self._counts: dict[str, int] = {}
         self._finish_reason: str | None = None
         title = f"{names.INVOKE_AGENT} {name}" if name else names.INVOKE_AGENT
-        super().__init__(
-            instruments, title, {names.OPERATION: names.INVOKE_AGENT, **self._attributes}, parent=get_current()
-        )
+        attributes = {names.OPERATION: names.INVOKE_AGENT, **self._attributes}
+        if label is not None:
+            attributes[names.LABEL] = label
+        super().__init__(instruments, title, attributes, parent=get_current())
 
     def around(self, context: Context) -> Context:
         """Return a context whose current span is this one."""
@@ -356,6 +358,8 @@ class ToolSpan(TimedSpan):
         if agent is not None and agent.name is not None:
             self._attributes[names.AGENT_NAME] = agent.name
         attributes = {names.OPERATION: names.EXECUTE_TOOL, names.TOOL_CALL_ID: call.id, **self._attributes}
+        if agent is not None and agent.label is not None:
+            attributes[names.LABEL] = agent.label
         if content is not None:
             attributes |= content.arguments(call)
         current = get_current()

@@ -46,8 +46,8 @@ class Tracer:
         if model:
             shared[names.REQUEST_MODEL] = model
         details[names.SERVICE] = call.context.name
-        label = call.state.get("label")
-        if isinstance(label, str):
+        label = _label(call)
+        if label is not None:
             (shared if self._metric_label else details)[names.LABEL] = label
         if call.hops:
             details[names.HOP_SERVICES] = [hop.service for hop in call.hops]
@@ -80,9 +80,16 @@ class Tracer:
         agent = group.state.get(_AGENT)
         if not isinstance(agent, AgentSpan):
             # The members of a composed service may have other models.
-            agent = group.state[_AGENT] = AgentSpan(self._instruments, group.name, None if call.hops else model)
+            model = None if call.hops else model
+            agent = group.state[_AGENT] = AgentSpan(self._instruments, group.name, model, _label(call))
             group.on_end(agent.ended)
         return agent
+
+
+def _label(call: Call) -> str | None:
+    """Return the label that the application gave with `state`: whom the call is for."""
+    label = call.state.get("label")
+    return label if isinstance(label, str) else None
 
 
 def service_attributes(context: ServiceContext[Settings]) -> dict[str, Value]:
