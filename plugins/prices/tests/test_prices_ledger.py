@@ -114,6 +114,15 @@ def test_budget_of_a_period_starts_again_in_utc(period: str, later: str, spent: 
     assert (ledger.spent().spent, ledger.spent().reserved) == (spent + 3, 0)
 
 
+def test_clock_that_is_set_back_over_midnight_starts_no_budget_again() -> None:
+    midnight = datetime.datetime(2026, 11, 28, tzinfo=datetime.UTC)
+    clock = [midnight]
+    ledger = Ledger(budget=Decimal(5), period="day", now=lambda: clock[0])
+    ledger.settle(ledger.reserve(None, Decimal(1)), Decimal(1))
+    for clock[0] in (midnight - datetime.timedelta(seconds=1), midnight):
+        assert ledger.spent().spent == 1
+
+
 def test_reading_a_budget_makes_no_label() -> None:
     ledger = Ledger(label_budget=Decimal(1))
     assert ledger.spent("ann").left == 1

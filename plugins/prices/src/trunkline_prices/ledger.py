@@ -67,6 +67,7 @@ class Ledger:
         self.services = 0
         self._now = now
         self._lock = threading.Lock()
+        self._latest_period = ""
         self._accounts: dict[str | None, _Account] = {}
         self._outstanding: set[Reservation] = set()
 
@@ -132,7 +133,10 @@ class Ledger:
 
     def _current_period(self) -> str:
         now = self._now().astimezone(datetime.UTC)
-        return {"total": "", "day": f"{now:%Y-%m-%d}", "month": f"{now:%Y-%m}"}[self.period]
+        period = {"total": "", "day": f"{now:%Y-%m-%d}", "month": f"{now:%Y-%m}"}[self.period]
+        # A clock that is set back over midnight starts neither the old day nor, later, the new one again.
+        self._latest_period = max(period, self._latest_period)
+        return self._latest_period
 
     def _account(self, label: str | None) -> _Account:
         period = self._current_period()
