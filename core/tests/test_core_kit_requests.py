@@ -297,6 +297,11 @@ def media_of_results_lost(body: dict[str, Any], request: ChatRequest) -> None:
         del part["media"]
 
 
+def texts_of_results_joined(body: dict[str, Any], request: ChatRequest) -> None:
+    for part in blocks(body, "result"):
+        part["text"] = part["text"].replace("\n", "")
+
+
 def null_in_a_message(body: dict[str, Any], request: ChatRequest) -> None:
     for message in body["messages"]:
         message.setdefault("name", None)
@@ -412,6 +417,7 @@ BUGS: dict[str, tuple[str, type[Sound] | Edit | str]] = {
     "account in two headers": ("test_texts_of_settings_are_sent_at_most_once", AccountTwice),
     "images last": ("test_media_are_sent_once", images_last),
     "media of results lost": ("test_media_of_tool_results_are_sent_once", media_of_results_lost),
+    "texts of results joined": ("test_texts_of_a_tool_result_are_kept_apart", texts_of_results_joined),
     "failure lost": ("test_details_are_sent_once", failure_lost),
     "name lost": ("test_details_are_sent_once", name_lost),
     "options twice": ("test_details_are_sent_once", options_twice),

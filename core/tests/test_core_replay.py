@@ -123,7 +123,7 @@ class TestResults:
     def test_several_results_of_one_call_are_merged_and_fail_if_one_failed(self) -> None:
         turns, warnings = replayed([assistant(OSLO), tool_result(OSLO, "a"), tool_result(OSLO, "b", is_error=True)])
         [result] = turns[0].results
-        assert (result.text, result.is_error, warnings) == ("ab", True, [mended("tool result")])
+        assert (result.text, result.is_error, warnings) == ("a\nb", True, [mended("tool result")])
 
     def test_results_are_taken_out_of_a_user_message(self) -> None:
         turns, warnings = replayed([assistant(OSLO), user(ToolResult(tool_call_id="c1", parts="rain"), "and now?")])

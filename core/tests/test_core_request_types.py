@@ -363,7 +363,7 @@ def test_subclass_of_a_part_is_a_part() -> None:
     note = Note(text="x")
     assert user(note).parts == (note,)
     assert user(note).text == "x"
-    assert ToolResult(tool_call_id="c1", parts=[note]).text == "x"
+    assert ToolResult(tool_call_id="c1", parts=[note, Text(text=""), Text(text="y")]).text == "x\ny"
     assert tool_result(Call(id="c1", name="f"), note).role == "tool"
     assert Message(role="assistant", parts=Call(id="c1", name="f")).tool_calls[0].name == "f"
     with pytest.raises(InvalidRequest, match=r"Note\.text must be a string, not int"):

@@ -401,8 +401,8 @@ class ToolResult:
 
     @property
     def text(self) -> str:
-        """The text parts, joined."""
-        return "".join(part.text for part in self.parts if isinstance(part, Text))
+        """The text parts, each on a line of its own. Many tools return one part for each thing that they find."""
+        return "\n".join(part.text for part in self.parts if isinstance(part, Text) and part.text)
 
 
 Part: TypeAlias = Union[Text, Image, Document, Audio, Reasoning, ToolCall, ToolResult, Citation, Opaque]

@@ -22,6 +22,7 @@ from trunkline._field_types import (
     shown,
 )
 from trunkline._json import JSONObject, ProviderOptions
+from trunkline._masking import listed
 from trunkline.messages import CacheLifetime, Message, check_cache, user
 
 T = TypeVar("T")
@@ -298,7 +299,8 @@ class ChatRequest:
     def _check_tools(self) -> None:
         names = [tool.name for tool in self.tools]
         if len(set(names)) != len(names):
-            raise InvalidRequest("two tools have the same name")
+            doubled = sorted({name for name in names if names.count(name) > 1})
+            raise InvalidRequest(f"two tools have the same name: {listed(doubled)}")
         choice = self.tool_choice
         if choice is not None and choice.mode == "tool" and choice.name not in names:
             raise InvalidRequest(

@@ -424,7 +424,7 @@ def test_a_call_id_longer_than_the_wire_takes_is_the_same_in_the_call_and_its_re
     ("result", "output", "warnings"),
     [
         (ToolResult(tool_call_id="1", parts="rain"), "rain", []),
-        (ToolResult(tool_call_id="1", parts=[Text(text="a"), Text(text="b")]), "ab", []),
+        (ToolResult(tool_call_id="1", parts=[Text(text="a"), Text(text="b")]), "a\nb", []),
         (ToolResult(tool_call_id="1"), "", []),
         (ToolResult(tool_call_id="1", parts="no", is_error=True), "Error: no", [("changed", "tool result")]),
         (

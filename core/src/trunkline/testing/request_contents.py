@@ -459,6 +459,16 @@ class RequestContentTests(ProviderCase):
         found = self._assert_sent_once(ChatRequest(messages=messages, tools=[WEATHER]), [f"{MARK}-result", *marks])
         self._assert_in_order(found, marks)
 
+    def test_texts_of_a_tool_result_are_kept_apart(self) -> None:
+        """Each text of a tool result is sent once, and not joined to the next one: `1` and `2` do not become `12`."""
+        texts = [f"{MARK}-text-{at}" for at in range(2)]
+        result = ToolResult(tool_call_id=_IDS[0], name="weather", parts=[Text(text=text) for text in texts])
+        call = ToolCall(id=_IDS[0], name="weather", arguments={"city": "Oslo"})
+        messages = [user("Hi"), Message(role="assistant", parts=[call]), Message(role="tool", parts=[result])]
+        found = self._assert_sent_once(ChatRequest(messages=messages, tools=[WEATHER]), texts)
+        self._assert_in_order(found, texts)
+        assert not places(found, "".join(texts)), "two texts of a tool result are joined without a line break"
+
     @pytest.mark.parametrize("name", DETAILS)
     def test_details_are_sent_once(self, name: str) -> None:
         """A field of a message, part or tool is sent once, gives a lossy warning, or is refused."""

@@ -233,9 +233,8 @@ class _Renderer:
                 self._warnings.mended("signature", why)
 
     def result(self, result: ToolResult) -> dict[str, Any]:
-        texts = [part.text for part in result.parts if isinstance(part, Text)]
         response: dict[str, Any] = {"id": result.tool_call_id, "name": wire_name(result.name or "")}
-        response["response"] = {"error" if result.is_error else "output": "".join(texts)}
+        response["response"] = {"error" if result.is_error else "output": result.text}
         media = [self._media(part) for part in result.parts if isinstance(part, _MEDIA)]
         if media:
             response["parts"] = [

@@ -186,7 +186,9 @@ class InputItems:
             )
         output: str | list[dict[str, Any]]
         if all(data.keys() == {"type", "text"} for data in content):
-            output = (ERROR_PREFIX if result.is_error else "") + "".join(data["text"] for data in content)
+            output = (ERROR_PREFIX if result.is_error else "") + "\n".join(
+                data["text"] for data in content if data["text"]
+            )
         else:
             output = [{"type": "input_text", "text": ERROR_PREFIX.strip()}, *content] if result.is_error else content
         # The call may be in a stored response that the request continues.
