@@ -35,10 +35,12 @@ def anyio_backend() -> str:
 
 
 class Answering:
-    """An OpenAI server: it answers with the number of messages, or never ends if the question says so."""
+    """An OpenAI server: it answers with the number of messages, and never ends or waits if the question says so."""
 
     def __init__(self) -> None:
         self.hung_up = anyio.Event()
+        self.asked_slowly = anyio.Event()
+        self.go_on = anyio.Event()
 
     async def __call__(self, exchange: Exchange) -> None:
         body = json.loads(exchange.request.body)
@@ -49,6 +51,9 @@ class Answering:
             await exchange.hung_up()
             self.hung_up.set()
             return
+        if body["messages"][-1]["content"] == "slowly":
+            self.asked_slowly.set()
+            await self.go_on.wait()
         usage = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
         await exchange.chunk(event(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}]))
         await exchange.chunk(event(choices=[], usage=usage) + b"data: [DONE]\n\n")
@@ -154,6 +159,30 @@ async def test_second_provider_answers_and_the_conversation_goes_on(
         assert b"3 messages" in await app.ask("And then?")
         assert await app.spent("ann") == pytest.approx(2 * (1000 * 0.75 + 100 * 4.5) / 1e6)
         assert await app.spent("bob") == 0
+
+
+async def test_of_two_questions_at_once_the_first_answer_is_stored_and_the_other_client_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering = Answering()
+    answers: list[bytes] = []
+    async with backend(tmp_path, monkeypatch, answering) as app:
+
+        async def ask_slowly() -> None:
+            answers.append(await app.ask("slowly"))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask_slowly)
+            await answering.asked_slowly.wait()
+            assert b"event: done" in await app.ask("Hello")
+            answering.go_on.set()
+        [answer] = answers
+        assert answer.endswith(b'event: error\ndata: {"error": "Conflict"}\n\n')
+        assert b"3 messages" in await app.ask("And then?")
+        found = app.database.execute("select number, messages from turns order by number").fetchall()
+    texts = [[message["parts"][0]["text"] for message in json.loads(messages)] for _, messages in found]
+    assert [number for number, _ in found] == [0, 1]
+    assert texts == [["Hello", "1 messages"], ["And then?", "3 messages"]]
 
 
 async def test_client_that_hangs_up_ends_the_call_and_leaves_no_turn(

@@ -70,7 +70,7 @@ def call_soon(loop: object, function: Callable[[], None]) -> None:
     Any thread may call this, and so may a finalizer: it takes no lock that the interrupted code might hold.
     """
     schedule: Callable[[Callable[[], None]], object]
-    schedule = loop.call_soon_threadsafe if hasattr(loop, "call_soon_threadsafe") else cast("Any", loop).run_sync_soon
+    schedule = getattr(loop, "call_soon_threadsafe", None) or cast("Any", loop).run_sync_soon
     with suppress(RuntimeError):  # the loop has ended
         schedule(function)
 
