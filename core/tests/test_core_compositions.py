@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from trunkline import ConfigurationError, open_services
+from trunkline import ConfigurationError, open_service, open_services
 from trunkline._config.compositions import Composition, Compositions, Limits, split_tables
 from trunkline.testing import Exchange, serve
 
@@ -102,6 +102,29 @@ def test_mistake_in_a_composed_service_names_the_setting_and_what_is_accepted(
     error = message(configured, main=table)
     assert "service 'main': setting" in error
     assert text in error
+
+
+@pytest.mark.parametrize(
+    ("setting", "hint"),
+    [
+        ({"limit": {"concurrency": 1}}, "'limit' does not exist; did you mean 'limits'?"),
+        ({"Limits": {"concurrency": 1}}, "did you mean 'limits'?"),
+        ({"falback": ["b"]}, "did you mean 'fallback'?"),
+        ({"balnce": {"b": 1}}, "did you mean 'balance'?"),
+        ({"heders": {"a": "b"}}, "did you mean 'headers'?"),
+        ({"limit": 5}, "did you mean '"),
+    ],
+)
+def test_misspelt_key_beside_a_provider_is_recognized(
+    configured: Callable[..., Any], setting: dict[str, object], hint: str
+) -> None:
+    assert hint in message(configured, main={"provider": "toy", "url": "http://127.0.0.1:9", **setting})
+
+
+def test_keys_of_a_configuration_file_are_no_settings_in_code(configured: Callable[..., Any]) -> None:
+    for keyword, function, value in (("limits", "limit", {"concurrency": 1}), ("fallback", "fallback", ["a"])):
+        with pytest.raises(ConfigurationError, match=rf"In code, use trunkline\.{function}$"):
+            open_service("toy", url="http://127.0.0.1:9", **{keyword: value})
 
 
 def test_all_mistakes_in_limits_are_reported_at_once(configured: Callable[..., Any]) -> None:

@@ -310,3 +310,17 @@ def test_composed_service_can_be_asked(call: Any) -> None:
     status, _, err = call("chat", "--service", "main", "--set", "default_model=x", "Hello")
     assert status != 0
     assert "main is made of others: select one of those" in err
+
+
+def test_members_of_a_composed_service_that_lack_a_model_are_named(call: Any) -> None:
+    path = Path("trunkline.toml")
+    path.write_text(
+        '[services.one]\nprovider = "fake"\napi_key = "good-key-1234567"\ndefault_model = "echo"\n'
+        '[services.two]\nprovider = "fake"\napi_key = "good-key-1234567"\n'
+        '[services.main]\nfallback = ["one", "two"]\n'
+    )
+    trust_file(read_safely(path))
+    _, _, err = call("chat", "--service", "main", "Hello")
+    assert "no model is given; use --model, or set default_model of two" in err
+    _, _, err = call("chat", "--service", "two", "Hello")
+    assert err.strip().endswith("set default_model")

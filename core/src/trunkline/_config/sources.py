@@ -31,6 +31,7 @@ from typing import Any, Generic, TypeVar, get_origin
 
 import attrs
 
+from trunkline._config.compositions import KINDS
 from trunkline._config.configuration import Configuration, Table, quotes_hint
 from trunkline._config.references import BLANK, REFERENCE_NOUNS, dereferenced
 from trunkline._masking import masked, quoted
@@ -235,7 +236,9 @@ class _Maker(Generic[B]):
         # Highest precedence first.
         sources: list[Table] = [arguments, table, defaults]
         unknown = [name for source in sources for name in sorted(set(source) - known)]
-        errors = [self._unknown(name, infos, table.get(name)) for name in unknown[: MAX_ERRORS + 1]]
+        errors = [
+            self._unknown(name, infos, arguments.get(name, table.get(name))) for name in unknown[: MAX_ERRORS + 1]
+        ]
         misspelt = self.wrong(errors)
         from_service_variables: Table = {}
         if self.service is not None:
@@ -330,9 +333,11 @@ class _Maker(Generic[B]):
 
     def _unknown(self, name: str, infos: tuple[SettingInfo, ...], value: object) -> ConfigurationError:
         names = [info.name for info in infos]
-        found = nearest(name, names)
+        found = (None if self.extension else _composing_key(name, value)) or nearest(name, names)
         hint = f"; did you mean {found!r}?" if found else f"; the settings are {', '.join(names) or 'none'}"
-        if name == "ignore_tables":
+        if found == name:  # not in a configuration file, where it is a key of the table
+            hint = f"; only a configuration file has it. In code, use trunkline.{name.removesuffix('s')}"
+        elif name == "ignore_tables":
             hint = "; it belongs at the start of the file, before the first table"
         elif isinstance(value, Mapping) and not self.extension:
             hint = quotes_hint(str(self.service), {name: value}) or hint
@@ -445,3 +450,10 @@ def json_or_text(info: SettingInfo, text: str) -> object:
             raise ValueError(str(error)) from None
         return text
     return value if takes_table or is_reference(value) else text
+
+
+def _composing_key(name: str, value: object) -> str | None:
+    """Return the key of a composed service, or `limits`, if an unknown setting with such a value is probably meant."""
+    if isinstance(value, Mapping) and nearest(name, ("limits",)):
+        return "limits"
+    return nearest(name, KINDS) if isinstance(value, (list, tuple, Mapping)) else None

@@ -11,6 +11,7 @@ import attrs
 from cyclopts import Parameter
 
 from trunkline._files import UnreadableFile, read_file
+from trunkline._masking import listed
 from trunkline._visible_text import one_line
 from trunkline.cli.failures import CommandError
 from trunkline.cli.selection import ComposedService, SelectedService, ServiceOptions, select_service
@@ -69,8 +70,9 @@ def chat(
     question = _question(prompt)
     images = tuple(_image(source) for source in options.image)
     selected = select_service(target)
-    if options.model is None and not selected.names_model:
-        raise CommandError(f"{selected.origin}: no model is given; use --model, or set default_model")
+    if options.model is None and selected.without_model:
+        of = "" if selected.without_model == (selected.name,) else f" of {listed(selected.without_model)}"
+        raise CommandError(f"{selected.origin}: no model is given; use --model, or set default_model{of}")
     if not json and target.provider is None and target.service is None:
         print_note(one_line(f"[{selected.origin}]"), style=DIM)
     request = functools.partial(

@@ -53,9 +53,9 @@ class SelectedService:
     origin: str
 
     @property
-    def names_model(self) -> bool:
-        """Whether the service has a model for requests that name none."""
-        return self.settings.default_model is not None
+    def without_model(self) -> tuple[str, ...]:
+        """The name of the service, if it has no model for requests that name none."""
+        return () if self.settings.default_model is not None else (self.name,)
 
     def open(self) -> Service:
         """Open the service."""
@@ -75,9 +75,9 @@ class ComposedService:
     origin: str
 
     @property
-    def names_model(self) -> bool:
-        """Whether all members have a model for requests that name none."""
-        return all(member.names_model for member in self.members.values())
+    def without_model(self) -> tuple[str, ...]:
+        """The names of the members that have no model for requests that name none."""
+        return tuple(name for member in self.members.values() for name in member.without_model)
 
     def open(self) -> Service:
         """Open the service. Closing it closes its members."""
