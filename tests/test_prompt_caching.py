@@ -267,6 +267,21 @@ def test_breakpoints_of_provider_options_stay_and_count() -> None:
     assert dict(breakpoints(body)) == {"messages[0].content[1]": POINT}
 
 
+def test_breakpoints_fit_in_with_the_lifetimes_of_provider_options() -> None:
+    """Anthropic refuses five minutes before an hour."""
+    late = system(Text(text="Be brief.", cache="5m"))
+    options = {"anthropic": {"cache_control": HOUR}}
+    body, _ = sent("anthropic", request(late, user("Hi"), tools=[], provider_options=options))
+    assert dict(breakpoints(body)) == {"": HOUR, "system[0]": HOUR}
+    tool = attrs.evolve(TOOL, provider_options={"anthropic": {"cache_control": USUAL}})
+    body, warnings = sent("anthropic", request(user(Text(text="Hi", cache="1h")), tools=[tool], cache="1h"))
+    assert dict(breakpoints(body)) == {"tools[0]": USUAL, "messages[0].content[0]": USUAL}
+    assert [warning.kind for warning in warnings] == ["mended"]
+    point = Text(text="a", provider_options={"bedrock": {"cachePoint": POINT_HOUR}})
+    body, _ = sent("bedrock", request(late, user(point), tools=[]))
+    assert dict(breakpoints(body))["system[1]"] == POINT_HOUR
+
+
 def test_a_breakpoint_is_not_added_after_a_block_that_cannot_have_one() -> None:
     deferred = Tool(name="late", cache="auto", provider_options={"anthropic": {"defer_loading": True}})
     body, warnings = sent("anthropic", request(tools=[TOOL, deferred], cache="auto"))

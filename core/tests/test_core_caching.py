@@ -70,6 +70,19 @@ def test_breakpoints_before_one_of_an_hour_get_an_hour() -> None:
     assert [(warning.kind, warning.lossy) for warning in warnings.all()] == [("mended", False)]
 
 
+def test_fixed_breakpoints_stay_and_the_others_fit_in_with_them() -> None:
+    def fixed(lifetime: Any) -> Breakpoint:
+        return Breakpoint("messages", lifetime, fixed=True)
+
+    lifetimes, warnings = plan(SYSTEM, fixed("1h"), message("auto"))
+    assert lifetimes == ["1h", "1h", "5m"]
+    assert warnings.all() == ()
+    lifetimes, warnings = plan(Breakpoint("system", "1h"), fixed("5m"), message("1h"))
+    assert lifetimes == ["1h", "5m", "5m"]
+    assert [(warning.kind, warning.lossy) for warning in warnings.all()] == [("mended", False)]
+    assert plan(fixed("1h"), message(), fixed("5m"), message(), limit=3)[0] == ["1h", None, "5m", "5m"]
+
+
 def test_a_breakpoint_that_is_left_out_does_not_prolong_others() -> None:
     assert plan(message("1h"), message(), message(), message(), message())[0] == [None, *["5m"] * 4]
 

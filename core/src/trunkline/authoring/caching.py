@@ -25,11 +25,16 @@ Section: TypeAlias = Literal["tools", "system", "messages"]
 
 @attrs.frozen
 class Breakpoint:
-    """A place up to which the prompt is to be cached. `automatic` means that `ChatRequest.cache` asked for it."""
+    """A place up to which the prompt is to be cached.
+
+    `automatic` means that `ChatRequest.cache` asked for it, `fixed` that it is from `provider_options`: it is sent as
+    it is, and the others fit in with it.
+    """
 
     section: Section
     lifetime: CacheLifetime
     automatic: bool = False
+    fixed: bool = False
 
 
 def plan_breakpoints(
@@ -42,8 +47,11 @@ def plan_breakpoints(
     the conversation is another. `one_hour` is whether the model has the longer lifetime.
 
     APIs demand that longer lifetimes precede shorter ones, so breakpoints before one of an hour get an hour as well.
-    That costs nothing more: the prompt up to the later breakpoint is written for an hour anyway.
+    That costs nothing more: the prompt up to the later breakpoint is written for an hour anyway. Those after a fixed
+    one of five minutes get five minutes.
     """
+    fixed = {at for at, point in enumerate(points) if point.fixed}
+    limit -= len(fixed)
     last = {point.section: at for at, point in enumerate(points)}
 
     def usefulness(at: int) -> tuple[bool, bool, int]:
@@ -51,19 +59,30 @@ def plan_breakpoints(
         covered = point.automatic and point.section == "tools"  # by the breakpoint of the system prompt, if it has one
         return not covered, at == last[point.section], at
 
-    kept = set(sorted(range(len(points)), key=usefulness, reverse=True)[: max(limit, 0)])
+    others = [at for at in range(len(points)) if at not in fixed]
+    kept = {*sorted(others, key=usefulness, reverse=True)[: max(limit, 0)], *fixed}
     for at, point in enumerate(points):
         if at not in kept and not point.automatic:
             why = (
                 f"the API accepts {limit} cache breakpoints besides those of provider_options; the others were left out"
             )
             warnings.mended("cache", why)
-    if not one_hour and any(points[at].lifetime == "1h" for at in kept):
+    if not one_hour and any(points[at].lifetime == "1h" for at in kept - fixed):
         warnings.mended("cache", "this model caches a prompt for 5 minutes at most; '1h' was sent as '5m'")
     planned: list[Literal["5m", "1h"] | None] = [None] * len(points)
-    hour = False
+    hour, shorter = False, min((at for at in fixed if points[at].lifetime != "1h"), default=len(points))
     for at in sorted(kept, reverse=True):
         lifetime = points[at].lifetime
+        if at in fixed:
+            planned[at] = "1h" if lifetime == "1h" else "5m"
+            hour = hour or lifetime == "1h"
+            continue
+        if at > shorter:
+            planned[at] = "5m"
+            if lifetime == "1h" and not points[at].automatic:
+                why = "'1h' after a breakpoint of five minutes in provider_options was sent as '5m'"
+                warnings.mended("cache", why)
+            continue
         hour = hour or (one_hour and lifetime == "1h")
         planned[at] = "1h" if hour else "5m"
         if hour and lifetime == "5m" and not points[at].automatic:

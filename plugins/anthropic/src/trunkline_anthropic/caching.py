@@ -63,12 +63,17 @@ def set_breakpoints(
     if lifetime is not None:
         sections: tuple[Section, ...] = ("tools", "system") if "cache_control" in body else SECTIONS
         own = _mark_ends(found, sections, lifetime, end=end if automatic else None)
-    points: list[tuple[Section, dict[str, Any]]] = [pair for pair in found if _MARK in pair[1]]
-    sent = sum("cache_control" in block for _, block in found) + ("cache_control" in body)
-    asked = [Breakpoint(section, block[_MARK], automatic=id(block) in own) for section, block in points]
-    plan = plan_breakpoints(asked, warnings, limit=LIMIT - sent)
+    if "cache_control" in body:  # of provider_options; stands for the end of the conversation
+        found.append(("messages", {"cache_control": body["cache_control"]}))
+    points = [pair for pair in found if _MARK in pair[1] or "cache_control" in pair[1]]
+    asked = [
+        Breakpoint(section, _lifetime(block), automatic=id(block) in own, fixed=_MARK not in block)
+        for section, block in points
+    ]
+    plan = plan_breakpoints(asked, warnings, limit=LIMIT)
     for (_, block), planned in zip(points, plan, strict=True):
-        del block[_MARK]
+        if block.pop(_MARK, None) is None:
+            continue
         if planned is not None:
             # The default is five minutes. Servers that imitate the API may not have `ttl`.
             block["cache_control"] = {"type": "ephemeral", "ttl": "1h"} if planned == "1h" else {"type": "ephemeral"}
@@ -102,6 +107,14 @@ def _mark_ends(
         block[_MARK] = lifetime
         own.add(id(block))
     return own
+
+
+def _lifetime(block: dict[str, Any]) -> CacheLifetime:
+    if _MARK in block:
+        lifetime: CacheLifetime = block[_MARK]
+        return lifetime
+    control = block["cache_control"]
+    return "1h" if isinstance(control, dict) and control.get("ttl") == "1h" else "5m"
 
 
 def _can_end(block: dict[str, Any]) -> bool:

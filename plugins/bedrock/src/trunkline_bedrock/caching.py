@@ -69,15 +69,13 @@ def set_cache_points(
     found: list[tuple[Section, dict[str, Any]]] = [
         (section, block) for section, blocks in lists for block in blocks if _is_object(block)
     ]
-    sent = sum("cachePoint" in block for _, block in found)
-    points: list[tuple[Section, dict[str, Any]]] = [pair for pair in found if is_mark(pair[1])]
-    plan = plan_breakpoints(
-        [Breakpoint(section, block[_MARK], automatic=id(block) in own) for section, block in points],
-        warnings,
-        limit=LIMIT - sent,
-        one_hour=facts.cache_hour,
-    )
-    lifetimes = {id(block): planned for (_, block), planned in zip(points, plan, strict=True)}
+    points = [pair for pair in found if is_mark(pair[1]) or "cachePoint" in pair[1]]
+    asked = [
+        Breakpoint(section, _lifetime(block), automatic=id(block) in own, fixed=not is_mark(block))
+        for section, block in points
+    ]
+    plan = plan_breakpoints(asked, warnings, limit=LIMIT, one_hour=facts.cache_hour)
+    lifetimes = {id(block): planned for (_, block), planned in zip(points, plan, strict=True) if is_mark(block)}
     for _, blocks in lists:
         blocks[:] = [new for at, block in enumerate(blocks) for new in _point(block, blocks[:at], lifetimes, warnings)]
     return body
@@ -97,6 +95,14 @@ def _point(block: Any, before: list[Any], lifetimes: dict[int, Any], warnings: W
     why = "Bedrock refuses a cache point directly after a document; a text that names the document was added"
     warnings.add("emulated", "cache", why, lossy=False)
     return [{"text": f"See the document {document.get('name')}."}, point]
+
+
+def _lifetime(block: dict[str, Any]) -> CacheLifetime:
+    if is_mark(block):
+        lifetime: CacheLifetime = block[_MARK]
+        return lifetime
+    point = block["cachePoint"]
+    return "1h" if isinstance(point, dict) and point.get("ttl") == "1h" else "5m"
 
 
 def _end(blocks: list[Any]) -> int:

@@ -110,15 +110,20 @@ def set_cache_control(
     if lifetime is not None:
         leading = _leading(messages)
         added = _mark_end(leading, lifetime) | _mark_end(messages[len(leading) :], lifetime)
-    marks = _marks(messages)
-    system = {id(item) for item in _marks(_leading(messages))}
+    system = {id(item) for message in _leading(messages) for item in _items(message)}
+    items = [item for message in messages for item in _items(message) if _MARK in item or "cache_control" in item]
     points = [
-        Breakpoint("system" if id(item) in system else "messages", item[_MARK], automatic=id(item) in added)
-        for item in marks
+        Breakpoint(
+            "system" if id(item) in system else "messages",
+            _lifetime(item),
+            automatic=id(item) in added,
+            fixed=_MARK not in item,
+        )
+        for item in items
     ]
-    sent = sum("cache_control" in item for message in messages for item in _items(message))
-    for item, planned in zip(marks, plan_breakpoints(points, warnings, limit=4 - sent), strict=True):
-        del item[_MARK]
+    for item, planned in zip(items, plan_breakpoints(points, warnings), strict=True):
+        if item.pop(_MARK, None) is None:
+            continue
         if planned is not None:
             item["cache_control"] = {"type": "ephemeral", "ttl": "1h"} if planned == "1h" else {"type": "ephemeral"}
     return messages
@@ -144,6 +149,14 @@ def _items(message: dict[str, Any]) -> Iterable[dict[str, Any]]:
 
 def _marks(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [item for message in messages for item in _items(message) if _MARK in item]
+
+
+def _lifetime(item: dict[str, Any]) -> CacheLifetime:
+    if _MARK in item:
+        lifetime: CacheLifetime = item[_MARK]
+        return lifetime
+    control = item["cache_control"]
+    return "1h" if isinstance(control, dict) and control.get("ttl") == "1h" else "5m"
 
 
 def _leading(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
