@@ -18,7 +18,7 @@ from trunkline import (
     tool_result,
     user,
 )
-from trunkline.authoring.caching import Breakpoint, cached_anyway, plan_breakpoints
+from trunkline.authoring.caching import Breakpoint, cached_anyway, plan_breakpoints, stated_lifetime
 from trunkline.authoring.replay import ReplayRules, replay
 from trunkline.authoring.warnings import Warnings
 from trunkline.storage import from_json, to_json
@@ -54,6 +54,28 @@ def test_an_automatic_breakpoint_of_the_tools_makes_room_for_others() -> None:
     lifetimes, warnings = plan(tools, system, message(), message(), end)
     assert lifetimes == [None, "5m", "5m", "5m", "5m"]
     assert warnings.all() == ()
+
+
+def test_warning_names_no_negative_number_of_breakpoints() -> None:
+    fixed = [Breakpoint("messages", "5m", fixed=True)] * 5
+    lifetimes, warnings = plan(SYSTEM, *fixed)
+    assert lifetimes == [None, *["5m"] * 5]
+    [warning] = warnings.all()
+    assert "the API accepts 0 cache breakpoints" in warning.message
+
+
+@pytest.mark.parametrize(
+    ("control", "lifetime"),
+    [
+        ({"type": "ephemeral", "ttl": "1h"}, "1h"),
+        ({"type": "ephemeral"}, "5m"),
+        ({"ttl": "5m"}, "5m"),
+        (None, "5m"),
+        ("1h", "5m"),
+    ],
+)
+def test_breakpoint_of_provider_options_has_its_stated_lifetime(control: object, lifetime: str) -> None:
+    assert stated_lifetime(control) == lifetime
 
 
 def test_the_limit_counts_what_was_sent_otherwise() -> None:

@@ -65,9 +65,9 @@ def start_task(run: Coroutine[Any, Any, None], name: str, on_end: Callable[[], N
 
 
 def call_soon(loop: object, function: Callable[[], None]) -> None:
-    """Call a function in an event loop as soon as it runs on, but not if it has ended.
+    """Call a function in an event loop as soon as the loop runs. If the loop has ended, do nothing.
 
-    Any thread may call this, and so may a finalizer: it takes no lock that the interrupted code might hold.
+    Any thread may call this, and so may a finalizer: it never waits for a lock that the interrupted code might hold.
     """
     schedule: Callable[[Callable[[], None]], object]
     schedule = getattr(loop, "call_soon_threadsafe", None) or cast("Any", loop).run_sync_soon
@@ -87,7 +87,7 @@ def only_this_task_is_cancelled(host: asyncio.Task[Any] | None) -> bool:
 
 
 async def take_cancellation() -> None:
-    """Take a cancellation that asyncio has not delivered yet. A task that returns before counts as cancelled."""
+    """Take a cancellation that asyncio has not delivered yet. A task that returned without it would be cancelled."""
     import asyncio
 
     with suppress(asyncio.CancelledError):

@@ -213,7 +213,12 @@ async def close_services(services: Iterable[Service]) -> None:
 
     If closing fails, raises the error of the first service that failed, with those of others as notes.
     """
-    every = _without_composed(services)
+    found = _with_members(services)
+    # A composed service has nothing of its own to close.
+    for service in found:
+        if isinstance(service, _Composed):
+            service._refuse_calls()
+    every = [service for service in found if not isinstance(service, _Composed)]
     failed: dict[int, Exception] = {}
 
     async def close(number: int, service: Service) -> None:
@@ -233,11 +238,8 @@ async def close_services(services: Iterable[Service]) -> None:
         raise errors[0]
 
 
-def _without_composed(services: Iterable[Service]) -> tuple[Service, ...]:
-    """Return the services that are not composed, and those that the others are made of. Refuses calls to the others.
-
-    Each is there once, however many composed services it is a member of.
-    """
+def _with_members(services: Iterable[Service]) -> list[Service]:
+    """Return the services, and all that they are made of: each once, however many services it is a member of."""
     found: dict[int, Service] = {}
     waiting = list(services)[::-1]
     while waiting:
@@ -245,9 +247,8 @@ def _without_composed(services: Iterable[Service]) -> tuple[Service, ...]:
         if id(service) not in found:
             found[id(service)] = service
             if isinstance(service, _Composed):
-                service._refuse_calls()
                 waiting.extend(reversed(service._members))
-    return tuple(service for service in found.values() if not isinstance(service, _Composed))
+    return list(found.values())
 
 
 class _Composed(Service):
@@ -282,7 +283,7 @@ class _Composed(Service):
         return self._options.total_timeout(self._total_timeout)
 
     def _refuse_calls(self) -> None:
-        """Refuse further calls as far as the members, which are closed as well, do not do it."""
+        """Refuse further calls that the members, which are closed as well, would not refuse."""
 
     async def aclose(self) -> None:
         await close_services((self,))

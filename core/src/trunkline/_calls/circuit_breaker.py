@@ -22,7 +22,7 @@ from trunkline.errors import BadRequest, LimitTimeout, NotFound, RemoteError, Re
 #
 # While it rests, it is called only if no other member can serve. The failures of such calls, and of those that had
 # begun before the rest, are no reason to rest for longer, unless they come with Retry-After. A success of one that had
-# begun before the rest does not end the rest: it says nothing of what the member does since.
+# begun before the rest does not end the rest: it says nothing about the member since then.
 #
 # A member that hangs costs each call its whole timeout. So timeouts count by the time they took as well.
 #
@@ -30,7 +30,7 @@ from trunkline.errors import BadRequest, LimitTimeout, NotFound, RemoteError, Re
 class CircuitBreaker:
     """Whether a member of a composed service may serve a call now, or rests because it keeps failing.
 
-    It rests after `failures` failures in a row, or after timeouts in a row that took `rest` seconds together. It rests
+    It rests after `failures` failures in a row, or after timeouts in a row that took `rest` seconds in total. It rests
     for `rest` seconds, and for twice as long each further time, up to `longest_rest`. A failure that comes with
     `Retry-After` makes it rest for that time at once. After the rest, one call is let through as a probe: the member
     serves again if it succeeds. `clock` returns seconds.
@@ -119,7 +119,7 @@ class CircuitBreaker:
 
 
 class Attempt:
-    """One call of a member. What becomes of it is reported to the member's breaker.
+    """One call of a member. Its outcome is reported to the member's breaker.
 
     `rests` is how many rests of the member had begun before it.
     """

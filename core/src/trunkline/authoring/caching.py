@@ -10,7 +10,7 @@ may be older than the choice of the provider: a warning about them has the kind 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
 import attrs
@@ -27,8 +27,8 @@ Section: TypeAlias = Literal["tools", "system", "messages"]
 class Breakpoint:
     """A place up to which the prompt is to be cached.
 
-    `automatic` means that `ChatRequest.cache` asked for it, `fixed` that it is from `provider_options`: it is sent as
-    it is, and the others fit in with it.
+    `automatic` means that `ChatRequest.cache` asked for it. `fixed` means that it is from `provider_options`: it is
+    sent unchanged, and the lifetimes of the others are adapted to it.
     """
 
     section: Section
@@ -47,11 +47,11 @@ def plan_breakpoints(
     the conversation is another. `one_hour` is whether the model has the longer lifetime.
 
     APIs demand that longer lifetimes precede shorter ones, so breakpoints before one of an hour get an hour as well.
-    That costs nothing more: the prompt up to the later breakpoint is written for an hour anyway. Those after a fixed
-    one of five minutes get five minutes.
+    That costs nothing more: the prompt up to the later breakpoint is written for an hour anyway. Breakpoints after a
+    fixed one of five minutes get five minutes.
     """
     fixed = {at for at, point in enumerate(points) if point.fixed}
-    limit -= len(fixed)
+    limit = max(limit - len(fixed), 0)
     last = {point.section: at for at, point in enumerate(points)}
 
     def usefulness(at: int) -> tuple[bool, bool, int]:
@@ -60,7 +60,7 @@ def plan_breakpoints(
         return not covered, at == last[point.section], at
 
     others = [at for at in range(len(points)) if at not in fixed]
-    kept = {*sorted(others, key=usefulness, reverse=True)[: max(limit, 0)], *fixed}
+    kept = {*sorted(others, key=usefulness, reverse=True)[:limit], *fixed}
     for at, point in enumerate(points):
         if at not in kept and not point.automatic:
             why = (
@@ -89,6 +89,11 @@ def plan_breakpoints(
             why = "a lifetime of '5m' before one of '1h' was sent as '1h': the API demands that longer ones come first"
             warnings.mended("cache", why)
     return planned
+
+
+def stated_lifetime(control: object) -> CacheLifetime:
+    """Return the lifetime of a breakpoint from `provider_options`: an hour if its `ttl` is `1h`, else five minutes."""
+    return "1h" if isinstance(control, Mapping) and control.get("ttl") == "1h" else "5m"
 
 
 def cached_anyway(request: ChatRequest, warnings: Warnings) -> None:

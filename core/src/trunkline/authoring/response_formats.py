@@ -46,7 +46,7 @@ class SchemaSubset:
 
     - `moved`: keywords that the provider refuses. Each moves into the description of its schema, where the model reads
       it.
-    - `accepted`: the keywords that the provider accepts, if it refuses all others, which move. `None` is any.
+    - `accepted`: the only keywords that the provider accepts; all others move into the description. `None` is any.
     - `removed`: keywords that the provider refuses and that do not restrict the answer, such as `default`.
     - `formats`: the values of `format` that it accepts; others move into the description. `None` is any.
     - `least_items`: the values of `minItems` that it accepts; others move into the description. `None` is any.

@@ -107,7 +107,7 @@ class Answering:
     def cancelled(self, job: ToolCall | Opaque) -> ToolFinished:
         """Return the result of a call that ended with asyncio's `CancelledError`, though nobody cancelled the run.
 
-        The function cancelled the task that it runs in, or is no tool and waited for a task that was cancelled.
+        A function cancelled the task that it runs in, or a handler or `approve` waited for a task that was cancelled.
         """
         if self.raises or isinstance(job, Opaque):
             what = f"the call of {quoted(call_name(job))} ended as if it were cancelled"
@@ -115,9 +115,13 @@ class Answering:
         return ToolFinished(call=job, result=failed_result(job, "the call was cancelled"))
 
     async def answer(self, job: ToolCall | Opaque, wrong: Exception | None, stream: Stream | None) -> ToolFinished:
-        """Answer a call that `stream` brought, or the history if there is none. With `wrong`, no tool runs."""
+        """Answer a call that came with `stream`, or that is in the history if `stream` is `None`.
+
+        `wrong` is why the tool cannot run, if it cannot.
+        """
         if isinstance(job, Opaque):
             return ToolFinished(call=job, result=await self._handle(job))
+        # A middleware may correct a call whose tool needs no approval.
         return await self._run_tool(job, wrong if self.needs_approval(job) else None, stream)
 
     async def _run_tool(self, call: ToolCall, wrong: Exception | None, stream: Stream | None) -> ToolFinished:

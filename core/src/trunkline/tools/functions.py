@@ -129,11 +129,11 @@ def _docstring(text: str) -> Docstring | None:
     try:
         from docstring_parser import parse
     except ModuleNotFoundError:
-        raise_missing()
+        raise_missing_extra()
     return parse(text)
 
 
-def raise_missing() -> NoReturn:
+def raise_missing_extra() -> NoReturn:
     """Raise the error for a missing extra `tools`."""
     raise ConfigurationError("making a tool from a function needs: pip install 'trunkline[tools]'") from None
 
@@ -153,7 +153,7 @@ def _converter(name: str, arguments: list[_Argument]) -> tuple[dict[str, JSONVal
     except InvalidRequest:
         raise
     except ModuleNotFoundError:
-        raise_missing()
+        raise_missing_extra()
     except Exception as error:  # each library has its own classes for types that it does not support
         raise InvalidRequest(f"tool {name!r} has an argument without a JSON Schema: {first_line(error)}") from None
 

@@ -12,7 +12,7 @@ from trunkline._field_types import json_problem
 from trunkline._json import JSONValue, dumps
 from trunkline._masking import without_keys
 from trunkline.messages import Audio, Document, Image, Opaque, Text, ToolCall, ToolResult, ToolResultPart
-from trunkline.tools.functions import raise_missing
+from trunkline.tools.functions import raise_missing_extra
 
 _PROBLEM_LIMIT = 2000
 """The most characters of an error that the model gets."""
@@ -51,7 +51,7 @@ def to_json(value: object) -> JSONValue:
     try:
         import msgspec
     except ModuleNotFoundError:
-        raise_missing()
+        raise_missing_extra()
     converted: JSONValue = msgspec.to_builtins(value, enc_hook=_by_its_model, str_keys=True)
     if (problem := json_problem(converted)) is not None:
         raise TypeError(f"the result{problem}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, get_args
 
-from trunkline.authoring.caching import Breakpoint, CacheLifetime, Section, plan_breakpoints
+from trunkline.authoring.caching import Breakpoint, CacheLifetime, Section, plan_breakpoints, stated_lifetime
 from trunkline.authoring.warnings import Warnings
 
 LIMIT = 4
@@ -67,7 +67,12 @@ def set_breakpoints(
         found.append(("messages", {"cache_control": body["cache_control"]}))
     points = [pair for pair in found if _MARK in pair[1] or "cache_control" in pair[1]]
     asked = [
-        Breakpoint(section, _lifetime(block), automatic=id(block) in own, fixed=_MARK not in block)
+        Breakpoint(
+            section,
+            block[_MARK] if _MARK in block else stated_lifetime(block["cache_control"]),
+            automatic=id(block) in own,
+            fixed=_MARK not in block,
+        )
         for section, block in points
     ]
     plan = plan_breakpoints(asked, warnings, limit=LIMIT)
@@ -107,14 +112,6 @@ def _mark_ends(
         block[_MARK] = lifetime
         own.add(id(block))
     return own
-
-
-def _lifetime(block: dict[str, Any]) -> CacheLifetime:
-    if _MARK in block:
-        lifetime: CacheLifetime = block[_MARK]
-        return lifetime
-    control = block["cache_control"]
-    return "1h" if isinstance(control, dict) and control.get("ttl") == "1h" else "5m"
 
 
 def _can_end(block: dict[str, Any]) -> bool:

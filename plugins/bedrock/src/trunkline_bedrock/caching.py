@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-from trunkline.authoring.caching import Breakpoint, CacheLifetime, Section, plan_breakpoints
+from trunkline.authoring.caching import Breakpoint, CacheLifetime, Section, plan_breakpoints, stated_lifetime
 from trunkline.authoring.warnings import Warnings
 
 from trunkline_bedrock.model_facts import BedrockFacts
@@ -71,7 +71,12 @@ def set_cache_points(
     ]
     points = [pair for pair in found if is_mark(pair[1]) or "cachePoint" in pair[1]]
     asked = [
-        Breakpoint(section, _lifetime(block), automatic=id(block) in own, fixed=not is_mark(block))
+        Breakpoint(
+            section,
+            block[_MARK] if is_mark(block) else stated_lifetime(block["cachePoint"]),
+            automatic=id(block) in own,
+            fixed=not is_mark(block),
+        )
         for section, block in points
     ]
     plan = plan_breakpoints(asked, warnings, limit=LIMIT, one_hour=facts.cache_hour)
@@ -95,14 +100,6 @@ def _point(block: Any, before: list[Any], lifetimes: dict[int, Any], warnings: W
     why = "Bedrock refuses a cache point directly after a document; a text that names the document was added"
     warnings.add("emulated", "cache", why, lossy=False)
     return [{"text": f"See the document {document.get('name')}."}, point]
-
-
-def _lifetime(block: dict[str, Any]) -> CacheLifetime:
-    if is_mark(block):
-        lifetime: CacheLifetime = block[_MARK]
-        return lifetime
-    point = block["cachePoint"]
-    return "1h" if isinstance(point, dict) and point.get("ttl") == "1h" else "5m"
 
 
 def _end(blocks: list[Any]) -> int:

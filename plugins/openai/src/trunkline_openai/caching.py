@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from hashlib import sha256
 from typing import Any
 
-from trunkline.authoring.caching import Breakpoint, CacheLifetime, cached_anyway, plan_breakpoints
+from trunkline.authoring.caching import Breakpoint, CacheLifetime, cached_anyway, plan_breakpoints, stated_lifetime
 from trunkline.authoring.warnings import Warnings
 from trunkline.messages import Document, Image, Part, Text, ToolResult
 from trunkline.request import ChatRequest
@@ -115,7 +115,7 @@ def set_cache_control(
     points = [
         Breakpoint(
             "system" if id(item) in system else "messages",
-            _lifetime(item),
+            item[_MARK] if _MARK in item else stated_lifetime(item["cache_control"]),
             automatic=id(item) in added,
             fixed=_MARK not in item,
         )
@@ -149,14 +149,6 @@ def _items(message: dict[str, Any]) -> Iterable[dict[str, Any]]:
 
 def _marks(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [item for message in messages for item in _items(message) if _MARK in item]
-
-
-def _lifetime(item: dict[str, Any]) -> CacheLifetime:
-    if _MARK in item:
-        lifetime: CacheLifetime = item[_MARK]
-        return lifetime
-    control = item["cache_control"]
-    return "1h" if isinstance(control, dict) and control.get("ttl") == "1h" else "5m"
 
 
 def _leading(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

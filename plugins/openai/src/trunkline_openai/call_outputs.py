@@ -30,7 +30,8 @@ class CommandResult:
 def shell_output(call: Opaque, results: Iterable[CommandResult]) -> Opaque:
     """Answer a `shell_call` with the results of its commands, in their order.
 
-    The call's `max_output_length` is passed back with the output. Raises `InvalidRequest` for another part.
+    The call's `max_output_length` is passed back with the output. Raises `InvalidRequest` if `call` is of another kind,
+    has no id, or is run by the provider.
     """
     output: list[JSONValue] = []
     for each in results:
@@ -44,14 +45,17 @@ def shell_output(call: Opaque, results: Iterable[CommandResult]) -> Opaque:
 
 
 def local_shell_output(call: Opaque, output: str) -> Opaque:
-    """Answer a `local_shell_call` with what its command wrote. Raises `InvalidRequest` for another part."""
+    """Answer a `local_shell_call` with what its command wrote.
+
+    Raises `InvalidRequest` if `call` is of another kind, or has no id.
+    """
     return _answer(call, "local_shell_call", "local_shell_call_output", {"output": output}, id_field="id")
 
 
 def apply_patch_output(call: Opaque, *, failed: bool = False, log: str | None = None) -> Opaque:
     """Answer an `apply_patch_call`. `log` tells the model what was done, or why the patch could not be applied.
 
-    Raises `InvalidRequest` for another part.
+    Raises `InvalidRequest` if `call` is of another kind, or has no id.
     """
     fields: JSONObject = {"status": "failed" if failed else "completed"}
     if log is not None:
@@ -63,7 +67,9 @@ def computer_output(call: Opaque, screenshot: Image, *, acknowledge_safety_check
     """Answer a `computer_call` with a screenshot, taken after its actions.
 
     The API refuses the answer to a call that has `pending_safety_checks`, unless they are acknowledged. Show them to a
-    person before you pass `acknowledge_safety_checks=True`. Raises `InvalidRequest` for another part.
+    person before you pass `acknowledge_safety_checks=True`.
+
+    Raises `InvalidRequest` if `call` is of another kind, or has no id.
     """
     if screenshot.file_id is not None:
         source: JSONObject = {"file_id": screenshot.file_id}
@@ -81,7 +87,7 @@ def computer_output(call: Opaque, screenshot: Image, *, acknowledge_safety_check
 def mcp_approval(call: Opaque, approve: bool, reason: str | None = None) -> Opaque:
     """Answer an `mcp_approval_request`: whether the provider may run the tool of the MCP server.
 
-    Raises `InvalidRequest` for another part.
+    Raises `InvalidRequest` if `call` is of another kind, or has no id.
     """
     fields: JSONObject = {"approve": approve}
     if reason is not None:

@@ -82,7 +82,7 @@ class Content:
         return {names.TOOL_RESULT: self._dumps(_result(result) if isinstance(result, ToolResult) else result)}
 
     def error(self, error: BaseException | None) -> str | None:
-        """Return the text of an error: of a tool or of a middleware it may quote a secret. A cancellation has none."""
+        """Return the text of an error, without secrets that it may quote. A cancellation has no text."""
         if not isinstance(error, Exception):
             return None
         try:
@@ -132,13 +132,13 @@ def _part(part: Part) -> Mapping[str, object]:
 def _media(part: Image | Audio | Document) -> dict[str, object]:
     about: dict[str, object] = {"modality": _MODALITIES[type(part)], "mime_type": part.media_type}
     if part.url is not None:
-        return {"type": "uri", "uri": _without_access(part.url), **about}
+        return {"type": "uri", "uri": _without_credentials(part.url), **about}
     if part.file_id is not None:
         return {"type": "file", "file_id": part.file_id, **about}
     return {"type": "blob", "size": len(part.data or b""), **about}
 
 
-def _without_access(url: str) -> str:
+def _without_credentials(url: str) -> str:
     try:
         parts = urlsplit(url)
     except ValueError:

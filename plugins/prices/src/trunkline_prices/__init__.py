@@ -116,9 +116,9 @@ def total_cost(responses: Iterable[ChatResponse | EmbedResponse]) -> Decimal | N
 def load_prices() -> None:
     """Import the price list, which takes up to half a second.
 
-    With the extension, you do not need this: it does so in a worker thread before the first call of a service. Without
-    it, the first call of `cost` imports the list, so call this first, before the event loop starts or in a worker
-    thread.
+    The extension imports it in a worker thread before the first call of a service. Without the extension, the first
+    call of `cost` imports it, which stops the event loop meanwhile: call this function earlier, before the event loop
+    starts or in a worker thread.
     """
     load()
 

@@ -74,7 +74,7 @@ def _label(call: Call) -> str | None:
     label = call.state.get("label")
     if label is None or isinstance(label, str):
         return label
-    # A call that is not counted for its label would pass every budget of it.
+    # A call that is not counted for its label would evade the label's budget.
     raise CallError(
         f"the label of a call, state['label'], is a str, not {type(label).__name__}", service=call.context.name
     )

@@ -253,7 +253,8 @@ def calculate(entry: Entry, counts: Mapping[str, int | float], *, is_sum: bool =
         raise Unpriced("invalid_usage", f"the provider reported a number that no call can have: {', '.join(wrong)}")
     if counts.get("output_reasoning_tokens", 0) > counts.get("output_tokens", 0):
         raise Unpriced(
-            "invalid_usage", "the token counts contradict each other: there are more of reasoning than of output"
+            "invalid_usage",
+            "the token counts contradict each other: there are more reasoning tokens than output tokens",
         )
     try:
         usage = ListUsage(**counts)
