@@ -573,6 +573,22 @@ def test_call_from_before_a_rest_that_succeeds_does_not_end_the_rest(kind: str) 
     assert breaker.attempt() is not None, "it has answered a call that began after the failure"
 
 
+def test_timeouts_of_calls_from_before_a_rest_start_no_other_rest_after_it() -> None:
+    clock = Clock()
+    breaker = CircuitBreaker(rest=30, clock=clock)
+    early = begin(breaker)
+    clock.now += 59
+    late = [begin(breaker) for _ in range(5)]
+    clock.now += 1
+    early.failed(TotalTimeout("late"))
+    clock.now += 30
+    begin(breaker).succeeded()
+    clock.now += 29
+    for attempt in late:
+        attempt.failed(TotalTimeout("late"))
+    assert breaker.attempt() is not None, "the probe has shown that it works again"
+
+
 def test_wait_that_is_asked_for_during_a_probe_outlives_the_probe() -> None:
     clock = Clock()
     breaker = CircuitBreaker(failures=1, rest=30, clock=clock)

@@ -20,9 +20,11 @@ from trunkline.errors import BadRequest, LimitTimeout, NotFound, RemoteError, Re
 #      └─────────────────────────────────────────────────────────────── probed by one call
 #                                            the probe fails: resting, for twice as long
 #
-# While it rests, it is called only if no other member can serve. The failures of such calls, and of those that had
-# begun before the rest, are no reason to rest for longer, unless they come with Retry-After. A success of one that had
-# begun before the rest does not end the rest: it says nothing about the member since then.
+# While it rests, it is called only if no other member can serve. The failures of such calls do not make it rest for
+# longer, unless they come with Retry-After.
+#
+# A call that began before a rest says nothing about the member since then. Its success does not end the rest. Its
+# failure neither makes the rest longer nor starts another one after it, unless it comes with Retry-After.
 #
 # A member that hangs costs each call its whole timeout. So timeouts count by the time they took as well.
 #
@@ -103,7 +105,7 @@ class CircuitBreaker:
                 return
             now = self._clock()
             rest = min(error.retry_after or 0.0, self._longest_rest)
-            if was_probe or not self._is_resting:
+            if was_probe or not (self._is_resting or attempt.rests != self._rests):
                 self._failures += 1
                 if isinstance(error, RequestTimeout) and not attempt.has_answered:
                     self._waited += now - attempt.began_at
