@@ -9,7 +9,7 @@ import openai.types.responses.response_input_item_param as sdk
 import pytest
 from strict_types import strict_adapter
 from trunkline import Image, InvalidRequest, Opaque
-from trunkline_openai import (
+from trunkline_openai.call_outputs import (
     CommandResult,
     apply_patch_output,
     computer_output,

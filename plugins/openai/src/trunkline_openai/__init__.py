@@ -7,14 +7,6 @@ from trunkline.authoring.auth import NoAuth
 from trunkline.authoring.provider import Auth, Provider, ProviderParts, ServiceContext, lazy_provider
 
 from trunkline_openai.azure_key import AzureKey
-from trunkline_openai.call_outputs import (
-    CommandResult,
-    apply_patch_output,
-    computer_output,
-    local_shell_output,
-    mcp_approval,
-    shell_output,
-)
 from trunkline_openai.features import Feature
 from trunkline_openai.from_openai import messages_from
 from trunkline_openai.profile import BASIC_FEATURES, PROFILES, Profile, ProfileFor
@@ -27,7 +19,6 @@ __version__ = "0.1.0"
 __all__ = [
     "BASIC_FEATURES",
     "ChatParts",
-    "CommandResult",
     "Feature",
     "HeadersFor",
     "OpenAICompatibleSettings",
@@ -36,17 +27,12 @@ __all__ = [
     "ProfileFor",
     "UrlFor",
     "__version__",
-    "apply_patch_output",
     "bearer_auth",
     "chat_completions",
-    "computer_output",
     "default_url",
-    "local_shell_output",
-    "mcp_approval",
     "messages_from",
     "openai",
     "openai_compatible",
-    "shell_output",
 ]
 
 
