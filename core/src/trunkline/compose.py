@@ -78,9 +78,9 @@ def fallback(*services: Service, name: str | None = None, total_timeout: float |
     express. A `BadRequest` is raised, since the request itself is wrong. So is every error once a stream has started.
 
     Only the last service retries, unless another one has a `max_retries` that is not the default, or an option of
-    `with_options`. A service rests if it fails five times in a row, if its timeouts in a row took 30 s together, or if
-    it asks for a wait with `Retry-After`. While it rests, it is called only if no other one can serve. After its rest,
-    one call is sent to it as a probe.
+    `with_options`. A service rests if it fails five times in a row, if the timeouts among them took 30 s in total, or
+    if it asks for a wait with `Retry-After`. While it rests, it is called only if no other one can serve. After its
+    rest, one call is sent to it as a probe.
 
     `name` is the name of the new service. `total_timeout` is the time in seconds that a call may take with all
     services; those of the services themselves apply as well. Closing the new service closes the others.

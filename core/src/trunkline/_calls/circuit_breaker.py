@@ -13,7 +13,7 @@ from trunkline.errors import BadRequest, LimitTimeout, NotFound, RemoteError, Re
 
 # The life of a member:
 #
-#              `failures` failures in a row, timeouts in a row that took `rest` seconds together, or one Retry-After
+#              `failures` failures in a row, timeouts among them of `rest` seconds in total, or one Retry-After
 #   serving ──────────────────────────────────────────────────────────> resting
 #      ^                                                                   │ the rest has passed
 #      │                     the probe succeeds                            v
@@ -32,7 +32,7 @@ from trunkline.errors import BadRequest, LimitTimeout, NotFound, RemoteError, Re
 class CircuitBreaker:
     """Whether a member of a composed service may serve a call now, or rests because it keeps failing.
 
-    It rests after `failures` failures in a row, or after timeouts in a row that took `rest` seconds in total. It rests
+    It rests after `failures` failures in a row, or when the timeouts among them took `rest` seconds in total. It rests
     for `rest` seconds, and for twice as long each further time, up to `longest_rest`. A failure that comes with
     `Retry-After` makes it rest for that time at once. After the rest, one call is let through as a probe: the member
     serves again if it succeeds. `clock` returns seconds.
