@@ -37,6 +37,7 @@ from trunkline import (
     Usage,
     fallback,
 )
+from trunkline._annotations import has_pydantic
 from trunkline.answers import AnswerType, answer_type_of, partial_json, without_nulls
 from trunkline.storage import from_json, to_json
 from trunkline.testing import Exchange, serve
@@ -301,6 +302,24 @@ def test_restrictions_of_pydantic_in_a_dataclass_are_sent_and_checked() -> None:
     asked = answer_type_of(Order)
     schema = cast("dict[str, dict[str, dict[str, object]]]", asked.format.schema)
     assert schema["properties"]["seats"]["minimum"] == 1
+
+
+class Guest(pydantic.BaseModel):
+    name: str
+
+
+def dataclass_of(*fields: Any) -> Any:
+    """A dataclass of fields with these annotations. Those that are text are evaluated in this module."""
+    made = dataclasses.make_dataclass("Made", [(f"field{number}", each) for number, each in enumerate(fields)])
+    made.__module__ = __name__
+    return made
+
+
+def test_a_class_of_pydantic_is_found_after_an_annotation_that_is_freed() -> None:
+    """The text of annotations is evaluated anew, so `Guest | None` may get the id that `int | None` had."""
+    for count in range(1, 10):
+        rooms = [dataclass_of(*["int | None"] * 3) for _ in range(count)]
+        assert has_pydantic(dataclass_of(*rooms, dataclass_of("Guest | None")))
 
 
 def test_a_value_in_place_of_a_type_is_refused() -> None:

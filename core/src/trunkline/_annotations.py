@@ -13,13 +13,14 @@ def has_pydantic(annotation: object) -> bool:
 
     `msgspec` would neither run its validators nor check such restrictions.
     """
-    return _has_pydantic(annotation, set())
+    return _has_pydantic(annotation, {})
 
 
-def _has_pydantic(annotation: object, seen: set[int]) -> bool:
+def _has_pydantic(annotation: object, seen: dict[int, object]) -> bool:
     if id(annotation) in seen:
         return False
-    seen.add(id(annotation))
+    # Kept alive: annotations that are written as text are evaluated here, and the next one could get a freed id.
+    seen[id(annotation)] = annotation
     if hasattr(annotation, "__pydantic_core_schema__") or hasattr(annotation, "__pydantic_fields__"):
         return True
     metadata = getattr(annotation, "__metadata__", ())  # of `Annotated`
@@ -29,6 +30,6 @@ def _has_pydantic(annotation: object, seen: set[int]) -> bool:
     if isinstance(annotation, type) and annotation.__module__ != "builtins":
         try:
             inner += typing.get_type_hints(annotation, include_extras=True).values()
-        except Exception:  # an annotation that cannot be resolved; the library says so
+        except Exception:  # text may raise anything; the library, which evaluates it too, reports it
             return False
     return any(_has_pydantic(each, seen) for each in inner)
