@@ -25,6 +25,7 @@ from trunkline._calls.options import CallOptions, TimeLimit, checked_options, ti
 from trunkline._calls.turns import Turns
 from trunkline._config.compositions import HIGHEST_WEIGHT, MAX_NESTING
 from trunkline._event_loops import running_loop
+from trunkline._exception_text import exception_text
 from trunkline._masking import quoted
 from trunkline.authoring.provider import Hop, Operation
 from trunkline.errors import (
@@ -214,7 +215,7 @@ async def close_services(services: Iterable[Service]) -> None:
     If closing fails, raises the error of the first service that failed, with those of others as notes.
     """
     found = _with_members(services)
-    # A composed service has nothing of its own to close.
+    # A composed service has no connections, so only its members are closed.
     for service in found:
         if isinstance(service, _Composed):
             service._refuse_calls()
@@ -224,7 +225,7 @@ async def close_services(services: Iterable[Service]) -> None:
     async def close(number: int, service: Service) -> None:
         try:
             await service.aclose()
-        except Exception as error:
+        except Exception as error:  # raised when the others are closed, too
             failed[number] = error
 
     with anyio.CancelScope(shield=True):
@@ -233,7 +234,7 @@ async def close_services(services: Iterable[Service]) -> None:
                 tasks.start_soon(close, number, service)
     errors = [failed[number] for number in sorted(failed)]
     for other in errors[1:]:
-        errors[0].add_note(f"{type(other).__name__}: {other}")
+        errors[0].add_note(exception_text(other))
     if errors:
         raise errors[0]
 

@@ -50,6 +50,18 @@ Handler: TypeAlias = Callable[[Opaque], Union[JSONObject, Opaque, Awaitable[JSON
 """The type of a handler in `run_tools`: it gets a part that waits for an answer, and returns the answer."""
 
 
+@attrs.frozen
+class WrongCall:
+    """Why the tool of a call cannot run: the model named no tool, or its arguments do not fit.
+
+    `problem` is for the model. `error` is the exception that the application's code raised while it checked the
+    arguments, or `None`.
+    """
+
+    problem: str
+    error: Exception | None = None
+
+
 class AnsweringFailed(Exception):
     """A failure that ends the run, which raises `ToolFailed` with this text and this cause."""
 
@@ -80,12 +92,12 @@ class Answering:
             return False
         return tool.needs_approval or not self._asks_about_some
 
-    async def ask(self, call: ToolCall) -> ToolFinished | Exception | None:
+    async def ask(self, call: ToolCall) -> ToolFinished | WrongCall | None:
         """Ask whether a call may run. Return `None` if it may, why it cannot, or its result if it was refused."""
-        try:
-            tool, arguments = self._read(call)
-        except Exception as wrong:
-            return wrong
+        read = self._read(call)
+        if isinstance(read, WrongCall):
+            return read
+        tool, arguments = read
         approval = ApprovalRequest(call=call, tool=tool, arguments=arguments)
         try:
             verdict = await call_function(cast("Approve", self.approve), approval)
@@ -114,17 +126,17 @@ class Answering:
             raise AnsweringFailed(what)
         return ToolFinished(call=job, result=failed_result(job, "the call was cancelled"))
 
-    async def answer(self, job: ToolCall | Opaque, wrong: Exception | None, stream: Stream | None) -> ToolFinished:
+    async def answer(self, job: ToolCall | Opaque, wrong: WrongCall | None, stream: Stream | None) -> ToolFinished:
         """Answer a call that came with `stream`, or that is in the history if `stream` is `None`.
 
-        `wrong` is why the tool cannot run, if it cannot.
+        `wrong` says why the tool cannot run. It is `None` if the tool can run.
         """
         if isinstance(job, Opaque):
             return ToolFinished(call=job, result=await self._handle(job))
         # A middleware may correct a call whose tool needs no approval.
         return await self._run_tool(job, wrong if self.needs_approval(job) else None, stream)
 
-    async def _run_tool(self, call: ToolCall, wrong: Exception | None, stream: Stream | None) -> ToolFinished:
+    async def _run_tool(self, call: ToolCall, wrong: WrongCall | None, stream: Stream | None) -> ToolFinished:
         """Run a tool through the middlewares of the service that answered. They see a failure as a result.
 
         With `wrong`, the tool does not run, even if a middleware corrects the call: nobody has approved it.
@@ -144,15 +156,14 @@ class Answering:
             raise AnsweringFailed(f"tool {quoted(call.name)} failed: {problem_text(error)}") from error
         return ToolFinished(call=call, result=result, error=error)
 
-    async def _call_tool(self, call: ToolCall, wrong: Exception | None) -> tuple[ToolResult, Exception | None]:
+    async def _call_tool(self, call: ToolCall, wrong: WrongCall | None) -> tuple[ToolResult, Exception | None]:
+        read = wrong or self._read(call)
+        if isinstance(read, WrongCall):
+            return failed_result(call, read.problem), read.error
+        tool, _ = read
         try:
-            if wrong is not None:
-                raise wrong
-            tool, _ = self._read(call)
             return result_of(call, await tool.run(_without_nulls(call, tool))), None
-        except _WrongCall as problem:
-            return failed_result(call, str(problem)), None
-        except Exception as error:
+        except Exception as error:  # the tool is the application's code
             return failed_result(call, problem_text(error)), error
         except BaseException as error:
             if not is_foreign_cancellation(error):
@@ -160,29 +171,27 @@ class Answering:
             lost = RuntimeError("a task that it waited for was cancelled, but the call was not")
             return failed_result(call, problem_text(lost)), lost
 
-    def problem(self, job: ToolCall | Opaque) -> Exception | None:
-        """Return why the tool of a call cannot run, if it cannot."""
-        try:
-            if isinstance(job, ToolCall):
-                self._read(job)
-        except Exception as error:
-            return error
-        return None
+    def wrong_call(self, job: ToolCall | Opaque) -> WrongCall | None:
+        """Return why the tool of a call cannot run, or `None` if it can."""
+        read = self._read(job) if isinstance(job, ToolCall) else None
+        return read if isinstance(read, WrongCall) else None
 
-    def _read(self, call: ToolCall) -> tuple[LocalTool, Mapping[str, object]]:
-        """Return the tool of a call, and the arguments as it gets them. Raises `_WrongCall` if they do not fit."""
+    def _read(self, call: ToolCall) -> tuple[LocalTool, Mapping[str, object]] | WrongCall:
+        """Return the tool of a call and the arguments as the tool gets them, or why the tool cannot run."""
         tool = self.tools.get(call.name)
         if not isinstance(tool, LocalTool):
-            raise _WrongCall(f"there is no tool with this name; the tools are: {listed(self.tools) or 'none'}")
+            return WrongCall(f"there is no tool with this name; the tools are: {listed(self.tools) or 'none'}")
         if call.invalid_arguments is not None:
-            raise _WrongCall("the arguments are not a JSON object")
-        arguments = _without_nulls(call, tool).arguments
-        if not isinstance(tool, FunctionTool) or tool._structure is None:
-            return tool, arguments
+            return WrongCall("the arguments are not a JSON object")
         try:
+            arguments = _without_nulls(call, tool).arguments
+            if not isinstance(tool, FunctionTool) or tool._structure is None:
+                return tool, arguments
             return tool, tool._structure(arguments)
         except ArgumentError as problem:
-            raise _WrongCall(f"wrong arguments: {problem}") from None
+            return WrongCall(f"wrong arguments: {problem}")
+        except Exception as error:  # a validator of the application's class may raise anything
+            return WrongCall(problem_text(error), error)
 
     async def _handle(self, part: Opaque) -> Opaque:
         what = f"the handler of {quoted(part.kind)}"
@@ -196,10 +205,6 @@ class Answering:
         if not isinstance(kind, str):
             raise InvalidRequest(f"{what} must return an object with a 'type', not {type_name(answer)}")
         return Opaque(provider=part.provider, kind=kind, data=cast("JSONObject", answer))
-
-
-class _WrongCall(Exception):
-    """A call does not fit its tool. The text is for the model."""
 
 
 def _without_nulls(call: ToolCall, tool: LocalTool) -> ToolCall:

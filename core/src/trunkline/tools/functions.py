@@ -242,7 +242,7 @@ def _by_pydantic(name: str, arguments: list[_Argument]) -> tuple[dict[str, JSONV
     return schema, structure
 
 
-def is_async(function: Callable[..., object]) -> bool:
+def _is_async(function: Callable[..., object]) -> bool:
     """Return whether calling a function gives a coroutine."""
     inner = _inner(function)
     return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(type(inner).__call__)
@@ -254,7 +254,7 @@ async def call_function(function: Callable[..., object], *args: object, **kwargs
     An async function runs in this task, any other one in a worker thread, with a copy of the context variables. If the
     call is cancelled, a thread goes on to its end, and its result is dropped.
     """
-    if is_async(function):
+    if _is_async(function):
         return await cast("Awaitable[object]", function(*args, **kwargs))
     bound = functools.partial(function, *args, **kwargs)
     result = await anyio.to_thread.run_sync(bound, abandon_on_cancel=True)

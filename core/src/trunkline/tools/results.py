@@ -1,4 +1,4 @@
-"""What the model is told of a call: the result of its tool, or why there is none."""
+"""The result of a call that the model receives: what its tool returned, or why it failed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PARTS = (Text, Image, Document, Audio, Opaque)
 
 
 def result_of(call: ToolCall, value: object) -> ToolResult:
-    """Return the result of a call for what a tool returned."""
+    """Convert what a tool returned to the result of its call."""
     if isinstance(value, ToolResult):
         return attrs.evolve(value, tool_call_id=call.id, name=call.name)
     parts: str | Iterable[ToolResultPart]
@@ -32,16 +32,16 @@ def result_of(call: ToolCall, value: object) -> ToolResult:
     elif isinstance(value, (list, tuple)) and any(isinstance(each, _PARTS) for each in value):
         parts = [Text(text=each) if isinstance(each, str) else each for each in value]
     else:
-        parts = dumps(to_json(value)).decode()
+        parts = dumps(_as_json(value)).decode()
     return ToolResult(tool_call_id=call.id, name=call.name, parts=parts)
 
 
 def failed_result(call: ToolCall, problem: str) -> ToolResult:
-    """Return the result of a call that failed. The model is told the problem."""
+    """Return the result of a call that failed. The model receives the problem as its text."""
     return ToolResult(tool_call_id=call.id, name=call.name, parts=problem, is_error=True)
 
 
-def to_json(value: object) -> JSONValue:
+def _as_json(value: object) -> JSONValue:
     """Convert the result of a function to a value of JSON: objects of attrs, dataclasses, msgspec, pydantic, and so on.
 
     Raises `TypeError` for any other value.

@@ -36,7 +36,7 @@ from trunkline.request import ChatRequest, RunParams, Tool
 from trunkline.response import ChatResponse, FinishReason, Usage, sum_usage
 from trunkline.service import Service
 from trunkline.stream import Stream
-from trunkline.tools.answering import Answering, AnsweringFailed, Approve, Handler
+from trunkline.tools.answering import Answering, AnsweringFailed, Approve, Handler, WrongCall
 from trunkline.tools.local_tools import LocalTool, tool
 from trunkline.tools.results import problem_text
 from trunkline.tools.run_events import AnswerRejected, RunEvent, ToolFinished, ToolRound, ToolStarted
@@ -138,8 +138,8 @@ def run_tools(
 
     `tools` are functions, tools that `tool` or `mcp_tools` made, and any other `Tool`. They are added to those of
     `request`. The calls of a round run at the same time, at most `max_parallel` of them. A tool that raises does not
-    end the run: the model is told the class and the text of the exception, without what looks like a key in it. With
-    `on_tool_error="raise"` the run raises `ToolFailed`.
+    end the run: the model receives the class and the text of the exception as the result of the call, with anything
+    that looks like a key removed. With `on_tool_error="raise"` the run raises `ToolFailed`.
 
     Calls of a `Tool` that has no function are left to you: the run ends with the finish reason `tool_calls`, and
     `run.pending` has the calls. To go on, start another run with `run.messages` and their results. Calls at the end of
@@ -150,9 +150,10 @@ def run_tools(
 
     `approve` is asked before a tool runs: about each tool, or only about those with `needs_approval` if any tool of the
     run has it. It gets an `ApprovalRequest`, one at a time in the order of the calls, while tools that need no approval
-    run. Calls with wrong arguments are told to the model without asking. It returns `True`, or `False` or a reason to
-    refuse the call, which the model is told, or a `ToolResult` in place of running the tool. It may be async; a sync
-    function runs in a worker thread, as a sync tool does. If it raises an exception, the run ends with that exception.
+    run. It is not asked about a call with wrong arguments: the model receives the problem as the result. It returns
+    `True` to run the tool, `False` or a reason to refuse the call, or a `ToolResult` in place of running the tool. The
+    model receives the reason as the result. `approve` may be async; a sync function runs in a worker thread, as a sync
+    tool does. If it raises an exception, the run ends with that exception.
 
     `handlers` answer the calls of a provider's own tools that run in your program, such as `shell_call` of OpenAI's
     Responses API. The key is the `kind` of the `Opaque` part, which the handler gets. It returns the answer as the item
@@ -532,7 +533,7 @@ class ToolRun:
         return None
 
     async def _do(self, work: _Work) -> None:
-        """Answer all calls of a round, in a task of its own."""
+        """Answer all calls of a round. Runs in a background task."""
         _runs_around.set((*_runs_around.get(), self))
         answering, host = self._answering, asyncio_task()
         asked = [position for position, job in enumerate(work.jobs) if answering.needs_approval(job)]
@@ -541,13 +542,13 @@ class ToolRun:
             with work.scope:
                 async with anyio.create_task_group() as tasks:
 
-                    async def start(position: int, wrong: Exception | None = None) -> None:
+                    async def start(position: int, wrong: WrongCall | None = None) -> None:
                         await slots.acquire()
                         if wrong is None:
-                            self._tell(ToolStarted(call=work.jobs[position]))
+                            self._emit(ToolStarted(call=work.jobs[position]))
                         tasks.start_soon(run, position, wrong)
 
-                    async def run(position: int, wrong: Exception | None) -> None:
+                    async def run(position: int, wrong: WrongCall | None) -> None:
                         with work.failing():
                             await checkpoint_if_cancelled()
                             job = work.jobs[position]
@@ -566,7 +567,7 @@ class ToolRun:
                     async def start_others() -> None:
                         for position, job in enumerate(work.jobs):
                             if position not in asked:
-                                await start(position, answering.problem(job))
+                                await start(position, answering.wrong_call(job))
 
                     tasks.start_soon(start_others)
                     with work.failing():
@@ -593,7 +594,7 @@ class ToolRun:
         if self._news is not None:
             self._news.set()
 
-    def _tell(self, event: RunEvent) -> None:
+    def _emit(self, event: RunEvent) -> None:
         if self._state == "open" and self._failure is None:
             self._events.append(event)
             if self._news is not None:
@@ -609,11 +610,11 @@ class ToolRun:
             Message(role="tool", parts=each.result) if isinstance(each.result, ToolResult) else user(each.result)
             for each in results
         )
-        self._tell(finished)
+        self._emit(finished)
 
 
 _runs_around: ContextVar[tuple[ToolRun, ...]] = ContextVar("trunkline_runs_around", default=())
-"""The runs of whose tools the running code is a part."""
+"""The runs whose tools run the current code: a tool may start a run of its own."""
 
 
 @attrs.define(eq=False)
