@@ -61,14 +61,6 @@ def url() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["stdio", "http"])
-def server(request: pytest.FixtureRequest) -> StdioServerParameters | str:
-    if request.param == "http":
-        found: str = request.getfixturevalue("url")
-        return found
-    return StdioServerParameters(command=sys.executable, args=[SERVER, "stdio"])
-
-
 @pytest.fixture(scope="module")
 def odd_url() -> Iterator[str]:
     with server_process(sys.executable, ODD_SERVER, "http") as url:
@@ -76,11 +68,21 @@ def odd_url() -> Iterator[str]:
 
 
 @pytest.fixture(params=["stdio", "http"])
+def server(request: pytest.FixtureRequest) -> StdioServerParameters | str:
+    return reached(request, SERVER, "url")
+
+
+@pytest.fixture(params=["stdio", "http"])
 def odd_server(request: pytest.FixtureRequest) -> StdioServerParameters | str:
+    return reached(request, ODD_SERVER, "odd_url")
+
+
+def reached(request: pytest.FixtureRequest, program: str, url: str) -> StdioServerParameters | str:
+    """How a client reaches a server: the command that starts it, or the URL from a fixture with this name."""
     if request.param == "http":
-        found: str = request.getfixturevalue("odd_url")
+        found: str = request.getfixturevalue(url)
         return found
-    return started_for_one_session(ODD_SERVER, "stdio")
+    return started_for_one_session(program, "stdio")
 
 
 def started_for_one_session(*command: str) -> StdioServerParameters:
@@ -131,7 +133,7 @@ async def test_names_of_two_servers_are_kept_apart_by_a_prefix() -> None:
     assert await named("a.b", "c", prefix="x:") == ["x_a_b", "x_c"]
 
 
-async def test_names_that_become_the_same_end_in_a_digest() -> None:
+async def test_names_that_become_the_same_get_a_hash() -> None:
     names = await named("a_b", "a.b", "a:b", "погода", "ветер!")
     assert names == ["a_b", "a_b_2e7336dc", "a_b_6783a31e", "_______c1d5a896", "_______f5c4abcc"]
     assert sorted(await named("ветер!", "погода", "a:b", "a.b", "a_b")) == sorted(names)
@@ -197,8 +199,8 @@ def asked(*names: str, **arguments: str) -> tuple[Message, Message]:
     return user("?"), assistant(*(ToolCall(id=name, name=name, arguments=dict(arguments)) for name in names))
 
 
-async def told(tools: Sequence[Tool], *names: str) -> list[str]:
-    """The results of calls that a model is told. They are all errors, and the run goes on after them."""
+async def failures_of(tools: Sequence[Tool], *names: str) -> list[str]:
+    """The texts that the model receives for calls of these tools, which all fail. The run goes on after them."""
     async with model() as service:
         run = await run_tools(service, asked(*names), tools)
     assert run.text == "done"
@@ -275,18 +277,18 @@ FAILURES = {
 }
 
 
-async def test_the_model_is_told_why_a_call_failed(odd_server: StdioServerParameters | str) -> None:
+async def test_the_model_receives_the_reason_of_a_failed_call(odd_server: StdioServerParameters | str) -> None:
     async with Client(odd_server) as client:
         tools = await mcp_tools(client)
-        assert dict(zip(FAILURES, await told(tools, *FAILURES), strict=True)) == FAILURES
-        (text,) = await told(tools, "wrong_output")
+        assert dict(zip(FAILURES, await failures_of(tools, *FAILURES), strict=True)) == FAILURES
+        (text,) = await failures_of(tools, "wrong_output")
         assert "Invalid structured content returned by tool wrong_output: 'x' is not of type 'integer'" in text
 
 
-async def test_the_model_is_told_in_a_line_that_a_result_is_malformed() -> None:
+async def test_a_malformed_result_is_reported_to_the_model_in_one_line() -> None:
     async with Client(started_for_one_session(str(SUPPORT / "raw_mcp_server.py"))) as client:
         tools = await mcp_tools(client)  # whose last page has an empty cursor
-        no_list, nothing, unknown_type = await told(tools, "no_list", "nothing", "unknown_type")
+        no_list, nothing, unknown_type = await failures_of(tools, "no_list", "nothing", "unknown_type")
     start = "CallError: the MCP server sent a result that does not follow the protocol: content"
     assert no_list == f"{start}: Input should be a valid list"
     assert nothing == f"{start}: Field required"
@@ -331,27 +333,27 @@ async def test_tools_of_two_open_sessions_need_different_names(odd_url: str) -> 
         async with model() as service:
             with pytest.raises(InvalidRequest, match="two tools have the same name: archive, broken_image"):
                 run_tools(service, "?", same)
-        assert await told(different, "one_failed", "two_failed") == ["no such city", "no such city"]
+        assert await failures_of(different, "one_failed", "two_failed") == ["no such city", "no such city"]
 
 
-async def test_the_model_is_told_that_a_session_is_closed(odd_server: StdioServerParameters | str) -> None:
+async def test_a_call_of_a_closed_session_is_reported_to_the_model(odd_server: StdioServerParameters | str) -> None:
     async with Client(odd_server) as client:
         tools, of_session = await mcp_tools(client), await mcp_tools(client.session)
-    assert await told(tools, "several") == ["RuntimeError: Client must be used within an async context manager"]
-    assert await told(of_session, "several") == ["MCPError: Connection closed"]
+    assert await failures_of(tools, "several") == ["RuntimeError: Client must be used within an async context manager"]
+    assert await failures_of(of_session, "several") == ["MCPError: Connection closed"]
 
 
 async def test_a_run_goes_on_after_the_end_of_a_server() -> None:
     async with Client(started_for_one_session(ODD_SERVER, "stdio")) as client:
         tools = await mcp_tools(client)
-        assert await told(tools, "dies", "endless") == ["MCPError: Connection closed"] * 2
-        assert await told(tools, "several") == ["MCPError: Connection closed"]
+        assert await failures_of(tools, "dies", "endless") == ["MCPError: Connection closed"] * 2
+        assert await failures_of(tools, "several") == ["MCPError: Connection closed"]
 
 
 async def test_the_end_of_a_server_over_http_ends_the_block_of_its_session() -> None:
     with server_process(sys.executable, ODD_SERVER, "http") as url, pytest.raises(ExceptionGroup):
         async with Client(url) as client:
-            await told(await mcp_tools(client), "dies")
+            await failures_of(await mcp_tools(client), "dies")
 
 
 def tool(name: str) -> SimpleNamespace:

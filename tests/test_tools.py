@@ -1,4 +1,4 @@
-"""`run_tools`: the rounds of a run over a real connection, what the model is told, and how a run ends."""
+"""`run_tools`: the rounds of a run over a real connection, the results that the model receives, and how a run ends."""
 
 from __future__ import annotations
 
@@ -237,7 +237,7 @@ async def test_the_tool_of_an_object_runs_its_method() -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "told"),
+    ("call", "text"),
     [
         (("weather", '{"city": 3}'), "wrong arguments: Expected `str`, got `int` - at `$.city`"),
         (("weather", "{}"), "wrong arguments: Object missing required field `city`"),
@@ -246,17 +246,17 @@ async def test_the_tool_of_an_object_runs_its_method() -> None:
         (("forecast", "{}"), "there is no tool with this name; the tools are: weather"),
     ],
 )
-async def test_a_wrong_call_is_told_to_the_model(call: tuple[str, str], told: str) -> None:
+async def test_the_model_receives_the_problem_of_a_wrong_call(call: tuple[str, str], text: str) -> None:
     async with model([call], "Sorry.") as toy:
         run = await run_tools(toy.service, "?", [weather])
     [finished] = run.rounds[0].results
     assert isinstance(finished.result, ToolResult)
     assert finished.result.is_error
-    assert finished.result.text == told
-    assert told in toy.results()[0]
+    assert finished.result.text == text
+    assert text in toy.results()[0]
 
 
-async def test_a_failure_is_told_to_the_model_without_what_looks_like_a_key() -> None:
+async def test_the_model_receives_a_failure_without_what_looks_like_a_key() -> None:
     failure = ValueError("no such city; the key was sk-proj-abcdefghij0123456789ABCDEF")
 
     async def find(city: str) -> str:
@@ -268,7 +268,7 @@ async def test_a_failure_is_told_to_the_model_without_what_looks_like_a_key() ->
     assert run.rounds[0].results[0].error is failure
 
 
-async def test_a_failure_is_raised_if_the_run_is_told_so_and_ends_the_other_tools() -> None:
+async def test_with_on_tool_error_raise_a_failure_is_raised_and_ends_the_other_tools() -> None:
     ended = []
 
     async def slow() -> str:
@@ -448,7 +448,7 @@ async def test_an_exception_that_is_no_failure_is_raised_as_it_is_and_ends_the_o
     assert ended == ["wait"]
 
 
-async def test_a_failure_whose_text_cannot_be_shown_is_told_to_the_model() -> None:
+async def test_the_model_receives_the_class_of_a_failure_whose_text_cannot_be_shown() -> None:
     class Unprintable(Exception):
         def __str__(self) -> str:
             raise ValueError
@@ -500,7 +500,7 @@ async def test_the_limit_of_rounds_raises_an_error_that_keeps_the_run() -> None:
     assert toy.results() == ["rain", "rain"]
 
 
-async def test_the_last_round_may_not_call_tools_if_the_run_is_told_so() -> None:
+async def test_with_at_limit_answer_the_last_round_may_not_call_tools() -> None:
     async with model([OSLO], "Cold.") as toy:
         run = await run_tools(toy.service, "?", [weather], max_rounds=2, at_limit="answer")
     assert [body.get("tool_choice") for body in toy.bodies] == [None, "none"]
@@ -524,7 +524,7 @@ async def test_a_call_that_was_cut_off_is_not_run() -> None:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "told"),
+    ("verdict", "text"),
     [
         (True, '{"city":"Oslo","celsius":7}'),
         (False, "the call was not approved"),
@@ -534,7 +534,7 @@ async def test_a_call_that_was_cut_off_is_not_run() -> None:
     ids=["yes", "no", "a reason", "a result"],
 )
 @pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
-async def test_a_call_runs_only_if_it_is_approved(verdict: Any, told: str, is_async: bool) -> None:
+async def test_a_call_runs_only_if_it_is_approved(verdict: Any, text: str, is_async: bool) -> None:
     asked: list[ApprovalRequest] = []
 
     async def approve(request: ApprovalRequest) -> Any:
@@ -550,7 +550,7 @@ async def test_a_call_runs_only_if_it_is_approved(verdict: Any, told: str, is_as
     assert [(request.tool, request.arguments) for request in asked] == [(weather, {"city": "Oslo"})]
     [finished] = run.rounds[0].results
     assert isinstance(finished.result, ToolResult)
-    assert finished.result.text == told
+    assert finished.result.text == text
     assert finished.result.is_error is (verdict is False or isinstance(verdict, str))
 
 
@@ -561,7 +561,7 @@ async def test_approval_that_is_no_decision_ends_the_run() -> None:
 
 
 class Booking:
-    """Two tools, of which one ends at once and one only when it is told so, and what they have done."""
+    """Two tools, of which one ends at once and one only when its event is set, and what they have done."""
 
     def __init__(self) -> None:
         self.done: list[str] = []
