@@ -515,7 +515,7 @@ async def test_retry_after_of_one_call_holds_up_the_others(toy: Toy) -> None:
         assert LONGEST_PAUSE - 10 < main.status.paused_for <= LONGEST_PAUSE
 
 
-async def test_new_call_is_told_of_all_calls_that_wait_before_it(toy: Toy) -> None:
+async def test_error_of_a_new_call_counts_all_calls_that_wait_before_it(toy: Toy) -> None:
     admission = Admission("main", tokens=100, requests=1000)
     (await admission.admit(90, None)).sent()
     scopes: list[anyio.CancelScope] = []

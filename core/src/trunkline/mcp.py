@@ -24,8 +24,8 @@ from trunkline.tools import LocalTool
 
 _LONGEST_NAME = 64
 """The longest name of a tool that all providers accept."""
-_DIGEST = 8
-"""The length of the digest that makes a changed name different from all others."""
+_HASH_LENGTH = 8
+"""The number of characters of the hash at the end of a changed name."""
 _PROBLEM_LIMIT = 1000
 """The longest text of an error, in characters."""
 _PROBLEMS = 3
@@ -50,16 +50,16 @@ async def mcp_tools(session: MCPSession, *, prefix: str = "") -> tuple[LocalTool
 
     `session` is an open `ClientSession` or `Client` of the package `mcp` (extra `mcp`). It has to stay open while the
     tools run. `prefix` is put before each name, so that the tools of two servers do not have the same names. Characters
-    that providers do not accept in a name are replaced by `_`. A name that is too long, or that would then be that of
-    another tool, ends in a digest of its own name.
+    that providers do not accept in a name are replaced by `_`. If a name is too long, or would then be the same as that
+    of another tool, it is cut to 55 characters, and a hash of the original name is added.
 
     The tools are those that the server has at the moment. If it says that they have changed, call `mcp_tools` again.
 
     Text, images, audio and the contents of resources in a result are sent to the model as parts, links to resources as
     JSON, and structured content as JSON if there is no text. A result that the server marks as an error is sent to the
-    model without what looks like a key in it; it ends no run, even with `on_tool_error="raise"`. Errors of the protocol
-    and of the connection are exceptions. Cancelling a call leaves the session usable. A call waits for as long as the
-    session does: open it with `read_timeout_seconds` if a server may hang.
+    model with anything that looks like a key removed. It does not end the run, even with `on_tool_error="raise"`.
+    Errors of the protocol and of the connection are exceptions. Cancelling a call leaves the session usable. A call
+    waits for as long as the session does: open it with `read_timeout_seconds` if a server may hang.
 
     Raises what the session raises, and `InvalidRequest` if the session is one of version 1 of the package, or if the
     schema of a tool cannot be sent.
@@ -100,8 +100,8 @@ def _names(given: Sequence[str], prefix: str) -> list[str]:
     names: list[str] = []
     for original, name in zip(given, accepted, strict=True):
         if not name or len(name) > _LONGEST_NAME or (count[name] > 1 and _accepted(original) != original):
-            digest = sha256(original.encode(errors="surrogatepass")).hexdigest()[:_DIGEST]
-            name = f"{name[: _LONGEST_NAME - _DIGEST - 1]}_{digest}"
+            ending = sha256(original.encode(errors="surrogatepass")).hexdigest()[:_HASH_LENGTH]
+            name = f"{name[: _LONGEST_NAME - _HASH_LENGTH - 1]}_{ending}"
         names.append(name)
     return names
 
@@ -125,7 +125,7 @@ def _tool(session: MCPSession, found: Any, name: str) -> LocalTool:
 async def _call(session: MCPSession, name: str, call: ToolCall) -> ToolResult:
     try:
         result = cast("Any", await session.call_tool(name, dict(call.arguments)))
-    except Exception as error:
+    except Exception as error:  # of the SDK, of its HTTP client, or of pydantic for a malformed result
         explained = _explained(error)
         if explained is None:
             raise
@@ -141,12 +141,12 @@ async def _call(session: MCPSession, name: str, call: ToolCall) -> ToolResult:
 
 
 def _explained(error: Exception) -> str | None:
-    """Return a better text for an exception of the SDK, if its own does not tell the model what is wrong."""
+    """Return a better text for an exception of the SDK, if its own does not say what is wrong."""
     if callable(errors := getattr(error, "errors", None)):  # pydantic's, with four lines for each possible type
         problems = cast("Any", errors)(include_url=False, include_context=False, include_input=False)
-        told = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in problems[:_PROBLEMS])
+        named = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in problems[:_PROBLEMS])
         more = f" and {len(problems) - _PROBLEMS} more" if len(problems) > _PROBLEMS else ""
-        return f"the MCP server sent a result that does not follow the protocol: {told}{more}"
+        return f"the MCP server sent a result that does not follow the protocol: {named}{more}"
     answered = getattr(error, "error", None)  # that of JSON-RPC
     details = getattr(answered, "data", None)
     if details is None:

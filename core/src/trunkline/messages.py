@@ -401,7 +401,7 @@ class ToolResult:
 
     @property
     def text(self) -> str:
-        """The text parts, each on a line of its own. Many tools return one part for each thing that they find."""
+        """The text parts, joined with line breaks. Many tools return one part for each thing that they find."""
         return "\n".join(part.text for part in self.parts if isinstance(part, Text) and part.text)
 
 

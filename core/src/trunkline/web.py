@@ -50,7 +50,7 @@ def heartbeats(
 
     An error of the stream is raised by the read that reaches it, and by every later read. If your code stops waiting
     for the next event, by a timeout for example, the stream is still being read, and the next read returns what has
-    arrived. Leaving the block ends the reading and closes the stream. Up to 64 events are read ahead.
+    arrived. Leaving the block ends the reading and closes the stream. Up to 64 events wait for your code.
 
     `receive` is the ASGI callable of the request, whose body has been read. With it, the stream is closed at once when
     the client disconnects, and the next read raises `StreamClosed`. Without it, a web framework may drop the generator
@@ -101,7 +101,7 @@ class _Heartbeats(Generic[T]):
                 if self._receive is None:
                     await self._read()
                 elif await until_disconnect(self._read(), receive=self._receive) is None and not self._complete:
-                    self._arrived.clear()  # nobody receives what was read ahead
+                    self._arrived.clear()  # nobody receives the events that wait
                     partial = self._partial()
                     self._error = StreamClosed(
                         "the stream was closed, because the client has disconnected",

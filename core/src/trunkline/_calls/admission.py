@@ -181,7 +181,7 @@ class Admission:
         travel = period * _TRAVEL
         self._requests = None if requests is None else RateWindow(requests, period, travel)
         self._tokens = None if tokens is None else RateWindow(tokens, period, travel)
-        self._era = object()  # a ticket of another era is of the parent, and holds nothing here
+        self._era = object()  # a fork starts another era, in which older tickets count nothing
         self._running = 0
         self._paused_until = -math.inf
         self._lock = threading.Lock()
@@ -217,7 +217,7 @@ class Admission:
         return await self._wait(_Waiter(tokens, None), self._queue, limit)
 
     def close(self) -> None:
-        """Let the calls that wait raise `ServiceClosed`, and all others that come."""
+        """Make all waiting calls and all later ones raise `ServiceClosed`."""
         with self._locked():
             self._closed = True
             for waiter in (*self._further, *self._queue):
@@ -316,7 +316,7 @@ class Admission:
         self._queued_tokens -= self._queued_weight(first)
 
     def _queued_weight(self, waiter: _Waiter) -> int:
-        """Return the tokens of a waiter as far as they count in `_queued_tokens`, the sum of all in `_queue`."""
+        """Return how many tokens of a waiter count in `_queued_tokens`, the sum for all waiters in `_queue`."""
         return 0 if self._tokens is None or waiter.ticket is not None else min(waiter.tokens, self._tokens.limit)
 
     def _forget(self, waiter: _Waiter, queue: deque[_Waiter]) -> None:
@@ -341,7 +341,7 @@ class Admission:
             window.cancel(reservation)
 
     def _reservations(self, ticket: Ticket) -> Iterator[tuple[RateWindow, Reservation]]:
-        """Yield what a ticket reserved last, and where. A ticket of the parent of a fork has nothing in the child."""
+        """Yield each window with the ticket's last reservation in it. After a fork, the child ignores older tickets."""
         if ticket._era is self._era:
             if self._requests is not None and ticket._request is not None:
                 yield self._requests, ticket._request
@@ -374,9 +374,8 @@ class Admission:
         """
         requests, tokens = 1, waiter.tokens if self._tokens is None else min(waiter.tokens, self._tokens.limit)
         queue = self._queue_of(waiter)
-        if (
-            queue is self._queue and queue and queue[-1] is waiter
-        ):  # a new call; many may wait, so their tokens are not added here
+        if queue is self._queue and queue and queue[-1] is waiter:
+            # A new call. Many calls may wait before it, so the sum of their tokens is kept, and not added up here.
             requests, tokens = len(queue), self._queued_tokens
         else:
             for other in queue:

@@ -113,7 +113,7 @@ def as_string(value: object) -> str | None:
 def as_count(*values: object) -> int | None:
     """Return the first value that is a whole number of at least 0 (`3.0` counts as one) as an `int`, else `None`.
 
-    A number that 64 bits cannot hold is no count: telemetry, databases and calculations with `float` refuse it.
+    A number above 64 bits is left out: telemetry, databases and calculations with `float` refuse it.
     Several values are for counts that servers send under different names.
     """
     for value in values:

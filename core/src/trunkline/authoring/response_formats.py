@@ -31,7 +31,7 @@ _RESTRICTING = frozenset(
         *("prefixItems", "items", "additionalItems", "allOf", "oneOf", "dependencies"),
     }
 )
-"""The keywords that restrict a value. Any other, such as `examples`, only tells about it."""
+"""The keywords that restrict a value. All others, such as `examples`, only describe it."""
 _TYPED = ("type", "$ref", "anyOf", "oneOf", "allOf", "enum", "const")
 _LOOKAROUND = re.compile(r"\(\?(?:=|!|<=|<!|P=)|\\[0-9]")
 # The whole pattern must be anchored, and a grammar cannot express `\d`, `\w`, look-around and similar syntax.
@@ -172,7 +172,7 @@ class _Change:
         if "prefixItems" in schema and not subset.tuples:
             self.obstacle = self.obstacle or "it has a tuple (prefixItems)"
         if "prefixItems" in schema and changed.get("items") == {}:
-            # It means the same as nothing, but llama.cpp would read it instead of `prefixItems`.
+            # Without it, the schema means the same; with it, llama.cpp would ignore `prefixItems`.
             del changed["items"]
         if not subset.unions and any(name in schema for name in _UNIONS):
             self.obstacle = self.obstacle or "it has a union"

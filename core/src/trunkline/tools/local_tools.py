@@ -96,8 +96,8 @@ def tool(
 
     The function may be sync or async, a method, or a `functools.partial`. Its annotations give the schema of the
     arguments, and its docstring (in the style of Google, NumPy or reST) the descriptions of the tool and of each
-    argument. The arguments of a call are converted and checked before the function runs; the model is told of wrong
-    ones. A sync function runs in a worker thread.
+    argument. The arguments of a call are converted and checked before the function runs. If they are wrong, it does not
+    run, and the model receives the problem as the result. A sync function runs in a worker thread.
 
     The conversion is strict: no number is made of the text `"3"`, for example. Text is converted to dates, enumerations
     and other types that JSON does not have.

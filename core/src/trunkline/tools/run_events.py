@@ -35,9 +35,10 @@ class ToolStarted:
 
 @attrs.frozen(kw_only=True)
 class ToolFinished:
-    """A call has its result, which the model gets in the next round. It comes as soon as the call has ended.
+    """The result of a call, which the model receives in the next round. The event comes as soon as the call has ended.
 
-    `error` is the exception that the tool raised, or `None`. Its text may have more than the model is told.
+    `error` is the exception that the tool raised, or `None`. Its text may have details that `result`, which
+    the model receives, leaves out.
     """
 
     call: ToolCall | Opaque

@@ -53,7 +53,7 @@ def local_shell_output(call: Opaque, output: str) -> Opaque:
 
 
 def apply_patch_output(call: Opaque, *, failed: bool = False, log: str | None = None) -> Opaque:
-    """Answer an `apply_patch_call`. `log` tells the model what was done, or why the patch could not be applied.
+    """Answer an `apply_patch_call`. `log` is text for the model: what was done, or why the patch could not be applied.
 
     Raises `InvalidRequest` if `call` is of another kind, or has no id.
     """

@@ -36,7 +36,7 @@ class OtelSettings(ExtensionSettings):
     )
     metric_label: bool = setting(
         "Label in metrics",
-        "Add the label of each call, such as a customer, to its metrics. Each label makes time series of its own, so "
+        "Add the label of each call, such as a customer, to its metrics. Each label creates new time series, so "
         "use it only if there are few labels.",
         default=False,
         advanced=True,

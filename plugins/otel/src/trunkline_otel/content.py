@@ -87,7 +87,7 @@ class Content:
             return None
         try:
             text = str(error)
-        except Exception as failure:  # of an exception of the application
+        except Exception as failure:  # the exception may be of any library, and its `__str__` may fail
             return f"<a text that cannot be read: {type(failure).__name__}>"
         return self._scrubbed(text)
 
@@ -101,7 +101,7 @@ class Content:
     def _scrubbed(self, text: str) -> str:
         try:
             return scrub(text, self.secrets())
-        except Exception as error:  # of the `secrets` of an `Auth`
+        except Exception as error:  # the `secrets` of an `Auth` are a plugin's code
             return f"<not shown, since the secrets of the service are not known: {type(error).__name__}>"
 
 

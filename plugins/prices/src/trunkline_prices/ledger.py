@@ -47,7 +47,7 @@ class Ledger:
     `budget` is that of all calls, `label_budget` that of each label, and `label_budgets` that of single labels. What is
     spent is recorded for all calls and for each label, with or without a budget.
 
-    `on_charge` is told what each call was charged. `services` counts the open services that use shared budgets.
+    `on_charge` is called with the charge of each call. `services` counts the open services that use shared budgets.
     """
 
     def __init__(

@@ -382,7 +382,7 @@ def _finished(cost: Cost, response: ChatResponse | EmbedResponse | None) -> Cost
     problem = "the response is incomplete, so its token counts may be too"
     if not response.parts and response.usage is None:
         problem = (
-            "nothing of the response has arrived; if the provider refused the call, it costs nothing: pass the error "
+            "no part of the response has arrived; if the provider refused the call, it costs nothing: pass the error "
             "to cost() instead of the response"
         )
     return attrs.evolve(cost, total=None, parts=(), at_least=cost.total, reason="incomplete", problem=problem)

@@ -78,7 +78,7 @@ def stored_cost(response: ChatResponse) -> Cost | None:
         parts=(),
         at_least=found.total,
         reason="incomplete",
-        problem="the answer took several attempts; at_least is the cost of the last one, on_charge is told of each",
+        problem="the answer took several attempts; at_least is the cost of the last one, on_charge gets each charge",
     )
 
 

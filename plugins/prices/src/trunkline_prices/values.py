@@ -16,9 +16,9 @@ UnknownReason: TypeAlias = Literal[
 """Why a cost is unknown:
 
 - `no_usage`: the provider reported no token counts, or not both of them
-- `incomplete`: the stream broke off, so the counts are not final; `Cost.at_least` is what was reported. If nothing of
-  the response has arrived, pass the error to `cost`: it is 0 if the provider refused the call. Or a typed answer took
-  several attempts, and `Cost.at_least` is the cost of the last one
+- `incomplete`: the stream broke off, so the counts are not final; `Cost.at_least` is what was reported. If no
+  part of the response has arrived, pass the error to `cost`: it is 0 if the provider refused the call. The reason is
+  also given if a typed answer took several attempts; `Cost.at_least` is then the cost of the last one
 - `model`: the price list does not have the model, or the response does not say which model or provider it is from
 - `usage_key`: the usage has a count that is not known to the price list
 - `tool`: the provider ran a tool that it may charge for, and that the usage does not count
