@@ -8,7 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trunkline.messages import Text
+from trunkline.authoring.replay import LEFT_OUT
+from trunkline.messages import (
+    Audio,
+    Document,
+    Image,
+    Message,
+    Opaque,
+    Part,
+    Text,
+    ToolCall,
+    ToolResult,
+    assistant,
+    user,
+)
+from trunkline.request import ChatRequest, Tool
 
 _spec = importlib.util.spec_from_file_location("portability", Path(__file__).parents[1] / "docs" / "portability.py")
 assert _spec is not None
@@ -93,3 +107,34 @@ def test_unsupported_fields_give_warnings_and_are_not_sent(service: str) -> None
         if warning.kind == "unsupported":
             assert warning.subject not in keys
             assert warning.message
+
+
+RESULTS: dict[str, Part] = {
+    "audio": Audio(data=b"RIFF0000WAVE", media_type="audio/wav"),
+    "flac": Audio(data=b"fLaC", media_type="audio/flac"),
+    "audio at a URL": Audio(url="https://media.test/a.wav"),
+    "image": Image(data=b"\x89PNG\r\n\x1a\n", media_type="image/png"),
+    "image at a URL": Image(url="https://media.test/a.png"),
+    "uploaded image": Image(file_id="file-1"),
+    "TIFF": Image(data=b"II*\0", media_type="image/tiff"),
+    "PDF": Document(data=b"%PDF-1.4 ", media_type="application/pdf"),
+    "archive": Document(data=b"PK\3\4", media_type="application/zip"),
+    "document at a URL": Document(url="https://media.test/a.zip"),
+    "film": Document(data=b"0", media_type="video/mp4"),
+    "part of another provider": Opaque(provider="other", kind="weird", data={}),
+}
+
+
+@pytest.mark.parametrize("result", RESULTS)
+@pytest.mark.parametrize("service", portability.SERVICES)
+def test_result_of_which_nothing_can_be_sent_is_not_sent_as_empty(service: str, result: str) -> None:
+    messages = [
+        user("Listen."),
+        assistant(ToolCall(id="call_1", name="record", arguments={})),
+        Message(role="tool", parts=[ToolResult(tool_call_id="call_1", parts=[RESULTS[result]])]),
+    ]
+    tool = Tool(name="record", parameters={"type": "object", "properties": {}})
+    translation = portability.translate(service, ChatRequest(messages=messages, tools=[tool]))
+    body = "\n".join(strings(json.loads(translation.wire_request.body)))
+    lost = {warning.kind for warning in translation.warnings if warning.lossy} & {"left_out", "unsupported"}
+    assert bool(lost) == (LEFT_OUT in body)

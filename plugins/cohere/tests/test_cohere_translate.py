@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from trunkline import messages as m
 from trunkline.authoring.provider import ServiceContext, Translation
+from trunkline.authoring.replay import LEFT_OUT
 from trunkline.errors import InvalidRequest
 from trunkline.messages import (
     Audio,
@@ -531,8 +532,8 @@ RESULTS: list[tuple[Message, list[dict[str, Any]], list[tuple[str, str]]]] = [
         ],
         [("mended", "tool result")],
     ),
-    (tool_result(CALL, Audio(data=b"ID3")), [tool_message("")], [("unsupported", "audio")]),
-    (tool_result(CALL, Document(data=b"%PDF-1")), [tool_message("")], [("unsupported", "document")]),
+    (tool_result(CALL, Audio(data=b"ID3")), [tool_message(LEFT_OUT)], [("unsupported", "audio")]),
+    (tool_result(CALL, Document(data=b"%PDF-1")), [tool_message(LEFT_OUT)], [("unsupported", "document")]),
     (
         user("on"),
         [tool_message("Error: No result of this call is known."), {"role": "user", "content": "on"}],

@@ -61,6 +61,10 @@ GO_ON = "Go on."
 MEDIA_FOLLOW = "The result follows in the next message."
 """The text of a tool result whose media are in the user message after it."""
 
+LEFT_OUT = "(Content that this model cannot get was left out.)"
+"""The text in place of content of which no part could be sent. Without it, a model would take an empty tool result for
+what the tool had found."""
+
 MADE_BY_MODEL = "(From the answer above:)"
 """The text before media that a model made, in the user message to which they were moved."""
 
@@ -489,6 +493,8 @@ class _Mender:
             moved += media
             if not any(isinstance(part, Text) and part.text.strip() for part in parts):
                 parts = [Text(text=MEDIA_FOLLOW), *parts]
+        if not parts and (note := left_out_note(part for result in found for part in result.parts)):
+            parts.append(Text(text=note))
         options: ProviderOptions = {}
         for result in found:
             options = {**options, **result.provider_options}
@@ -520,6 +526,14 @@ def _without_trailing_reasoning(parts: list[Part], rules: ReplayRules, warnings:
 
 def _name(part: Part) -> str:
     return "tool call" if isinstance(part, ToolCall) else type(part).__name__.lower()
+
+
+def left_out_note(parts: Iterable[Part]) -> str:
+    """Return what to send in place of the parts of a tool result or user message if a translator can send none of them.
+
+    It is empty if nothing was lost, because there are only blank texts.
+    """
+    return "" if all(isinstance(part, (Text, Citation)) for part in parts) else LEFT_OUT
 
 
 # Order

@@ -6,6 +6,7 @@ from typing import Any
 
 from trunkline.authoring.caching import result_lifetime
 from trunkline.authoring.json import JSONObject, ProviderOptions
+from trunkline.authoring.replay import left_out_note
 from trunkline.authoring.warnings import Warnings
 from trunkline.messages import Audio, CacheLifetime, Document, Image, Opaque, Part, Text, ToolResult
 
@@ -153,6 +154,8 @@ class Content:
         # The breakpoint of a part of the result moves to its end. The API caches whole blocks of a message.
         lifetime = result_lifetime(result)
         content = [without_mark(block) for part in result.parts for block in self.blocks(part)]
+        if not content and (note := left_out_note(result.parts)):
+            content = [{"type": "text", "text": note}]
         block: dict[str, Any] = {"type": "tool_result", "tool_use_id": result.tool_call_id}
         if result.is_error:
             block["is_error"] = True

@@ -15,7 +15,7 @@ from typing import Any
 from trunkline.authoring.caching import result_lifetime
 from trunkline.authoring.json import ProviderOptions, loads_finite
 from trunkline.authoring.provider import MediaClass
-from trunkline.authoring.replay import GO_ON, Issuer, ReplayRules, Turn
+from trunkline.authoring.replay import GO_ON, Issuer, ReplayRules, Turn, left_out_note
 from trunkline.authoring.warnings import Warnings
 from trunkline.errors import InvalidRequest
 from trunkline.messages import (
@@ -366,10 +366,13 @@ class History:
     def _result(self, result: ToolResult) -> list[dict[str, Any]]:
         if not self._facts.tools:
             failed = "Error of" if result.is_error else "Result of"
-            head = {"text": f"[{failed} the tool {result.name}: {result.text}]"}
-            return [head, *(block for part in result.parts if not isinstance(part, Text) for block in self._part(part))]
+            media = [block for part in result.parts if not isinstance(part, Text) for block in self._part(part)]
+            text = result.text if media else result.text or left_out_note(result.parts)
+            return [{"text": f"[{failed} the tool {result.name}: {text}]"}, *media]
         call_id = result.tool_call_id
         content = [block for part in result.parts for block in self._result_part(part)]
+        if not content and (note := left_out_note(result.parts)):
+            content = self._result_part(Text(text=note))
         inner = self._failed(call_id, content) if result.is_error else {"toolUseId": call_id, "content": content}
         if not inner["content"]:
             # Several models refuse an empty list.

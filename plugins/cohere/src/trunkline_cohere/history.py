@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from trunkline.authoring.json import with_options
-from trunkline.authoring.replay import ReplayRules, Turn, replay
+from trunkline.authoring.replay import ReplayRules, Turn, left_out_note, replay
 from trunkline.authoring.warnings import Warnings
 from trunkline.errors import InvalidRequest
 from trunkline.messages import (
@@ -88,10 +88,15 @@ class History:
     # System and user messages
 
     def _simple(self, message: Message, wire: list[dict[str, Any]]) -> None:
+        documents = len(self.documents)
         blocks = [block for part in message.parts if (block := self._block(part, message.role)) is not None]
         if not blocks and not message.parts:
             self._warnings.mended("message", f"a {message.role} message without content was left out")
-        # If nothing remains (only documents, say, or parts that were left out), no message is sent.
+        # A result says that its media follow.
+        follows_result = bool(wire) and wire[-1]["role"] == "tool" and message.role == "user"
+        if follows_result and not blocks and len(self.documents) == documents:
+            blocks = [{"type": "text", "text": note}] if (note := left_out_note(message.parts)) else []
+        # If nothing remains (only documents, say), no message is sent.
         if blocks:
             value = {**self._message(message), "content": content(blocks)}
             wire.append(with_options(value, message.provider_options, self._provider))
@@ -192,6 +197,8 @@ class History:
                 block = self._block(part, "tool")
             if block is not None:
                 blocks.append(block)
+        if not blocks and (note := left_out_note(result.parts)):
+            blocks.append({"type": "text", "text": note})
         if result.is_error:
             message = "Cohere cannot mark a tool result as failed; its text was prefixed with 'Error: '"
             self._warnings.add("changed", "tool result", message, lossy=False)

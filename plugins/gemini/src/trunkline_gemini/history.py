@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from trunkline.authoring.json import ProviderOptions, with_options
-from trunkline.authoring.replay import OPENING, ReplayRules, replay
+from trunkline.authoring.replay import OPENING, ReplayRules, left_out_note, replay
 from trunkline.authoring.warnings import Warnings
 from trunkline.messages import (
     Audio,
@@ -234,8 +234,9 @@ class _Renderer:
 
     def result(self, result: ToolResult) -> dict[str, Any]:
         response: dict[str, Any] = {"id": result.tool_call_id, "name": wire_name(result.name or "")}
-        response["response"] = {"error" if result.is_error else "output": result.text}
         media = [self._media(part) for part in result.parts if isinstance(part, _MEDIA)]
+        text = result.text if media else result.text or left_out_note(result.parts)
+        response["response"] = {"error" if result.is_error else "output": text}
         if media:
             response["parts"] = [
                 {key: value for key, value in item.items() if key != "mediaResolution"} for item in media

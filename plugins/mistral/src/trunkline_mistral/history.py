@@ -17,7 +17,7 @@ from typing import Any
 
 import attrs
 from trunkline.authoring.json import with_options
-from trunkline.authoring.replay import ReplayRules
+from trunkline.authoring.replay import ReplayRules, left_out_note
 from trunkline.messages import (
     Audio,
     Citation,
@@ -119,6 +119,8 @@ class MistralHistory(History):
 
     def _result(self, result: ToolResult) -> list[dict[str, Any]]:
         items = [item for part in result.parts if (item := self._result_part(part)) is not None]
+        if not items and (note := left_out_note(result.parts)):
+            items.append({"type": "text", "text": note})
         if result.is_error:
             self.warnings.add(
                 "changed",

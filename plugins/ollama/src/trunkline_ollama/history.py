@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from trunkline.authoring.json import with_options
-from trunkline.authoring.replay import ReplayRules, Turn, replay
+from trunkline.authoring.replay import ReplayRules, Turn, left_out_note, replay
 from trunkline.authoring.warnings import Warnings
 from trunkline.messages import (
     Audio,
@@ -93,7 +93,8 @@ class History:
         return with_options(value, call.provider_options, self._provider)
 
     def _result(self, result: ToolResult) -> dict[str, Any]:
-        text = result.text
+        images = [image for part in result.parts if not isinstance(part, Text) for image in self._image(part)]
+        text = result.text if images else result.text or left_out_note(result.parts)
         if result.is_error:
             message = "Ollama cannot mark a tool result as failed; its text was prefixed with 'Error: '"
             self._warnings.add("changed", "tool result", message, lossy=False)
@@ -104,7 +105,6 @@ class History:
             "tool_name": result.name,
             "tool_call_id": result.tool_call_id,
         }
-        images = [image for part in result.parts if not isinstance(part, Text) for image in self._image(part)]
         if images:
             value["images"] = images
         return with_options(value, result.provider_options, self._provider)

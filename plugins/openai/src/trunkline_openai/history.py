@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from trunkline.authoring.json import JSONValue, as_object, with_options
 from trunkline.authoring.provider import MediaClass
-from trunkline.authoring.replay import ReplayRules, Turn, replay
+from trunkline.authoring.replay import ReplayRules, Turn, left_out_note, replay
 from trunkline.authoring.warnings import Warnings
 from trunkline.errors import InvalidRequest
 from trunkline.messages import (
@@ -127,6 +127,8 @@ class History:
     def _simple(self, message: Message, role: str, wire: list[dict[str, Any]]) -> None:
         only_text = message.role == "system"
         content = [item for part in message.parts if (item := self.part(part, message.role, only_text)) is not None]
+        if not content and role == "user" and (note := left_out_note(message.parts)):
+            content = [{"type": "text", "text": note}]
         value = {**self._message(role, message), "content": content_of(content)}
         wire.append(with_options(value, message.provider_options, self.provider))
 
@@ -333,7 +335,7 @@ class History:
         """Append the results of the tool calls of one message."""
         for call, result in answered:
             texts = [item for part in result.parts if (item := self.part(part, "tool", True)) is not None]
-            texts = texts or [{"type": "text", "text": ""}]
+            texts = texts or [{"type": "text", "text": left_out_note(result.parts)}]
             if result.is_error:
                 self.warnings.add(
                     "changed",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from trunkline.authoring.json import JSONObject, ProviderOptions, with_options
-from trunkline.authoring.replay import Turn
+from trunkline.authoring.replay import Turn, left_out_note
 from trunkline.authoring.warnings import Warnings
 from trunkline.messages import (
     Audio,
@@ -175,6 +175,8 @@ class InputItems:
     def _add_tool_result(self, result: ToolResult) -> None:
         options = self._options(result.provider_options)
         content = [data for part in result.parts for data in self._result_content(part)]
+        if not content and (note := left_out_note(result.parts)):
+            content = [{"type": "input_text", "text": note}]
         if content:
             content[-1] = self._cached(content[-1], result)
         if result.is_error:
