@@ -622,3 +622,17 @@ def test_stream_reads_its_text_once_however_often_it_is_asked() -> None:
     first = stream.answer
     assert first == {"city": "Os"}
     assert stream.answer is first
+
+
+@pytest.mark.parametrize(
+    "definitions",
+    [
+        {"u0": {"anyOf": [{"$ref": "#/$defs/u0"}, {"$ref": "#/$defs/u1"}]}, "u1": {"oneOf": [{"$ref": "#/$defs/u0"}]}},
+        {f"u{n}": {"anyOf": [{"$ref": f"#/$defs/u{n + 1}"}] * 2} for n in range(60)} | {"u60": {"type": "string"}},
+    ],
+    ids=["in a circle", "many times"],
+)
+def test_unions_that_refer_to_each_other_are_read_once(definitions: dict[str, Any]) -> None:
+    union = {"$ref": "#/$defs/u0"}
+    schema = {"type": "object", "properties": {"a": union, "b": union}, "$defs": definitions}
+    assert without_nulls({"a": {"c": None}, "b": None}, schema) == {"a": {"c": None}}

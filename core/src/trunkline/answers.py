@@ -212,14 +212,17 @@ def _may_be_null(schema: JSONValue, root: JSONObject) -> bool:
 
 def _alternative(value: JSONValue, schema: JSONObject, root: JSONObject) -> JSONObject:
     """Return the alternative of a union that a value belongs to, by its type, its names and its tags."""
-    union = schema.get("anyOf", schema.get("oneOf"))
-    if not isinstance(union, (list, tuple)):
-        return schema
-    for one in union:
-        if isinstance(one, dict):
-            found = _alternative(value, resolved(one, root), root)
-            if _looks_like(value, found, root):
-                return found
+    waiting, seen = [schema], set[int]()
+    while waiting:
+        one = resolved(waiting.pop(), root)
+        if id(one) in seen:  # unions may refer to each other, in a circle or many times
+            continue
+        seen.add(id(one))
+        union = one.get("anyOf", one.get("oneOf"))
+        if isinstance(union, (list, tuple)):
+            waiting += (each for each in reversed(union) if isinstance(each, dict))
+        elif len(seen) == 1 or _looks_like(value, one, root):
+            return one
     return {}
 
 

@@ -292,18 +292,24 @@ _LINKS = 32
 
 def accepts_null(schema: JSONObject, root: JSONObject) -> bool:
     """Return whether `null` fits a schema, as far as its type, its values and its unions say so."""
-    schema = resolved(schema, root)
-    kind = schema.get("type")
-    if kind is not None and kind != "null" and not (isinstance(kind, (list, tuple)) and "null" in kind):
-        return False
-    for keyword in _UNIONS:
-        union = schema.get(keyword)
-        if isinstance(union, (list, tuple)):
-            return any(one is True or (isinstance(one, dict) and accepts_null(one, root)) for one in union)
-    values = schema.get("enum")
-    if isinstance(values, (list, tuple)):
-        return None in values
-    return "const" not in schema or schema["const"] is None
+    waiting, seen = [schema], set[int]()
+    while waiting:
+        one = resolved(waiting.pop(), root)
+        if id(one) in seen:  # unions may refer to each other, in a circle or many times
+            continue
+        seen.add(id(one))
+        kind = one.get("type")
+        if kind is not None and kind != "null" and not (isinstance(kind, (list, tuple)) and "null" in kind):
+            continue
+        values = one.get("enum")
+        unions = [union for keyword in _UNIONS if isinstance(union := one.get(keyword), (list, tuple))]
+        if unions:
+            if any(alternative is True for alternative in unions[0]):
+                return True
+            waiting += (alternative for alternative in unions[0] if isinstance(alternative, dict))
+        elif None in values if isinstance(values, (list, tuple)) else one.get("const") is None:
+            return True
+    return False
 
 
 def _recursion(schema: JSONObject, subset: SchemaSubset) -> str | None:
