@@ -7,7 +7,7 @@ import gc
 import logging
 import threading
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, nullcontext
 from decimal import Decimal
 from typing import Any
@@ -44,6 +44,8 @@ from trunkline import (
 from trunkline._config.sources import make_settings
 from trunkline._http.choice import HTTPTransports
 from trunkline.authoring.middleware import ChatProceed, EventMiddleware, StreamProceed
+from trunkline.authoring.provider import Auth
+from trunkline.authoring.wire import WireRequest
 from trunkline.testing import serve
 from trunkline.testing.extension_toy import Answer, toy_provider
 from trunkline_prices import (
@@ -501,6 +503,47 @@ async def test_cancelled_chat_is_charged_what_was_reserved() -> None:
         tasks.cancel_scope.cancel()
     answer.released.set()
     assert (prices.spent().spent, prices.spent().reserved) == (RESERVED, 0)
+
+
+class SlowSignIn:
+    """An `Auth` that never gets its credentials, in place of that of the service."""
+
+    secrets = ()
+
+    @hookimpl(wrapper=True)
+    def trunkline_auth(self, context: ServiceContext[Settings]) -> Generator[None, Auth, Auth]:
+        yield
+        return self
+
+    async def __aenter__(self) -> object:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        pass
+
+    async def acquire(self, *, refresh: bool = False) -> object:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    def sign(self, wire_request: WireRequest, credentials: object) -> WireRequest:
+        return wire_request
+
+
+@pytest.mark.parametrize("total_timeout", [None, 0.01])
+@pytest.mark.parametrize("make", [chat, stream])
+async def test_call_that_was_not_sent_costs_nothing(make: Make, total_timeout: float | None) -> None:
+    prices = extension(budget=100)
+    async with toy_service(prices, SlowSignIn(), total_timeout=total_timeout) as service:
+        if total_timeout is not None:
+            with pytest.raises(TotalTimeout):
+                await make(service)
+        else:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(make, service)
+                while not prices.spent().reserved:
+                    await anyio.wait_all_tasks_blocked()
+                tasks.cancel_scope.cancel()
+    assert (prices.spent().spent, prices.spent().reserved) == (0, 0)
 
 
 async def test_response_without_usage_is_charged_an_estimate() -> None:

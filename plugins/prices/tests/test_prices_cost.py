@@ -220,7 +220,7 @@ GROUNDED = {"gemini": {"groundingMetadata": {"webSearchQueries": ["sky"]}}}
         (response(cache_read_tokens=1001), "invalid_usage", "contradict"),
         (response(output_tokens=5, reasoning_tokens=6), "invalid_usage", "contradict"),
         (response(input_tokens=-1), "invalid_usage", "no call can have: input_tokens"),
-        (response(input_tokens=2**63 - 1), "invalid_usage", "no call can have: input_tokens"),
+        (response(input_tokens=2**53 - 1), "invalid_usage", "no call can have: input_tokens"),
         *(
             (
                 response("claude-sonnet-4-5", "anthropic", raw=searches(n)),

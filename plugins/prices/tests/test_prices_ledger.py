@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import threading
 from decimal import Decimal
 
@@ -178,3 +179,23 @@ def test_error_names_the_budget_and_what_was_spent() -> None:
     with pytest.raises(BudgetExceeded, match=r"used up: \$2 of \$2 are spent"):
         ledger.reserve("a", Decimal(1))
     assert ledger.reserve("a", Decimal()).amount == 0  # a free call is not refused
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_child_of_a_fork_holds_nothing_for_the_calls_of_its_parent() -> None:
+    ledger = Ledger(budget=LIMIT)
+    ledger.reserve("a", LIMIT - 1)
+    ledger.add(Decimal(1))
+    with ledger._lock:  # as another thread of the parent may
+        child = os.fork()
+        if not child:
+            try:
+                free = ledger._lock.acquire(blocking=False)
+                ledger._lock.release()
+                ledger.reserve("a", LIMIT - 1)
+                os._exit(0 if free and ledger.spent().spent == 1 else 1)
+            except BaseException:
+                os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert ledger.spent().reserved == LIMIT - 1

@@ -43,7 +43,15 @@ from trunkline._plugins.plugin_errors import plugin_error
 from trunkline._plugins.registry import Steps, acquired_secrets
 from trunkline._urls import redact_url, same_origin, split_login
 from trunkline.authoring.http_errors import is_web_page
-from trunkline.authoring.provider import ByteStream, Operation, SendOptions, ServiceContext, Translation, Transport
+from trunkline.authoring.provider import (
+    ByteStream,
+    Operation,
+    SendOptions,
+    ServiceContext,
+    Translation,
+    Transport,
+    call_variable,
+)
 from trunkline.authoring.rate_limits import read_rate_limits
 from trunkline.authoring.warnings import merged
 from trunkline.authoring.wire import WireRequest, WireResponse
@@ -296,6 +304,8 @@ class Pipeline:
                     await gate.attempt()
                 for gate in self.gates:
                     gate.sent()
+                if (call := call_variable.get()) is not None:
+                    call._count_request()
                 result = await attempt(self._send(wire_request, credentials), answer)
             except BaseException as error:
                 failed = self.at_border(error)

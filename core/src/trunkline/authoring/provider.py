@@ -164,6 +164,15 @@ class Call:
     state: dict[str, object] = attrs.field(factory=dict, repr=False)
     hops: tuple[Hop, ...] = ()
     group: CallGroup | None = attrs.field(default=None, repr=False)
+    _sent: list[None] = attrs.field(factory=list, init=True, repr=False)
+
+    @property
+    def requests(self) -> int:
+        """How many requests were sent, retries included. 0 while a call waits for credentials or for a limit."""
+        return len(self._sent)
+
+    def _count_request(self) -> None:
+        self._sent.append(None)
 
 
 call_variable: ContextVar[Call | None] = ContextVar("trunkline.current_call", default=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable
@@ -82,6 +83,15 @@ _made: dict[int, Prices] = {}
 _shared: weakref.WeakValueDictionary[str, Ledger] = weakref.WeakValueDictionary()
 """The budgets with a name. They end when the last service that has used them is closed, or with the last extension."""
 _making = threading.RLock()
+
+
+def _begin_anew() -> None:
+    global _making
+    _making = threading.RLock()  # in the child of a fork; another thread of the parent may have held the old one
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
 
 
 class _Use:

@@ -8,9 +8,11 @@ number of tasks, threads and event loops make calls at the same time.
 from __future__ import annotations
 
 import datetime
+import os
 import threading
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from weakref import WeakSet
 
 import attrs
 
@@ -70,6 +72,17 @@ class Ledger:
         self._latest_period = ""
         self._accounts: dict[str | None, _Account] = {}
         self._outstanding: set[Reservation] = set()
+        _ledgers.add(self)
+
+    def begin_anew(self) -> None:
+        """Hold nothing for the calls of the parent of a fork, which never end in the child.
+
+        Another thread of the parent may have held the lock at the moment of the fork.
+        """
+        self._lock = threading.Lock()
+        self._outstanding = set()
+        for account in self._accounts.values():
+            account.reserved = Decimal()
 
     def limit(self, label: str | None) -> Decimal | None:
         """Return the budget of a label, or that of all calls."""
@@ -159,6 +172,18 @@ class Ledger:
             estimated=account.estimated,
             unpriced=account.unpriced,
         )
+
+
+_ledgers: WeakSet[Ledger] = WeakSet()
+
+
+def _begin_anew() -> None:
+    for ledger in tuple(_ledgers):
+        ledger.begin_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
 
 
 def _exceeded(budget: Spending, worst_case: Decimal, service: str | None) -> BudgetExceeded:

@@ -297,6 +297,7 @@ class _Account:
     reservation: Reservation
     warnings: tuple[CallWarning, ...]
     is_charged: bool = False
+    requests_before: int = attrs.field(default=attrs.Factory(lambda self: self.call.requests, True), init=False)
 
     def finished(self, response: ChatResponse | EmbedResponse) -> Cost:
         """Charge the cost of a response, or an estimate if it is unknown."""
@@ -312,9 +313,10 @@ class _Account:
         return cost
 
     def failed(self, error: BaseException, partial: ChatResponse | None = None) -> None:
-        """Charge a call that failed or was cancelled: an estimate, unless the provider refused it."""
+        """Charge a call that failed or was cancelled: an estimate, unless it was not sent or was refused."""
         has_arrived = partial is not None and (partial.parts or partial.usage is not None)
-        if not has_arrived and was_refused(error):
+        was_sent = self.call.requests > self.requests_before
+        if not has_arrived and (not was_sent or was_refused(error)):
             self._charge(Decimal(), Usage(input_tokens=0, output_tokens=0, total_tokens=0))
         else:
             self.left(partial)
