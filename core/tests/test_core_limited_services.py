@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import attrs
@@ -240,14 +240,14 @@ async def test_failed_call_gives_its_place_back(toy: Toy) -> None:
 async def test_call_whose_usage_cannot_be_counted_gives_its_place_back(toy: Toy) -> None:
     class Wrong(trunkline.Middleware):
         async def chat(self, call: Any, request: Any, proceed: Any) -> Any:
-            return attrs.evolve(await proceed(request), usage=Usage(output_tokens=10**400))
+            return attrs.evolve(await proceed(request), usage=Usage(output_tokens=cast(Any, "many")))
 
         @hookimpl
         def trunkline_middleware(self, context: Any) -> Any:
             return self
 
     async with counted(toy, Counting(), settings={"extensions": [Wrong()]}, concurrency=1) as main:
-        with pytest.raises(OverflowError):
+        with pytest.raises(TypeError):
             await main.chat("hi")
         assert nothing_runs(main)
 
@@ -491,6 +491,9 @@ def test_estimate_of_output_follows_the_responses() -> None:
     assert estimate.used(response) == 1001
     assert estimate.of_chat(request, 100_000) == first - 256 + 1000
     assert estimate.of_chat(request, None) == 0
+    absurd = Usage(input_tokens=1, output_tokens=10**400, total_tokens=10**400 + 1)
+    assert estimate.used(attrs.evolve(response, usage=absurd)) is None
+    assert estimate.of_chat(request, 100_000) == first - 256 + 1000
 
 
 # What the provider says

@@ -14,6 +14,8 @@ _FIRST_OUTPUT = 256
 """How many tokens of output are expected before any response was seen, if the request does not limit them."""
 _SHARE_OF_LIMIT = 10
 """That expectation is at most this part of the limit, so that a small limit lets several calls through."""
+_MOST_TOKENS = 10**9
+"""A larger count is a mistake of the provider. It would hold up all calls for a minute."""
 _SMOOTHING = 0.1
 """How much a new response changes the expectation."""
 
@@ -48,7 +50,7 @@ class TokenEstimate:
         The usage of a stream that was interrupted may be from its start. So the output counts as what has arrived, if
         that is more.
         """
-        usage = response.usage
+        usage = _plausible(response.usage)
         if response.finish_reason is not FinishReason.ERROR:
             if usage is not None and usage.output_tokens is not None:
                 before = usage.output_tokens if self._output is None else self._output
@@ -62,10 +64,18 @@ class TokenEstimate:
 
 def used_tokens(usage: Usage | None) -> int | None:
     """Return the tokens of input and output together, or `None` if they are not known."""
-    if usage is None:
+    if (usage := _plausible(usage)) is None:
         return None
     if usage.total_tokens is not None:
         return usage.total_tokens
     if usage.input_tokens is None or usage.output_tokens is None:
         return None
     return usage.input_tokens + usage.output_tokens
+
+
+def _plausible(usage: Usage | None) -> Usage | None:
+    """Return a usage, or `None` if it has a number that no call can have."""
+    if usage is None:
+        return None
+    counts = (usage.input_tokens, usage.output_tokens, usage.total_tokens)
+    return usage if all(count is None or 0 <= count <= _MOST_TOKENS for count in counts) else None

@@ -113,13 +113,14 @@ def as_string(value: object) -> str | None:
 def as_count(*values: object) -> int | None:
     """Return the first value that is a whole number of at least 0 (`3.0` counts as one) as an `int`, else `None`.
 
-    A number above 64 bits is left out: telemetry, databases and calculations with `float` refuse it.
+    A number of 2**53 or more is left out: a `float` is no longer exact, and telemetry and databases refuse numbers of
+    more than 64 bits, also as the sum of several.
     Several values are for counts that servers send under different names.
     """
     for value in values:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        if type(value) is int and 0 <= value < 2**63:
+        if type(value) is int and 0 <= value < 2**53:
             return value
     return None
 
