@@ -16,6 +16,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import attrs
+import pydantic
 import pytest
 from trunkline import (
     AnswerRejected,
@@ -231,7 +232,8 @@ class Account:
 async def test_the_tool_of_an_object_runs_its_method() -> None:
     async with model([("balance", "{}")], "5") as toy:
         await run_tools(toy.service, "?", [Account(5).balance])
-        await run_tools(toy.service, "?", [Account.balance])
+        with pytest.raises(InvalidRequest, match="tool 'balance' is a method: pass the tool of an object"):
+            run_tools(toy.service, "?", [Account.balance])
     assert toy.results(1) == ["5 EUR"]
     assert Account(3).balance("USD") == "3 USD"
 
@@ -254,6 +256,32 @@ async def test_the_model_receives_the_problem_of_a_wrong_call(call: tuple[str, s
     assert finished.result.is_error
     assert finished.result.text == text
     assert text in toy.results()[0]
+
+
+class Seat(pydantic.BaseModel):
+    """A seat, whose validator quotes a key in its problem."""
+
+    row: int
+
+    @pydantic.field_validator("row")
+    @classmethod
+    def check(cls, row: int) -> int:
+        raise ValueError("not a row; the key was sk-proj-abcdefghij0123456789ABCDEF")
+
+
+@tool
+def reserve(seats: list[Seat]) -> str:
+    """Reserve seats."""
+    return "reserved"
+
+
+async def test_the_problem_of_wrong_arguments_is_short_and_has_no_key() -> None:
+    async with model([("reserve", json.dumps({"seats": [{"row": 1}] * 1000}))], "Sorry.") as toy:
+        run = await run_tools(toy.service, "?", [reserve])
+    result = run.rounds[0].results[0].result
+    assert isinstance(result, ToolResult)
+    assert result.text.startswith("wrong arguments: seats.0.row: Value error, not a row; the key was ***")
+    assert len(result.text) < 2100
 
 
 async def test_the_model_receives_a_failure_without_what_looks_like_a_key() -> None:

@@ -18,7 +18,7 @@ from trunkline.request import Tool
 from trunkline.stream import Stream
 from trunkline.tools.functions import ArgumentError, call_function
 from trunkline.tools.local_tools import FunctionTool, LocalTool
-from trunkline.tools.results import failed_result, problem_text, result_of
+from trunkline.tools.results import failed_result, for_model, problem_text, result_of
 from trunkline.tools.run_events import ToolFinished, call_name
 
 
@@ -188,8 +188,8 @@ class Answering:
             if not isinstance(tool, FunctionTool) or tool._structure is None:
                 return tool, arguments
             return tool, tool._structure(arguments)
-        except ArgumentError as problem:
-            return WrongCall(f"wrong arguments: {problem}")
+        except ArgumentError as problem:  # a validator may quote anything, and each item of a list may be wrong
+            return WrongCall(for_model(f"wrong arguments: {problem}"))
         except Exception as error:  # a validator of the application's class may raise anything
             return WrongCall(problem_text(error), error)
 

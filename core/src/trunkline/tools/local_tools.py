@@ -174,5 +174,15 @@ async def _call(function: Callable[..., object], structure: Structure, call: Too
     return await call_by_name(function, structure(call.arguments))
 
 
+def check_bound(given: Tool) -> None:
+    """Raise `InvalidRequest` for the tool of a method that belongs to no object."""
+    if isinstance(given, FunctionTool) and given._bind is not None:
+        raise _unbound(given.name)
+
+
 async def _refuse_unbound(call: ToolCall) -> object:
-    raise InvalidRequest(f"tool {call.name!r} is a method: pass the tool of an object, not that of its class")
+    raise _unbound(call.name)
+
+
+def _unbound(name: str) -> InvalidRequest:
+    return InvalidRequest(f"tool {name!r} is a method: pass the tool of an object, not that of its class")

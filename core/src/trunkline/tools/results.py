@@ -72,4 +72,9 @@ def problem_text(error: BaseException) -> str:
     except Exception:
         text = "(its text cannot be shown)"
     text = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return cut(without_keys(text), _PROBLEM_LIMIT)
+    return for_model(text)
+
+
+def for_model(problem: str) -> str:
+    """Return the text of a problem without the parts that look like keys, cut to the most that the model gets."""
+    return cut(without_keys(problem), _PROBLEM_LIMIT)

@@ -37,7 +37,7 @@ from trunkline.response import ChatResponse, FinishReason, Usage, sum_usage
 from trunkline.service import Service
 from trunkline.stream import Stream
 from trunkline.tools.answering import Answering, AnsweringFailed, Approve, Handler, WrongCall
-from trunkline.tools.local_tools import LocalTool, tool
+from trunkline.tools.local_tools import LocalTool, check_bound, tool
 from trunkline.tools.results import problem_text
 from trunkline.tools.run_events import AnswerRejected, RunEvent, ToolFinished, ToolRound, ToolStarted
 
@@ -169,8 +169,8 @@ def run_tools(
     raises `InvalidAnswer`.
 
     Raises what `Service.stream` and `approve` raise, and `InvalidRequest` if a tool needs approval but there is no
-    `approve`. However a run ends, `run.messages` has the results of the tools that had ended. A run that starts with
-    these messages runs only the calls that have no result.
+    `approve`, or if a tool is a method without its object. However a run ends, `run.messages` has the results of the
+    tools that had ended. A run that starts with these messages runs only the calls that have no result.
     """
     check_keywords(params, ChatRequest, "run_tools")
     added = tuple(each if isinstance(each, Tool) else tool(each) for each in tools)
@@ -190,6 +190,8 @@ def run_tools(
     for option, function in (("approve", approve), *(handlers or {}).items()):
         if function is not None and not callable(function):
             raise InvalidRequest(f"{option!r} must be a function, not {type_name(function)}")
+    for each in request.tools:
+        check_bound(each)
     unasked = next((each.name for each in request.tools if isinstance(each, LocalTool) and each.needs_approval), None)
     if unasked is not None and approve is None:
         raise InvalidRequest(f"tool {quoted(unasked)} needs approval: pass approve to run_tools")
