@@ -336,6 +336,25 @@ async def test_tools_of_two_open_sessions_need_different_names(odd_url: str) -> 
         assert await failures_of(different, "one_failed", "two_failed") == ["no such city", "no such city"]
 
 
+class OtherError(Exception):
+    """An exception of a library that is not the SDK. Its attributes have names of pydantic's and of the SDK's."""
+
+    error = SimpleNamespace(data=object())
+
+    def errors(self) -> list[str]:
+        return []
+
+
+async def test_an_exception_of_another_library_is_raised_unchanged() -> None:
+    class Failing(Session):
+        async def call_tool(self, name: str, arguments: dict[str, object] | None = None) -> None:
+            raise OtherError("no route")
+
+    (found,) = await mcp_tools(Failing([SimpleNamespace(tools=[tool("a")], next_cursor=None)]))
+    with pytest.raises(OtherError, match="no route"):
+        await called(found)
+
+
 async def test_a_call_of_a_closed_session_is_reported_to_the_model(odd_server: StdioServerParameters | str) -> None:
     async with Client(odd_server) as client:
         tools, of_session = await mcp_tools(client), await mcp_tools(client.session)

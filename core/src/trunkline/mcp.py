@@ -142,12 +142,13 @@ async def _call(session: MCPSession, name: str, call: ToolCall) -> ToolResult:
 
 def _explained(error: Exception) -> str | None:
     """Return a better text for an exception of the SDK, if its own does not say what is wrong."""
-    if callable(errors := getattr(error, "errors", None)):  # pydantic's, with four lines for each possible type
-        problems = cast("Any", errors)(include_url=False, include_context=False, include_input=False)
+    library = type(error).__module__.partition(".")[0]
+    if library == "pydantic_core":  # its text has four lines for each possible type
+        problems = cast("Any", error).errors(include_url=False, include_context=False, include_input=False)
         named = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in problems[:_PROBLEMS])
         more = f" and {len(problems) - _PROBLEMS} more" if len(problems) > _PROBLEMS else ""
         return f"the MCP server sent a result that does not follow the protocol: {named}{more}"
-    answered = getattr(error, "error", None)  # that of JSON-RPC
+    answered = getattr(error, "error", None) if library == "mcp" else None  # that of JSON-RPC
     details = getattr(answered, "data", None)
     if details is None:
         return None
