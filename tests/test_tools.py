@@ -328,6 +328,8 @@ async def test_with_on_tool_error_raise_a_failure_is_raised_and_ends_the_other_t
         ([1, {"a": None}], '[1,{"a":null}]'),
         (Usage(input_tokens=3), None),
         (ToolResult(tool_call_id="other", parts="kept"), "kept"),
+        (tool_result("other", {"a": 1}), '{"a":1}'),
+        (user("a note"), "a note"),
         ([Image(data=PNG), "a picture"], None),
     ],
     ids=lambda value: type(value).__name__,
@@ -350,10 +352,15 @@ async def test_results_of_any_kind_are_sent(value: object, sent: str | None) -> 
         assert '"input_tokens":3' in finished.result.text
 
 
-async def test_a_result_that_cannot_be_sent_is_a_failure_of_the_tool() -> None:
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [(object(), TypeError), (assistant(ToolCall(id="1", name="get")), InvalidRequest)],
+    ids=["object", "message with a call"],
+)
+async def test_a_result_that_cannot_be_sent_is_a_failure_of_the_tool(value: object, error: type[Exception]) -> None:
     async with model([("get", "")], "Sorry.") as toy:
-        run = await run_tools(toy.service, "?", [tool(lambda: object(), name="get")])
-    assert isinstance(run.rounds[0].results[0].error, TypeError)
+        run = await run_tools(toy.service, "?", [tool(lambda: value, name="get")])
+    assert isinstance(run.rounds[0].results[0].error, error)
 
 
 async def test_null_stands_for_an_optional_argument_that_is_left_out() -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Generator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
+import aiohttp
 import anyio
 import attrs
+import httpx2
 import pytest
 import trunkline
 from opentelemetry import trace
@@ -233,6 +235,46 @@ async def test_span_is_current_while_the_http_library_works(opened: Open, record
     assert post.parent == chat.context
     assert http.reads
     assert all(span.get_span_context() == chat.context for span in http.reads)
+
+
+@pytest.mark.parametrize("library", ["aiohttp", "httpx2"])
+async def test_span_is_current_where_http_libraries_are_instrumented(
+    opened: Open, recorder: Recorder, library: str, monkeypatch: pytest.MonkeyPatch, anyio_backend: str
+) -> None:
+    seen: list[trace.Span] = []
+    options: dict[str, Any] = {}
+    async with AsyncExitStack() as stack:
+        if library == "aiohttp":
+            if anyio_backend == "trio":
+                pytest.skip("aiohttp runs on asyncio only")
+            # As opentelemetry-instrumentation-aiohttp-client does it.
+            config, create = aiohttp.TraceConfig(), aiohttp.ClientSession.__init__
+
+            async def on_start(*_: object) -> None:
+                seen.append(trace.get_current_span())
+
+            def traced(*args: Any, **kwargs: Any) -> None:
+                create(*args, **{**kwargs, "trace_configs": [config]})
+
+            config.on_request_start.append(on_start)
+            monkeypatch.setattr(aiohttp.ClientSession, "__init__", traced)
+            options["http_library"] = "aiohttp"
+        else:
+            # As opentelemetry-instrumentation-httpx does it, which also instruments httpx2.
+            handle = httpx2.AsyncHTTPTransport.handle_async_request
+
+            async def handled(self: httpx2.AsyncHTTPTransport, request: httpx2.Request) -> httpx2.Response:
+                seen.append(trace.get_current_span())
+                return await handle(self, request)
+
+            monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", handled)
+            options["http_client"] = await stack.enter_async_context(httpx2.AsyncClient())
+        service, _ = await stack.enter_async_context(opened(**options))
+        await service.chat("Hi")
+        async with service.stream("Hi") as stream:
+            await stream.finish()
+    assert [span.get_span_context() for span in seen] == [span.context for span in recorder.named("chat m")]
+    assert len(seen) == 2
 
 
 @pytest.mark.parametrize("end", ["read", "left", "failed"])

@@ -11,7 +11,7 @@ from trunkline._excerpts import cut
 from trunkline._field_types import json_problem
 from trunkline._json import JSONValue, dumps
 from trunkline._masking import without_keys
-from trunkline.messages import Audio, Document, Image, Opaque, Text, ToolCall, ToolResult, ToolResultPart
+from trunkline.messages import Audio, Document, Image, Message, Opaque, Text, ToolCall, ToolResult, ToolResultPart
 from trunkline.tools.functions import raise_missing_extra
 
 _PROBLEM_LIMIT = 2000
@@ -22,10 +22,14 @@ _PARTS = (Text, Image, Document, Audio, Opaque)
 
 def result_of(call: ToolCall, value: object) -> ToolResult:
     """Convert what a tool returned to the result of its call."""
+    if isinstance(value, Message) and len(value.parts) == 1 and isinstance(value.parts[0], ToolResult):
+        value = value.parts[0]  # a message that `tool_result` made
     if isinstance(value, ToolResult):
         return attrs.evolve(value, tool_call_id=call.id, name=call.name)
     parts: str | Iterable[ToolResultPart]
-    if isinstance(value, str):
+    if isinstance(value, Message):
+        parts = cast("tuple[ToolResultPart, ...]", value.parts)  # `ToolResult` refuses the others
+    elif isinstance(value, str):
         parts = value
     elif isinstance(value, _PARTS):
         parts = (value,)
