@@ -636,3 +636,9 @@ def test_unions_that_refer_to_each_other_are_read_once(definitions: dict[str, An
     union = {"$ref": "#/$defs/u0"}
     schema = {"type": "object", "properties": {"a": union, "b": union}, "$defs": definitions}
     assert without_nulls({"a": {"c": None}, "b": None}, schema) == {"a": {"c": None}}
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+def test_partial_answer_has_no_number_that_json_lacks(number: str) -> None:
+    with pytest.raises(ValueError, match=r"expected value|invalid number|too large"):
+        partial_json(bytearray(f'{{"a": {number}, "b'.encode()))

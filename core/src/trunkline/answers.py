@@ -18,6 +18,7 @@ import attrs
 
 from trunkline._annotations import has_pydantic
 from trunkline._exception_text import first_line
+from trunkline._field_types import json_problem
 from trunkline._json import JSONObject, JSONValue, dumps, loads, loads_finite
 from trunkline._masking import without_keys
 from trunkline.authoring.response_formats import accepts_null, resolved, with_constant_types
@@ -431,4 +432,7 @@ def partial_json(text: bytearray) -> JSONValue:
             raise ValueError("the JSON has not started")
     end = text.find(b"\n```", start)  # the end of a code fence; a string in JSON has no line break
     data = bytes(memoryview(text)[start : len(text) if end < 0 else end])
-    return cast(JSONValue, jiter.from_json(data, partial_mode="trailing-strings"))
+    value = cast(JSONValue, jiter.from_json(data, partial_mode="trailing-strings", allow_inf_nan=False))
+    if json_problem(value) is not None:  # a number that is too large, such as 1e999, becomes infinite
+        raise ValueError("a number is too large")
+    return value
