@@ -36,6 +36,7 @@ from trunkline import (
     Text,
     TextDelta,
     TotalTimeout,
+    TrunklineError,
     Usage,
     fallback,
     hookimpl,
@@ -543,6 +544,27 @@ async def test_call_that_was_not_sent_costs_nothing(make: Make, total_timeout: f
                 while not prices.spent().reserved:
                     await anyio.wait_all_tasks_blocked()
                 tasks.cancel_scope.cancel()
+    assert (prices.spent().spent, prices.spent().reserved) == (0, 0)
+
+
+@pytest.mark.parametrize("make", [chat, stream])
+async def test_call_that_is_cancelled_before_it_is_sent_again_costs_nothing(make: Make) -> None:
+    waits = anyio.Event()
+
+    class Waiting(Observer):
+        @hookimpl
+        def trunkline_observer(self, context: ServiceContext[Settings]) -> Observer:
+            return self
+
+        def retried(self, call: Call, error: TrunklineError, delay: float) -> None:
+            waits.set()
+
+    prices = extension(budget=100)
+    async with toy_service(prices, Waiting(), answer=Answer(status=503), max_retries=1) as service:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(make, service)
+            await waits.wait()
+            tasks.cancel_scope.cancel()
     assert (prices.spent().spent, prices.spent().reserved) == (0, 0)
 
 

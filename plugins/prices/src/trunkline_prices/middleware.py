@@ -25,6 +25,7 @@ from trunkline import (
     Observer,
     ServiceContext,
     Settings,
+    TrunklineError,
     Usage,
 )
 from trunkline.authoring.middleware import ChatProceed, RunProceed, StreamProceed
@@ -51,6 +52,8 @@ from trunkline_prices.values import Charge, Cost, UnknownPrice
 
 STATE = "trunkline-prices.cost"
 """The key of `Call.state` under which other extensions find the `Cost` of a call."""
+_REFUSED = "trunkline-prices.refused"
+"""The key of `Call.state` for how many requests of a call were sent before the provider refused the last one."""
 
 _log = logging.getLogger("trunkline")
 _loading: RunVar[anyio.Lock] = RunVar("trunkline-prices-loading")
@@ -111,6 +114,10 @@ class PricesObserver(Observer):
     def started(self, call: Call, context: ServiceContext[Settings], operation: str, request: object) -> None:
         self._requests[call] = request
         call.state.pop(STATE, None)  # of an earlier call to the provider, which a middleware made
+
+    def retried(self, call: Call, error: TrunklineError, delay: float) -> None:
+        if was_refused(error):
+            call.state[_REFUSED] = call.requests
 
     def finished(self, call: Call, response: object) -> None:
         request = self._requests.pop(call, None)
@@ -315,7 +322,8 @@ class _Account:
     def failed(self, error: BaseException, partial: ChatResponse | None = None) -> None:
         """Charge a call that failed or was cancelled: an estimate, unless it was not sent or was refused."""
         has_arrived = partial is not None and (partial.parts or partial.usage is not None)
-        was_sent = self.call.requests > self.requests_before
+        refused = self.call.state.get(_REFUSED)  # when the call waited to be sent again
+        was_sent = self.call.requests > max(self.requests_before, refused if isinstance(refused, int) else 0)
         if not has_arrived and (not was_sent or was_refused(error)):
             self._charge(Decimal(), Usage(input_tokens=0, output_tokens=0, total_tokens=0))
         else:
