@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from trunkline.authoring.replay import LEFT_OUT
@@ -138,3 +138,12 @@ def test_result_of_which_nothing_can_be_sent_is_not_sent_as_empty(service: str, 
     body = "\n".join(strings(json.loads(translation.wire_request.body)))
     lost = {warning.kind for warning in translation.warnings if warning.lossy} & {"left_out", "unsupported"}
     assert bool(lost) == (LEFT_OUT in body)
+
+
+@pytest.mark.parametrize("role", ["system", "user"])
+@pytest.mark.parametrize("service", portability.SERVICES)
+def test_texts_of_a_message_do_not_run_together(service: str, role: Literal["system", "user"]) -> None:
+    messages = [Message(role=role, parts=["Be brief.", "Be ", "kind."]), user("Hi")]
+    translation = portability.translate(service, ChatRequest(messages=messages))
+    sent = strings(json.loads(translation.wire_request.body))
+    assert "Be brief.\nBe kind." in sent or {"Be brief.", "Be ", "kind."} <= set(sent)

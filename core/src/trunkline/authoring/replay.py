@@ -536,6 +536,20 @@ def left_out_note(parts: Iterable[Part]) -> str:
     return "" if all(isinstance(part, (Text, Citation)) for part in parts) else LEFT_OUT
 
 
+def join_texts(texts: Iterable[str]) -> str:
+    """Join the texts of a system or user message, for an API that accepts only one.
+
+    A text begins a new line, unless there is white space before it or at its start: `Be brief.` and `Be kind.` are two
+    sentences, `Be ` and `brief.` are one.
+    """
+    pieces: list[str] = []
+    for text in filter(None, texts):
+        if pieces and not (pieces[-1][-1].isspace() or text[0].isspace()):
+            pieces.append("\n")
+        pieces.append(text)
+    return "".join(pieces)
+
+
 # Order
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from trunkline.authoring.json import with_options
-from trunkline.authoring.replay import ReplayRules, Turn, left_out_note, replay
+from trunkline.authoring.replay import ReplayRules, Turn, join_texts, left_out_note, replay
 from trunkline.authoring.warnings import Warnings
 from trunkline.messages import (
     Audio,
@@ -76,9 +76,11 @@ class History:
                     texts.append(part.transcript)
                 case _:
                     images += self._image(part)
-        if not ("".join(texts) or images or thinking or calls):
+        # The texts of an answer are the pieces of one text. Those of other messages are apart at other providers.
+        text = "".join(texts) if message.role == "assistant" else join_texts(texts)
+        if not (text or images or thinking or calls):
             return None
-        value: dict[str, Any] = {"role": message.role, "content": "".join(texts)}
+        value: dict[str, Any] = {"role": message.role, "content": text}
         if images:
             value["images"] = images
         if thinking:

@@ -6,6 +6,7 @@ from typing import Any
 
 from trunkline.authoring.json import JSONObject, encode_request, with_options
 from trunkline.authoring.provider import ServiceContext, Translation
+from trunkline.authoring.replay import join_texts
 from trunkline.authoring.schemas import tool_parameters
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest
@@ -140,7 +141,7 @@ def _conversation(
     )
     # `instructions` cannot have a breakpoint, but a stored response would keep the items that replace them.
     if (not breakpoints or history.continued) and _is_instructions(messages[0], request, provider):
-        body["instructions"] = messages[0].text
+        body["instructions"] = join_texts(part.text for part in messages[0].parts if isinstance(part, Text))
         messages = messages[1:]
     for turn in turns(messages, history, facts, warnings):
         items.add(turn)
