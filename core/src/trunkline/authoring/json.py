@@ -113,8 +113,9 @@ def as_string(value: object) -> str | None:
 def as_count(*values: object) -> int | None:
     """Return the first value that is a whole number of at least 0 (`3.0` counts as one) as an `int`, else `None`.
 
-    A number of 2**53 or more is left out: a `float` is no longer exact, and telemetry and databases refuse numbers of
-    more than 64 bits, also as the sum of several.
+    A number of 2**53 or more is no count: a `float` does not hold it exactly, and the sum of several may need more than
+    the 64 bits that telemetry and databases accept.
+
     Several values are for counts that servers send under different names.
     """
     for value in values:

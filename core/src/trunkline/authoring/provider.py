@@ -164,7 +164,9 @@ class Call:
     state: dict[str, object] = attrs.field(factory=dict, repr=False)
     hops: tuple[Hop, ...] = ()
     group: CallGroup | None = attrs.field(default=None, repr=False)
-    _sent: list[None] = attrs.field(factory=list, init=True, repr=False)
+    # One element for each request that was sent. A list, because a call that a middleware repeats is a copy of this one
+    # with another number, and counts its requests here too.
+    _sent: list[None] = attrs.field(factory=list, repr=False)
 
     @property
     def requests(self) -> int:
