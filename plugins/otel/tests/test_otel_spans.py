@@ -10,7 +10,6 @@ from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
-import aiohttp
 import anyio
 import attrs
 import httpx2
@@ -247,6 +246,7 @@ async def test_span_is_current_where_http_libraries_are_instrumented(
         if library == "aiohttp":
             if anyio_backend == "trio":
                 pytest.skip("aiohttp runs on asyncio only")
+            aiohttp = pytest.importorskip("aiohttp", reason="the extra `fast` is not installed")
             # As opentelemetry-instrumentation-aiohttp-client does it.
             config, create = aiohttp.TraceConfig(), aiohttp.ClientSession.__init__
 
