@@ -309,6 +309,9 @@ class _Composed(Service):
     async def _count_tokens(self, request: ChatRequest, outer: CallOptions) -> int:
         return await self._serve(outer, lambda member, options: member._count_tokens(request, options))
 
+    async def _perform(self, name: str, value: V, result: type[R], outer: CallOptions) -> R:
+        return await self._serve(outer, lambda member, options: member._perform(name, value, result, options))
+
     async def _run_operation(self, operation: Operation[V, R], value: V, outer: CallOptions) -> R:
         return await self._serve(outer, lambda member, options: member._run_operation(operation, value, options))
 

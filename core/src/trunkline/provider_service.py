@@ -6,14 +6,14 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from functools import partial
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import anyio
 import attrs
 
 from trunkline._calls.borders import run_step
 from trunkline._calls.deadline import CallDeadline
-from trunkline._calls.middleware import chat_through, embed_through, run_through
+from trunkline._calls.middleware import chat_through, embed_through, perform_through, run_through
 from trunkline._calls.model_pages import ModelPages
 from trunkline._calls.observed import ObservedCall, ServiceCall
 from trunkline._calls.options import NO_OPTIONS, CallOptions
@@ -38,7 +38,7 @@ from trunkline.errors import (
     UnsupportedOperation,
 )
 from trunkline.request import ChatRequest, EmbedRequest
-from trunkline.response import ChatResponse, EmbedResponse, ModelInfo
+from trunkline.response import CallWarning, ChatResponse, EmbedResponse, ModelInfo
 from trunkline.secrets import scrub, scrub_error, without_names, without_traceback
 from trunkline.service import Service
 from trunkline.settings import Settings, replaced, setting_infos
@@ -54,6 +54,11 @@ _log = logging.getLogger("trunkline")
 def _check_count(count: object) -> None:
     if not isinstance(count, int) or isinstance(count, bool):
         raise TypeError(f"count_tokens must return an int, not a value of type {type(count).__name__}")
+
+
+def _check_class(result: object, wanted: type, name: str) -> None:
+    if not isinstance(result, wanted):
+        raise TypeError(f"{name} must return a {wanted.__name__}, not a value of type {type(result).__name__}")
 
 
 class _LoopPart:
@@ -212,6 +217,29 @@ class ProviderService(Service):
 
         through = partial(run_through, value_class=ChatRequest, result_class=int)
         return await self._run("count_tokens", self._with_model(request), send, outer, through)
+
+    async def _perform(self, name: str, value: V, result: type[R], outer: CallOptions) -> R:
+        async def send(pipeline: Pipeline, value: V, call: ObservedCall) -> R:
+            operation = self._operation(getattr(pipeline.steps.operations, name), name)
+            if getattr(value, "model", "") is None:
+                value = attrs.evolve(cast(Any, value), model=pipeline.model(None))
+            known: dict[str, object] = {"provider": self.provider, "service": self.name}
+            warnings: tuple[CallWarning, ...] = ()
+            passed: Any = value
+            for step in operation.steps:
+                translation = pipeline.run_step("operations", step.translation, pipeline.context, passed)
+                warnings += translation.warnings
+
+                def parse(wire_response: WireResponse, step: Operation[Any, Any] = step) -> Any:
+                    known["rate_limits"] = pipeline.rate_limits(wire_response)
+                    return parse_result(pipeline.at_border, pipeline.context, step, wire_response)
+
+                passed = await pipeline.call(translation, parse, call.deadline, call.retried)
+            pipeline.run_step("operations", _check_class, passed, result, name)
+            known["warnings"] = merged((*warnings, *getattr(passed, "warnings", ())))
+            return cast(R, attrs.evolve(passed, **{key: value for key, value in known.items() if hasattr(passed, key)}))
+
+        return await self._run(name, value, send, outer, partial(perform_through, result_class=result))
 
     async def _run_operation(self, operation: Operation[V, R], value: V, outer: CallOptions) -> R:
         function = getattr(operation.parse, "func", operation.parse)  # of a `functools.partial`

@@ -327,6 +327,14 @@ class Service(ABC):
     async def _count_tokens(self, request: ChatRequest, outer: CallOptions) -> int: ...
 
     @abstractmethod
+    async def _perform(self, name: str, value: V, result: type[R], outer: CallOptions) -> R:
+        """Make a call of the operation that is the field `name` of the provider's `Operations`.
+
+        Sets the default model if `value` has no `model`, and the fields `provider`, `service`, `warnings` and
+        `rate_limits` of a result that has them.
+        """
+
+    @abstractmethod
     async def _run_operation(self, operation: Operation[V, R], value: V, outer: CallOptions) -> R: ...
 
     @abstractmethod

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Seque
 from contextlib import AsyncExitStack
 from functools import partial
 from types import TracebackType
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import anyio
 import attrs
@@ -29,7 +29,6 @@ from trunkline.response import ChatResponse, EmbedResponse, ModelInfo
 
 T = TypeVar("T")
 V = TypeVar("V")
-R = TypeVar("R", ChatResponse, EmbedResponse)
 
 
 async def chat_through(
@@ -65,14 +64,17 @@ async def run_through(
     return await send(value)
 
 
-def _named(call: ServiceCall, response: R) -> R:
+async def perform_through(call: ServiceCall, value: V, send: Callable[[V], Awaitable[T]], result_class: type[T]) -> T:
+    """Make a call of an operation of the provider through the middlewares; `send` makes it without them."""
+    return _named(call, await run_through(call, value, send, type(value), result_class))
+
+
+def _named(call: ServiceCall, response: T) -> T:
     """Return a response with the names of the service and the provider, which one made by a middleware may lack."""
-    if response.provider is not None and response.service is not None:
-        return response
     context = call.call.context
-    return attrs.evolve(
-        response, provider=response.provider or context.provider, service=response.service or context.name
-    )
+    names = {"provider": context.provider, "service": context.name}
+    missing = {name: value for name, value in names.items() if getattr(response, name, "") is None}
+    return attrs.evolve(cast(Any, response), **missing) if missing else response
 
 
 def _overriding(call: ServiceCall, method: str) -> Sequence[OwnedMiddleware]:

@@ -22,7 +22,6 @@ from trunkline._calls.pipeline import Pipeline
 from trunkline._masking import without_keys
 from trunkline.authoring.provider import Call, Observer, call_variable
 from trunkline.errors import CallError, PluginError, RemoteError, TrunklineError
-from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import ChatResponse
 from trunkline.secrets import scrub
 
@@ -49,7 +48,7 @@ class ObservedCall:
         self.call = call
         self.deadline = deadline
         self._model: str | None = None
-        if isinstance(request, (ChatRequest, EmbedRequest)):
+        if hasattr(request, "model"):
             self._model = request.model or pipeline.settings.default_model
         self._notify(lambda observer: observer.started(call, call.context, call.operation, request))
 
