@@ -106,8 +106,11 @@ def test_without_files_nothing_is_imported_to_read_them(environment: pytest.Monk
 
 def test_profile_of_the_settings_wins_over_that_of_the_environment() -> None:
     files = AWSFiles(profiles={"a": {"region": "us-east-1"}, "b": {"region": "us-east-2"}})
-    assert aws_values({"aws_profile": "a"}, {"AWS_PROFILE": "b"}, files)["aws_region"][0] == "us-east-1"
-    assert aws_values({}, {"AWS_PROFILE": "b"}, files)["aws_region"][0] == "us-east-2"
+    assert (
+        aws_values({"aws_profile": "a"}, {"AWS_PROFILE": "b"}, files, provider="bedrock")["aws_region"][0]
+        == "us-east-1"
+    )
+    assert aws_values({}, {"AWS_PROFILE": "b"}, files, provider="bedrock")["aws_region"][0] == "us-east-2"
 
 
 def test_ca_bundle_of_the_environment_is_no_mistake_with_an_own_client(environment: pytest.MonkeyPatch) -> None:

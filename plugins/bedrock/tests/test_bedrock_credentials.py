@@ -32,6 +32,7 @@ from trunkline_bedrock import BedrockSettings, _aiobotocore
 from trunkline_bedrock.auth import COALESCE, ChainAuth
 from trunkline_bedrock.chain import chain_error, make_session
 from trunkline_bedrock.credentials import Keys
+from trunkline_bedrock.endpoints import signing_scope
 
 ANSWER = {
     "output": {"message": {"role": "assistant", "content": [{"text": "ok"}]}},
@@ -528,7 +529,12 @@ async def test_an_early_refresh_that_fails_leaves_what_is_still_good(
     async with running() as aws:
         container(aws)
         auth = ChainAuth(
-            BedrockSettings(aws_region="us-east-1"), provider="bedrock", service="s", profile=None, clock=lambda: now
+            BedrockSettings(aws_region="us-east-1"),
+            provider="bedrock",
+            service="s",
+            profile=None,
+            scope_of=signing_scope,
+            clock=lambda: now,
         )
         # Keys of an hour by this clock, which does not move by itself.
         aws.lives = [now + 3600 - datetime.now(UTC).timestamp(), 3600]
@@ -560,7 +566,12 @@ async def test_one_call_refreshes_early_while_the_others_go_on(container: Any) -
     async with running() as aws:
         container(aws)
         auth = ChainAuth(
-            BedrockSettings(aws_region="us-east-1"), provider="bedrock", service="s", profile=None, clock=lambda: now
+            BedrockSettings(aws_region="us-east-1"),
+            provider="bedrock",
+            service="s",
+            profile=None,
+            scope_of=signing_scope,
+            clock=lambda: now,
         )
         first = await _keys(auth, now + 3600)
         now += 3600 - 14 * 60
@@ -584,7 +595,13 @@ async def test_a_refresh_that_is_cancelled_leaves_the_others_to_theirs(container
     async with running() as aws:
         container(aws)
         aws.delay = 0.1
-        auth = ChainAuth(BedrockSettings(aws_region="us-east-1"), provider="bedrock", service="s", profile=None)
+        auth = ChainAuth(
+            BedrockSettings(aws_region="us-east-1"),
+            provider="bedrock",
+            service="s",
+            profile=None,
+            scope_of=signing_scope,
+        )
         async with anyio.create_task_group() as tasks:
             first = anyio.CancelScope()
 
@@ -609,7 +626,12 @@ async def test_keys_are_used_although_the_wall_clock_is_wrong(container: Any, wr
         container(aws)
         aws.lives = [3600 - wrong_by]
         auth = ChainAuth(
-            BedrockSettings(aws_region="us-east-1"), provider="bedrock", service="s", profile=None, clock=lambda: now
+            BedrockSettings(aws_region="us-east-1"),
+            provider="bedrock",
+            service="s",
+            profile=None,
+            scope_of=signing_scope,
+            clock=lambda: now,
         )
         first = await auth.acquire()
         assert await auth.acquire() is first
@@ -625,7 +647,12 @@ async def test_wall_clock_that_is_set_ends_no_keys(container: Any, monkeypatch: 
     async with running() as aws:
         container(aws)
         auth = ChainAuth(
-            BedrockSettings(aws_region="us-east-1"), provider="bedrock", service="s", profile=None, clock=lambda: now
+            BedrockSettings(aws_region="us-east-1"),
+            provider="bedrock",
+            service="s",
+            profile=None,
+            scope_of=signing_scope,
+            clock=lambda: now,
         )
         first = await auth.acquire()
         wall = time.time

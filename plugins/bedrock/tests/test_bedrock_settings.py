@@ -10,19 +10,17 @@ from trunkline.errors import ConfigurationError
 from trunkline.secrets import Secret
 from trunkline.settings import json_schema, setting_infos
 from trunkline_bedrock import BedrockSettings, bedrock
+from trunkline_bedrock.aws_settings import configured_credentials
 from trunkline_bedrock.credentials import BearerToken, Chain, Keys
-from trunkline_bedrock.settings import configured_credentials
 
+CREDENTIALS = ["aws_access_key_id", "aws_secret_access_key", "aws_session_token", "aws_profile", "api_key"]
 OWN = [
     "aws_region",
+    *CREDENTIALS[:-1],
     "api_url",
     "control_url",
     "use_fips_endpoint",
     "use_dualstack_endpoint",
-    "aws_access_key_id",
-    "aws_secret_access_key",
-    "aws_session_token",
-    "aws_profile",
     "api_key",
 ]
 
@@ -38,7 +36,7 @@ def test_the_table_of_settings() -> None:
     assert list(infos)[: len(OWN)] == OWN
     assert not any(infos[name].required for name in OWN)  # the region may come from AWS's configuration
     assert [name for name in OWN if infos[name].secret] == ["aws_secret_access_key", "aws_session_token", "api_key"]
-    assert {infos[name].source_group for name in OWN[5:]} == {"credentials"}
+    assert {infos[name].source_group for name in CREDENTIALS} == {"credentials"}
     assert infos["api_url"].label == "Custom Endpoint URL"
     assert all(info.label and info.description for info in infos.values())
     assert "aws_region" in json_schema(BedrockSettings)["required"]

@@ -14,13 +14,14 @@ __all__ = ["BedrockSettings", "__version__", "bedrock"]
 
 def _load() -> ProviderParts[BedrockSettings]:
     from trunkline_bedrock.advice import advice
-    from trunkline_bedrock.auth import bedrock_auth
+    from trunkline_bedrock.auth import aws_auth
+    from trunkline_bedrock.endpoints import signing_scope
     from trunkline_bedrock.operations import OPERATIONS
     from trunkline_bedrock.parse import ConverseParser
     from trunkline_bedrock.translate import ConverseTranslator
 
     return ProviderParts(
-        auth=bedrock_auth,
+        auth=lambda context: aws_auth(context, signing_scope),
         translator=ConverseTranslator,
         response_parser=ConverseParser,
         operations=lambda context: OPERATIONS,

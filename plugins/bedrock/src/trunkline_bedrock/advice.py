@@ -14,10 +14,11 @@ from trunkline.errors import (
     TrunklineError,
 )
 
+from trunkline_bedrock.aws_settings import configured_credentials
 from trunkline_bedrock.credentials import BearerToken, Chain
 from trunkline_bedrock.errors import is_skewed
 from trunkline_bedrock.regions import did_you_mean_region
-from trunkline_bedrock.settings import BedrockSettings, configured_credentials
+from trunkline_bedrock.settings import BedrockSettings
 
 _SHORT_TERM = "bedrock-api-key-"
 """How a short-term Bedrock API key begins."""

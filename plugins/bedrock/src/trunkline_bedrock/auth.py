@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from typing import Any, TypeAlias
 
 import anyio
 import anyio.to_thread
@@ -24,6 +25,7 @@ from trunkline.errors import ConfigurationError, TrunklineError
 from trunkline.secrets import Secret, scrub
 
 from trunkline_bedrock.aws_config import profile_name
+from trunkline_bedrock.aws_settings import AWSSettings, configured_credentials
 from trunkline_bedrock.chain import (
     chain_error,
     check_environment,
@@ -35,10 +37,6 @@ from trunkline_bedrock.chain import (
     sent_tokens,
 )
 from trunkline_bedrock.credentials import BearerToken, Chain, Credentials, Keys, ServerClock, secrets_of
-from trunkline_bedrock.settings import BedrockSettings, configured_credentials
-
-BEARER_VARIABLE = "AWS_BEARER_TOKEN_BEDROCK"
-"""AWS's variable for a Bedrock API key."""
 
 ADVISORY, MANDATORY = 15 * 60.0, 10 * 60.0
 """How long before credentials expire, in seconds, one call refreshes them, and every call waits for the refresh.
@@ -58,9 +56,28 @@ COALESCE = 10.0
 _log = logging.getLogger("trunkline.bedrock")
 
 
-def bedrock_auth(context: ServiceContext[BedrockSettings]) -> Auth:
-    """Return the `Auth` of a service. It does nothing if `headers` contains an `Authorization`, as for a gateway."""
-    settings = context.settings
+@attrs.frozen
+class Scope:
+    """How a request is signed.
+
+    `service` is AWS's name for the service in signatures. `content_hash` adds the header `X-Amz-Content-SHA256`.
+    """
+
+    service: str
+    content_hash: bool = False
+
+
+ScopeFor: TypeAlias = Callable[[str], Scope]
+"""Returns how a request to a URL is signed."""
+
+
+def aws_auth(context: ServiceContext[Any], scope_of: ScopeFor) -> Auth:
+    """Return the `Auth` of a service whose settings are a subclass of `AWSSettings`.
+
+    It does nothing if the setting `headers` contains an `Authorization`, as for a gateway. `scope_of` returns how a
+    request to a URL is signed.
+    """
+    settings: AWSSettings = context.settings
     if any(name.lower() == "authorization" for name in settings.headers):
         return NoAuth()
     credentials = configured_credentials(settings)
@@ -71,18 +88,22 @@ def bedrock_auth(context: ServiceContext[BedrockSettings]) -> Auth:
             provider=context.provider,
             service=context.name,
             profile=credentials.profile,
+            scope_of=scope_of,
             server_clock=server_clock,
         )
-    return StaticAuth(credentials, settings.region, server_clock)
+    return StaticAuth(credentials, settings.region, scope_of, server_clock)
 
 
 class StaticAuth(NoAuth):
     """Credentials from the settings."""
 
-    def __init__(self, credentials: Credentials, region: str, server_clock: ServerClock | None = None) -> None:
+    def __init__(
+        self, credentials: Credentials, region: str, scope_of: ScopeFor, server_clock: ServerClock | None = None
+    ) -> None:
         self._server_clock = server_clock or ServerClock()
         self._credentials = credentials
         self._region = region
+        self._scope_of = scope_of
 
     async def acquire(self, *, refresh: bool = False) -> Credentials:
         """Return the credentials. A refresh changes nothing, since there are no others."""
@@ -95,7 +116,8 @@ class StaticAuth(NoAuth):
             return wire_request.with_headers({"authorization": f"Bearer {credentials.token.reveal()}"})
         from trunkline_bedrock.sign import sign
 
-        return sign(wire_request, credentials, self._region)
+        scope = self._scope_of(wire_request.url)
+        return sign(wire_request, credentials, self._region, scope.service, content_hash=scope.content_hash)
 
 
 _signer_imported = False
@@ -146,9 +168,9 @@ class _Lease:
 class ChainAuth(StaticAuth):
     """AWS's default chain.
 
-    In the environment an IAM key pair comes before `AWS_BEARER_TOKEN_BEDROCK`, as it does in the settings. Then follow
-    the profile (its keys, an assumed role, web identity, SSO, `credential_process`) and the role of the container or
-    the instance. With the setting `aws_profile`, the credentials in the environment are ignored.
+    In the environment an IAM key pair comes before the variable with a bearer token, as it does in the settings. Then
+    follow the profile (its keys, an assumed role, web identity, SSO, `credential_process`) and the role of the
+    container or the instance. With the setting `aws_profile`, the credentials in the environment are ignored.
 
     Refreshing, with any number of calls at once:
 
@@ -166,17 +188,19 @@ class ChainAuth(StaticAuth):
 
     def __init__(
         self,
-        settings: BedrockSettings,
+        settings: AWSSettings,
         *,
         provider: str,
         service: str,
         profile: str | None,
+        scope_of: ScopeFor,
         clock: Callable[[], float] = time.monotonic,
         server_clock: ServerClock | None = None,
     ) -> None:
         self._server_clock = server_clock or ServerClock()
         self._settings = settings
         self._region = settings.region
+        self._scope_of = scope_of
         self._provider = provider
         self._service = service
         self._profile = profile
@@ -251,7 +275,7 @@ class ChainAuth(StaticAuth):
                 session = await anyio.to_thread.run_sync(make, abandon_on_cancel=True)
                 source = await session.get_credentials()
                 if source is None:
-                    raise no_credentials(self._service)
+                    raise no_credentials(self._service, self._settings.bearer_variable)
                 leave_refreshing_to_us(source)
                 keys, expires = keys_of(source, await source.get_frozen_credentials())
         except TrunklineError:
@@ -267,12 +291,13 @@ class ChainAuth(StaticAuth):
         return keys, expires
 
     def _token_from_environment(self) -> Secret | None:
-        token = os.environ.get(BEARER_VARIABLE, "").strip()
+        variable = self._settings.bearer_variable
+        token = os.environ.get(variable, "").strip() if variable is not None else ""
         if not token or os.environ.get("AWS_ACCESS_KEY_ID", "").strip():
             return None
         if not token.isascii() or not token.isprintable() or " " in token:
             raise ConfigurationError(
-                f"service {self._service!r}: the variable {BEARER_VARIABLE} is not a token: it must be printable ASCII "
+                f"service {self._service!r}: the variable {variable} is not a token: it must be printable ASCII "
                 f"without spaces",
                 service=self._service,
             )

@@ -184,11 +184,19 @@ def unknown_profile(profile: str, files: AWSFiles) -> str:
     return f"{profile!r}, which {files.path} does not have{hint}"
 
 
-def aws_values(given: Mapping[str, object], environ: Mapping[str, str], files: AWSFiles) -> dict[str, Found]:
+def aws_values(
+    given: Mapping[str, object],
+    environ: Mapping[str, str],
+    files: AWSFiles,
+    *,
+    provider: str,
+    endpoints: bool = False,
+) -> dict[str, Found]:
     """Return the settings that AWS's variables and the profile have, each with its origin. Pure.
 
     `given` has the settings that are set for Trunkline; `aws_profile` in it names the profile. The variables of
-    single settings, such as `AWS_REGION`, have been read already. Raises `ConfigurationError` if there is no region,
+    single settings, such as `AWS_REGION`, have been read already. `endpoints` adds those about the endpoints of
+    Bedrock's runtime and control plane. Raises `ConfigurationError` if there is no region,
     and for a value that cannot be used.
     """
     profile, named = profile_name(given, environ)
@@ -203,13 +211,14 @@ def aws_values(given: Mapping[str, object], environ: Mapping[str, str], files: A
     if given.get("aws_region") is None and "aws_region" not in found:
         lost = named and profile not in files.profiles
         where = f"the profile {unknown_profile(profile, files)}" if lost else source.origin("region")
-        raise setting_error("aws_region", f"{MISSING_REGION}; looked for: {where}", provider="bedrock")
-    add("use_fips_endpoint", source.key("use_fips_endpoint"))
-    add("use_dualstack_endpoint", source.key("use_dualstack_endpoint"))
+        raise setting_error("aws_region", f"{MISSING_REGION}; looked for: {where}", provider=provider)
     add("ca_bundle", source.variable("AWS_CA_BUNDLE") or source.key("ca_bundle"))
     if "max_retries" not in given:
         add("max_retries", _max_retries(source.variable("AWS_MAX_ATTEMPTS") or source.key("max_attempts")))
-    _add_endpoints(source, given, found)
+    if endpoints:
+        add("use_fips_endpoint", source.key("use_fips_endpoint"))
+        add("use_dualstack_endpoint", source.key("use_dualstack_endpoint"))
+        _add_endpoints(source, given, found)
     return found
 
 

@@ -31,7 +31,7 @@ from trunkline_bedrock.credentials import Keys
 from trunkline_bedrock.errors import make_error
 
 if TYPE_CHECKING:
-    from trunkline_bedrock.settings import BedrockSettings
+    from trunkline_bedrock.aws_settings import AWSSettings
 
 _MESSAGE_LIMIT = 500
 
@@ -61,7 +61,7 @@ def quiet_log() -> Iterator[None]:
         _asking.reset(token)
 
 
-def make_session(settings: BedrockSettings, profile: str | None) -> Any:
+def make_session(settings: AWSSettings, profile: str | None) -> Any:
     """Create an aiobotocore session with its credential chain. Blocks.
 
     It uses the HTTP session that runs on asyncio and trio. aiobotocore's other one runs only on asyncio, and follows
@@ -82,7 +82,7 @@ def make_session(settings: BedrockSettings, profile: str | None) -> Any:
     session = AioSession(profile=profile)
     session.set_config_variable("region", settings.region)
     session.set_config_variable("use_fips_endpoint", settings.uses_fips)
-    session.set_config_variable("use_dualstack_endpoint", settings.use_dualstack_endpoint)
+    session.set_config_variable("use_dualstack_endpoint", settings.uses_dualstack)
     if settings.ca_bundle is not None:
         session.set_config_variable("ca_bundle", settings.ca_bundle)
     session.set_default_client_config(AioConfig(**options))
@@ -151,12 +151,13 @@ def sent_tokens(environ: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(token for token in tokens if token)
 
 
-def no_credentials(service: str) -> ConfigurationError:
+def no_credentials(service: str, bearer_variable: str | None) -> ConfigurationError:
     """Return the error for a chain that found no credentials."""
+    token = f"{bearer_variable}, " if bearer_variable is not None else ""
     return ConfigurationError(
         f"service {service!r} has no AWS credentials: set aws_access_key_id and aws_secret_access_key, or api_key, or "
         f"aws_profile; or provide some to AWS's default chain (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-        f"AWS_BEARER_TOKEN_BEDROCK, AWS_PROFILE, or the role of a container or an instance)",
+        f"{token}AWS_PROFILE, or the role of a container or an instance)",
         service=service,
     )
 

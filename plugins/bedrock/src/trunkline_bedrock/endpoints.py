@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from trunkline.errors import UnsupportedOperation
 
+from trunkline_bedrock.auth import Scope
 from trunkline_bedrock.settings import BedrockSettings
-from trunkline_bedrock.urls import base_url, control_sibling, control_url, public_endpoint
+from trunkline_bedrock.urls import (
+    MANTLE,
+    base_url,
+    control_sibling,
+    control_url,
+    public_endpoint,
+    signing_service,
+)
 
 
 def runtime_base(settings: BedrockSettings) -> str:
@@ -32,6 +40,12 @@ def control_base(settings: BedrockSettings) -> str:
             f"of 'bedrock', or to the region's public endpoint"
         )
     return control
+
+
+def signing_scope(url: str) -> Scope:
+    """Return how a request to a URL is signed: as botocore does, and as OpenAI's client for Bedrock does."""
+    service = signing_service(url)
+    return Scope(service, content_hash=service == MANTLE or "/openai/v1/" in url)
 
 
 def _public(service: str, settings: BedrockSettings) -> str:

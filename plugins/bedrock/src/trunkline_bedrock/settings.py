@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
@@ -12,16 +11,11 @@ from trunkline.authoring.urls import plain_http_note
 from trunkline.secrets import Secret
 from trunkline.settings import Alternative, Converted, Settings, any_case, setting, settings, url_setting
 
-from trunkline_bedrock.aws_config import MISSING_REGION, REGION_VARIABLES, aws_values, read_aws_files
-from trunkline_bedrock.credentials import BearerToken, Chain, Keys, read_api_key, secrets_of
+from trunkline_bedrock.aws_config import aws_values, read_aws_files
+from trunkline_bedrock.aws_settings import CREDENTIALS, AWSSettings, configured_credentials
+from trunkline_bedrock.credentials import BearerToken, Chain, Keys, read_api_key
 from trunkline_bedrock.model_facts import BedrockFacts
 from trunkline_bedrock.urls import NO_DUAL_STACK, base_url, control_url, without_fips
-
-CREDENTIALS = "credentials"
-"""The group of the credential settings, which are taken from one source together."""
-
-# A host label, since the region becomes part of a host name.
-_REGION = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 _NO_LOGIN_NOR_QUERY: JSONObject = {"not": {"type": "string", "pattern": "[?]|^(?:[^/]*:/|[^/]*//)?[^/?#]*@"}}
 _WITHOUT_DUAL_STACK: JSONObject = {
@@ -39,19 +33,8 @@ _WITHOUT_DUAL_STACK: JSONObject = {
 """The schema of the tables that ask for dual-stack endpoints in a region that has none."""
 
 
-def _convert_region(value: object) -> str:
-    if isinstance(value, str) and _REGION.fullmatch(value.strip()):
-        return value.strip()
-    raise ValueError(f"the name of an AWS region, such as us-east-1, not {value!r}")
-
-
-def _show_id(value: object) -> str:
-    # The id is not secret, but it is half of a key pair and it identifies the account.
-    return "None" if value is None else "'***'"
-
-
 @settings
-class BedrockSettings(Settings):
+class BedrockSettings(AWSSettings):
     """How to reach AWS Bedrock, and the credentials to use.
 
     The credential settings are taken from one source together (argument, file, `TRUNKLINE_*` variables). Within that
@@ -62,6 +45,7 @@ class BedrockSettings(Settings):
     provider: ClassVar[str] = "bedrock"
     display_name: ClassVar[str] = "AWS Bedrock"
     model_examples: ClassVar[tuple[str, ...]] = ("us.anthropic.claude-sonnet-4-6",)
+    bearer_variable: ClassVar[str | None] = "AWS_BEARER_TOKEN_BEDROCK"
     ambient_credentials: ClassVar[str] = (
         "the environment variable AWS_BEARER_TOKEN_BEDROCK, or signatures with the credentials of AWS's configuration"
     )
@@ -92,18 +76,6 @@ class BedrockSettings(Settings):
 
     schema_rules: ClassVar[tuple[JSONObject, ...]] = ({"not": _WITHOUT_DUAL_STACK},)
 
-    aws_region: str | None = setting(
-        "AWS Region",
-        "The region to call, such as `us-east-1`. By default, it is that of the AWS profile; without any, the service "
-        "cannot open.",
-        default=None,
-        environment=REGION_VARIABLES,
-        convert=_convert_region,
-        schema={"type": "string", "pattern": f"^{_REGION.pattern}$"},
-        group="Connection",
-        examples=("us-east-1", "us-west-2", "eu-central-1"),
-        form_required=True,  # as in the AWS console; the profile may have none
-    )
     api_url: str | None = url_setting(
         "Custom Endpoint URL",
         "The URL of Bedrock's runtime, instead of the region's public endpoint: a VPC endpoint, or a proxy, with or "
@@ -138,39 +110,6 @@ class BedrockSettings(Settings):
         group="Connection",
         advanced=True,
     )
-    aws_access_key_id: str | None = setting(
-        "AWS Access Key ID",
-        "The id of an IAM access key.",
-        default=None,
-        source_group=CREDENTIALS,
-        group="Authentication",
-        requires=("aws_secret_access_key",),
-        schema={"type": "string", "pattern": "^[!-+.0-9;-~-]+$"},
-        show=_show_id,
-    )
-    aws_secret_access_key: Converted[Secret | None, str] = setting(
-        "AWS Secret Access Key",
-        "The secret of the IAM access key.",
-        default=None,
-        source_group=CREDENTIALS,
-        group="Authentication",
-        requires=("aws_access_key_id",),
-    )
-    aws_session_token: Converted[Secret | None, str] = setting(
-        "AWS Session Token",
-        "The session token, if the access key is temporary.",
-        default=None,
-        source_group=CREDENTIALS,
-        group="Authentication",
-        requires=("aws_access_key_id", "aws_secret_access_key"),
-    )
-    aws_profile: str | None = setting(
-        "AWS Profile",
-        "A profile in AWS's configuration files, to use instead of the `AWS_…` credentials in the environment.",
-        default=None,
-        source_group=CREDENTIALS,
-        group="Authentication",
-    )
     api_key: Converted[Secret | None, str] = setting(
         "API Key",
         "A Bedrock API key (bearer token), or `access_key_id:secret_access_key`, or "
@@ -190,39 +129,30 @@ class BedrockSettings(Settings):
         cls, given: Mapping[str, object], environ: Mapping[str, str]
     ) -> Mapping[str, tuple[object, str]]:
         """Return the settings in AWS's variables and in the profile of AWS's files. Raises `ConfigurationError`."""
-        return aws_values(given, environ, read_aws_files(environ))
-
-    @property
-    def region(self) -> str:
-        """The region that is called, and for which requests are signed."""
-        return without_fips(self.aws_region or "")[0]
+        return aws_values(given, environ, read_aws_files(environ), provider=cls.provider, endpoints=True)
 
     @property
     def uses_fips(self) -> bool:
         """Whether the FIPS endpoint is called. AWS's old names of regions, such as `fips-us-east-1`, also say so."""
         return self.use_fips_endpoint or without_fips(self.aws_region or "")[1]
 
+    @property
+    def uses_dualstack(self) -> bool:
+        """Whether the endpoint with IPv4 and IPv6 addresses is called."""
+        return self.use_dualstack_endpoint
+
+    def key_credentials(self) -> Keys | BearerToken | None:
+        """Return the credentials in `api_key`, which may contain an IAM key pair."""
+        return read_api_key(self.api_key) if self.api_key is not None else None
+
     def problems(self) -> Iterator[tuple[str, str]]:
         """Report a missing region, and credentials that cannot be sent."""
-        yield from self.separate_problems(
-            self._missing_region, self._dual_stack_problems, self._key_id_problems, self._api_key_problems
-        )
-
-    def _missing_region(self) -> Iterator[tuple[str, str]]:
-        if self.aws_region is None:
-            yield "aws_region", MISSING_REGION
+        yield from AWSSettings.problems(self)
+        yield from self.separate_problems(self._dual_stack_problems, self._api_key_problems)
 
     def _dual_stack_problems(self) -> Iterator[tuple[str, str]]:
         if self.use_dualstack_endpoint and self.region.startswith(NO_DUAL_STACK):
             yield "use_dualstack_endpoint", f"is not possible in the region {self.region}"
-
-    def _key_id_problems(self) -> Iterator[tuple[str, str]]:
-        key = self.aws_access_key_id
-        if key is not None and not (key.isascii() and key.isprintable() and not set(key) & set(" /,:")):
-            yield (
-                "aws_access_key_id",
-                "is not an access key id: letters and digits, such as AKIA followed by 16 of them",
-            )
 
     def _api_key_problems(self) -> Iterator[tuple[str, str]]:
         if self.api_key is not None:
@@ -243,24 +173,3 @@ class BedrockSettings(Settings):
             note = plain_http_note(base_url(self.api_url)[0])
             if note is not None:
                 yield "api_url", note
-
-    def secrets(self) -> tuple[str, ...]:
-        """Return the secret values, including those inside a combined `api_key`."""
-        own = Settings.secrets(self)
-        return (*own, *(secret for secret in secrets_of(configured_credentials(self)) if secret not in own))
-
-
-def configured_credentials(settings: BedrockSettings) -> Keys | BearerToken | Chain:
-    """Return the credentials of the settings: the IAM key pair, else `api_key`, else the chain (with `aws_profile`).
-
-    All of them come from one source, so that no pair is mixed, and `problems` has checked them.
-    """
-    if settings.aws_access_key_id is not None and settings.aws_secret_access_key is not None:
-        return Keys(
-            access_key_id=settings.aws_access_key_id,
-            secret_access_key=settings.aws_secret_access_key,
-            session_token=settings.aws_session_token,
-        )
-    if settings.api_key is not None:
-        return read_api_key(settings.api_key)
-    return Chain(profile=settings.aws_profile)

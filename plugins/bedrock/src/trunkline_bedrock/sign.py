@@ -5,6 +5,7 @@ Importing this module imports botocore, which blocks for up to a second: import 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -15,21 +16,28 @@ from trunkline.authoring.wire import WireRequest
 from trunkline_bedrock._botocore import Signer
 from trunkline_bedrock.credentials import Keys
 
-SERVICE = "bedrock"
-"""The service's name in signatures, for the runtime as well."""
-
-_SET_BY_SIGNER = frozenset({"x-amz-date", "x-amz-security-token"})
+_CONTENT_HASH = "x-amz-content-sha256"
+_SET_BY_SIGNER = frozenset({_CONTENT_HASH, "x-amz-date", "x-amz-security-token"})
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def sign(wire_request: WireRequest, keys: Keys, region: str, *, now: Callable[[], datetime] = _now) -> WireRequest:
+def sign(
+    wire_request: WireRequest,
+    keys: Keys,
+    region: str,
+    service: str,
+    *,
+    content_hash: bool = False,
+    now: Callable[[], datetime] = _now,
+) -> WireRequest:
     """Return the request with its signature, which replaces an earlier one.
 
     The signature covers the host, the content type, every `x-amz-…` header and the body. Proxies may change any other
-    header.
+    header. `service` is AWS's name for the service in signatures. With `content_hash`, the request also gets the header
+    `X-Amz-Content-SHA256`.
     """
     token = keys.session_token.reveal() if keys.session_token is not None else None
     credentials = ReadOnlyCredentials(keys.access_key_id, keys.secret_access_key.reveal(), token)
@@ -38,7 +46,10 @@ def sign(wire_request: WireRequest, keys: Keys, region: str, *, now: Callable[[]
         for name, value in wire_request.headers.items()
         if name in ("content-type", "host") or (name.startswith("x-amz-") and name not in _SET_BY_SIGNER)
     }
-    request = AWSRequest(method=wire_request.method, url=wire_request.url, data=wire_request.body, headers=covered)
-    Signer(credentials, SERVICE, region).add_auth(request, now=lambda: now() + timedelta(seconds=keys.clock_offset))
+    added = {_CONTENT_HASH: hashlib.sha256(wire_request.body or b"").hexdigest()} if content_hash else {}
+    request = AWSRequest(
+        method=wire_request.method, url=wire_request.url, data=wire_request.body, headers={**covered, **added}
+    )
+    Signer(credentials, service, region).add_auth(request, now=lambda: now() + timedelta(seconds=keys.clock_offset))
     signed = {name.lower(): str(value) for name, value in request.headers.items()}
     return wire_request.with_headers({name: value for name, value in signed.items() if name not in covered})

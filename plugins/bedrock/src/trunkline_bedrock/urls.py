@@ -27,6 +27,9 @@ _CONSOLE = re.compile(
     r"^[^/]*//(?:[a-z0-9-]+\.)?console\.(?:aws\.amazon\.com|amazonaws\.cn|amazonaws-us-gov\.com)(?:/|$)"
 )
 _RUNTIME = "bedrock-runtime"
+MANTLE = "bedrock-mantle"
+"""The label of the hosts that serve OpenAI's and Anthropic's APIs, and their service in signatures."""
+
 _SIBLINGS = {
     "bedrock": "Bedrock's control plane",
     "bedrock-agent": "Bedrock's agents",
@@ -77,6 +80,11 @@ def base_url(pasted: str) -> tuple[str, tuple[str, ...]]:
     runtime = f"{_RUNTIME}{service['fips'] or ''}.{service['rest']}"
     notes.append(f"{host} serves {what}; requests are sent to {runtime}")
     return urlunsplit(url._replace(netloc=url.netloc.lower().replace(host, runtime, 1))), tuple(notes)
+
+
+def signing_service(url: str) -> str:
+    """Return AWS's name in signatures for the service at a URL: `bedrock-mantle`, or `bedrock` for everything else."""
+    return MANTLE if MANTLE in (urlsplit(url).hostname or "").split(".") else "bedrock"
 
 
 def control_url(pasted: str) -> tuple[str, tuple[str, ...]]:
