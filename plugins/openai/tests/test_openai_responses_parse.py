@@ -25,7 +25,7 @@ from trunkline.fold import fold
 from trunkline.messages import Audio, Citation, Image, Opaque, Reasoning, Text, ToolCall
 from trunkline.response import ChatResponse, FinishReason, TokenLogprob
 from trunkline.settings import Settings
-from trunkline_openai.responses_count_tokens import count_tokens
+from trunkline_openai.responses_count_tokens import parse_count_tokens
 from trunkline_openai.responses_parse import ResponsesParser
 
 CONTEXT: ServiceContext[Any] = ServiceContext(name="test", provider="openai", settings=Settings())
@@ -318,7 +318,7 @@ def test_an_error_status_gives_the_error_it_tells_of() -> None:
 )
 def test_a_count_that_is_none_raises(text: bytes, error: type[RemoteError]) -> None:
     with pytest.raises(error):
-        count_tokens.parse(CONTEXT, WireResponse(status=200, body=text))
+        parse_count_tokens(CONTEXT, WireResponse(status=200, body=text))
 
 
 # Streams

@@ -15,7 +15,7 @@ from trunkline.fold import decode_arguments
 from trunkline.messages import ToolCall
 from trunkline.response import ChatResponse
 from trunkline.settings import Settings
-from trunkline_openai.responses_count_tokens import count_tokens
+from trunkline_openai.responses_count_tokens import parse_count_tokens
 from trunkline_openai.responses_parse import ResponsesParser, ResponsesStreamParser
 
 CONTEXT: ServiceContext[Any] = ServiceContext(name="test", provider="openai", settings=Settings())
@@ -256,6 +256,6 @@ def test_arbitrary_frames_raise_nothing_but_our_errors_and_give_events_that_fold
 
 @given(wild_responses.map(json.dumps).map(str.encode) | st.binary(max_size=20))
 def test_arbitrary_bodies_raise_nothing_but_our_errors(text: bytes) -> None:
-    for read in (ResponsesParser(CONTEXT).body, lambda wire: count_tokens.parse(CONTEXT, wire)):
+    for read in (ResponsesParser(CONTEXT).body, lambda wire: parse_count_tokens(CONTEXT, wire)):
         check_body(read, text)
     check_error(ResponsesParser(CONTEXT), text)

@@ -33,7 +33,8 @@ from trunkline.messages import (
 )
 from trunkline.request import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolChoice
 from trunkline.secrets import Secret
-from trunkline_openai.responses_count_tokens import count_tokens
+from trunkline_openai.profile import PROFILES
+from trunkline_openai.responses_count_tokens import count_tokens, parse_count_tokens
 from trunkline_openai.responses_parse import ResponsesParser
 from trunkline_openai.responses_translate import ResponsesTranslator
 from trunkline_openai.settings import OpenAISettings
@@ -53,6 +54,10 @@ def context(**settings: Any) -> ServiceContext[OpenAISettings]:
     return ServiceContext(
         name="test", provider="openai", settings=OpenAISettings(api_key=Secret("REDACTED-KEY"), **settings)
     )
+
+
+def translator(**settings: Any) -> ResponsesTranslator:
+    return ResponsesTranslator(context(**settings), profile=PROFILES["openai"])
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +85,7 @@ def translate(accepted: Callable[[bytes], dict[str, Any]]) -> Translate:
         *messages: Message, stream: bool = False, settings: dict[str, Any] | None = None, **request: Any
     ) -> tuple[dict[str, Any], Translation]:
         chat = ChatRequest(messages=messages or (user("Hi"),), **{"model": MODEL, **request})
-        translation = ResponsesTranslator(context(**(settings or {}))).translate(chat, stream=stream)
+        translation = translator(**(settings or {})).translate(chat, stream=stream)
         return accepted(translation.wire_request.body), translation
 
     return run
@@ -238,7 +243,7 @@ def test_a_participants_name_is_left_out_with_a_warning(translate: Translate) ->
 )
 def test_a_part_that_its_role_cannot_have_is_refused(message: Message) -> None:
     with pytest.raises(InvalidRequest):
-        ResponsesTranslator(context()).translate(ChatRequest(messages=message, model=MODEL), stream=False)
+        translator().translate(ChatRequest(messages=message, model=MODEL), stream=False)
 
 
 def test_options_that_json_cannot_say_are_refused() -> None:
@@ -246,7 +251,7 @@ def test_options_that_json_cannot_say_are_refused() -> None:
     request = ChatRequest(messages="Hi", model=MODEL, provider_options={"openai": options})
     options["x"] = float("nan")  # a request refuses it when it is made
     with pytest.raises(InvalidRequest):
-        ResponsesTranslator(context()).translate(request, stream=False)
+        translator().translate(request, stream=False)
 
 
 # History
@@ -501,7 +506,7 @@ def answered(*output: dict[str, Any]) -> Message:
 
 def sent(*messages: Message, **request: Any) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
     chat = ChatRequest(messages=messages, **{"model": MODEL, **request})
-    translation = ResponsesTranslator(context()).translate(chat, stream=False)
+    translation = translator().translate(chat, stream=False)
     items: list[dict[str, Any]] = json.loads(translation.wire_request.body)["input"]
     return items, warnings_of(translation)
 
@@ -663,9 +668,7 @@ def test_invalid_arguments_are_sent_inside_an_object() -> None:
 
 def test_the_schema_of_a_tool_has_an_object_at_its_root() -> None:
     tool = Tool(name="f", parameters={"properties": {"a": {"type": "string"}}})
-    translation = ResponsesTranslator(context()).translate(
-        ChatRequest(messages="Q", model=MODEL, tools=[tool]), stream=False
-    )
+    translation = translator().translate(ChatRequest(messages="Q", model=MODEL, tools=[tool]), stream=False)
     assert json.loads(translation.wire_request.body)["tools"][0]["parameters"]["type"] == "object"
 
 
@@ -743,7 +746,7 @@ def test_a_tool_choice_in_the_wires_words(translate: Translate, choice: object, 
     if sent == {"type": "web_search"}:
         # Newer than the names that the SDK's type of this choice lists.
         request = ChatRequest(messages="Hi", model=MODEL, tools=(SEARCH,), tool_choice=ToolChoice.tool("search"))
-        body = json.loads(ResponsesTranslator(context()).translate(request, stream=False).wire_request.body)
+        body = json.loads(translator().translate(request, stream=False).wire_request.body)
     else:
         body, _ = translate(tools=[WEATHER, SEARCH, SHELL], tool_choice=choice, parallel_tool_calls=False)
         assert body["parallel_tool_calls"] is False
@@ -918,7 +921,8 @@ def test_counting_sends_the_conversation_and_nothing_that_only_shapes_the_answer
         stop="x",
         metadata={"a": "b"},
     )
-    translation = count_tokens.build(context(), request)
+    translation = count_tokens(lambda _: translator()).build(context(), request)
+    assert isinstance(translation, Translation)
     body = json.loads(translation.wire_request.body)
     strict_adapter(InputTokenCountParams).validate_python(body)
     assert translation.wire_request.url == "https://api.openai.com/v1/responses/input_tokens"
@@ -928,4 +932,4 @@ def test_counting_sends_the_conversation_and_nothing_that_only_shapes_the_answer
 
 def test_the_count_is_read() -> None:
     answer = WireResponse(status=200, body=b'{"object":"response.input_tokens","input_tokens":51}')
-    assert count_tokens.parse(context(), answer) == 51
+    assert parse_count_tokens(context(), answer) == 51

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import attrs
 from trunkline.authoring.auth import HeaderAuth
-from trunkline.authoring.provider import Auth, Operations, Provider, ProviderParts, ServiceContext, lazy_provider
-from trunkline_openai import ChatParts, chat_completions
-from trunkline_openai.provider import chat_or_responses
+from trunkline.authoring.provider import Auth, Operations, Provider, ServiceContext
+from trunkline_openai import ChatParts, ResponsesParts, chat_completions, chat_or_responses, responses
 
 from trunkline_azure_openai.profiles import profile_for
 from trunkline_azure_openai.settings import AzureOpenAISettings, TokenCredential, TokenProvider, endpoint_url
@@ -40,21 +39,12 @@ def _load_chat() -> ChatParts:
     return ChatParts(translator=AzureTranslator, parser=AzureParser, operations=_operations, advice=advice)
 
 
-def _load_responses() -> ProviderParts[AzureOpenAISettings]:
-    from trunkline_openai.rate_limits import RATE_LIMITS
-
+def _load_responses() -> ResponsesParts:
     from trunkline_azure_openai.advice import advice
     from trunkline_azure_openai.parse import AzureResponsesParser
     from trunkline_azure_openai.translate import AzureResponsesTranslator
 
-    return ProviderParts(
-        auth=_auth,
-        translator=lambda context: AzureResponsesTranslator(context, url=endpoint_url),
-        response_parser=AzureResponsesParser,
-        operations=_operations,
-        advice=advice,
-        rate_limits=RATE_LIMITS,
-    )
+    return ResponsesParts(translator=AzureResponsesTranslator, parser=AzureResponsesParser, advice=advice)
 
 
 azure_openai: Provider = chat_or_responses(
@@ -66,6 +56,13 @@ azure_openai: Provider = chat_or_responses(
         url=endpoint_url,
         load=_load_chat,
     ),
-    lazy_provider(name="azure-openai", settings=AzureOpenAISettings, load=_load_responses),
+    responses(
+        name="azure-openai",
+        settings=AzureOpenAISettings,
+        profile=profile_for,
+        auth=_auth,
+        url=endpoint_url,
+        load=_load_responses,
+    ),
 )
 """A resource of Azure: its deployments, on the classic surface, `/openai/v1` or `/models`."""

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trunkline.authoring.http_errors import error_from_response
 from trunkline.authoring.json import JSONValue, as_object, as_objects, as_string
-from trunkline.authoring.provider import ServiceContext
-from trunkline.authoring.wire import WireResponse
 from trunkline.errors import RemoteError
 from trunkline.messages import Citation
 from trunkline.secrets import Headers, HeaderValues
@@ -56,13 +53,12 @@ class AzureParser(ChatParser):
 class AzureResponsesParser(ResponsesParser):
     """The `ResponseParser` of one service with the Responses API."""
 
-    def __init__(self, context: ServiceContext[Any]) -> None:
-        super().__init__(context)
-        self._name = context.provider
-
-    def error(self, wire_response: WireResponse) -> RemoteError:
-        """The error for a response with an error status. It never raises."""
-        return error_from_response(wire_response, provider=self._name, read=error_from_body)
+    @staticmethod
+    def read_error(
+        body: JSONValue, *, provider: str, status: int | None = None, headers: HeaderValues = Headers()
+    ) -> RemoteError:
+        """The error that a decoded body describes. It never raises."""
+        return error_from_body(body, provider=provider, status=status, headers=headers)
 
 
 def most_severe(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:

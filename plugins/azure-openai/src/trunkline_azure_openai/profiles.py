@@ -26,6 +26,8 @@ V1 = attrs.evolve(
     obfuscation=False,
     models=AZURE_MODELS,
     takes=PROFILES["openai"].takes - {"document_data", "document_file_id"},
+    # Older versions refuse unknown fields. No specification has an endpoint that counts.
+    responses=PROFILES["openai"].responses - {"stream_options", "count_tokens"},
 )
 """The `/openai/v1` surface, and newer versions of the classic one. Its chats do not accept documents."""
 

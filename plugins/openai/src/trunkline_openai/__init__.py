@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import attrs
 from trunkline.authoring.auth import NoAuth
-from trunkline.authoring.provider import Auth, Provider, ProviderParts, ServiceContext, lazy_provider
+from trunkline.authoring.provider import Auth, Provider, ServiceContext
 
 from trunkline_openai.azure_key import AzureKey
-from trunkline_openai.features import Feature
+from trunkline_openai.features import Feature, ResponsesFeature
 from trunkline_openai.from_openai import messages_from
-from trunkline_openai.profile import BASIC_FEATURES, PROFILES, Profile, ProfileFor
-from trunkline_openai.provider import ChatParts, bearer_auth, chat_completions, chat_or_responses
+from trunkline_openai.profile import BASIC_FEATURES, BASIC_RESPONSES_FEATURES, PROFILES, Profile, ProfileFor
+from trunkline_openai.provider import (
+    ChatParts,
+    ResponsesParts,
+    bearer_auth,
+    chat_completions,
+    chat_or_responses,
+    responses,
+)
 from trunkline_openai.settings import OpenAICompatibleSettings, OpenAISettings
 from trunkline_openai.urls import HeadersFor, UrlFor, base_url, default_url, is_azure
 
@@ -18,6 +24,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BASIC_FEATURES",
+    "BASIC_RESPONSES_FEATURES",
     "ChatParts",
     "Feature",
     "HeadersFor",
@@ -25,34 +32,25 @@ __all__ = [
     "OpenAISettings",
     "Profile",
     "ProfileFor",
+    "ResponsesFeature",
+    "ResponsesParts",
     "UrlFor",
     "__version__",
     "bearer_auth",
     "chat_completions",
+    "chat_or_responses",
     "default_url",
     "messages_from",
     "openai",
     "openai_compatible",
+    "responses",
 ]
 
 
-def _load_responses() -> ProviderParts[OpenAISettings]:
+def _load_responses() -> ResponsesParts:
     from trunkline_openai.advice import openai_advice
-    from trunkline_openai.operations import chat_operations
-    from trunkline_openai.rate_limits import RATE_LIMITS
-    from trunkline_openai.responses_count_tokens import count_tokens
-    from trunkline_openai.responses_parse import ResponsesParser
-    from trunkline_openai.responses_translate import ResponsesTranslator
 
-    operations = attrs.evolve(chat_operations(PROFILES["openai"], default_url), count_tokens=count_tokens)
-    return ProviderParts(
-        auth=bearer_auth,
-        translator=ResponsesTranslator,
-        response_parser=ResponsesParser,
-        operations=lambda context: operations,
-        advice=openai_advice,
-        rate_limits=RATE_LIMITS,
-    )
+    return ResponsesParts(advice=openai_advice)
 
 
 def _load_chat() -> ChatParts:
@@ -63,7 +61,7 @@ def _load_chat() -> ChatParts:
 
 openai: Provider = chat_or_responses(
     chat_completions(name="openai", settings=OpenAISettings, profile=PROFILES["openai"], load=_load_chat),
-    lazy_provider(name="openai", settings=OpenAISettings, load=_load_responses),
+    responses(name="openai", settings=OpenAISettings, profile=PROFILES["openai"], load=_load_responses),
 )
 """OpenAI's own API: Chat Completions, or Responses with the setting `api`."""
 

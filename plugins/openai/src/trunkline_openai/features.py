@@ -75,5 +75,32 @@ AnswerSchemas: TypeAlias = Literal["openai", "closed", "grammar"]
 """The schemas of answers that a server enforces: those with every property required, as OpenAI demands, any closed
 ones, or those that llama.cpp can turn into a grammar."""
 
+ResponsesFeature: TypeAlias = (
+    Feature
+    | Literal[
+        "store",
+        "encrypted_reasoning",
+        "reasoning_summary",
+        "stream_options",
+        "developer_role",
+        "count_tokens",
+    ]
+)
+"""Features of the Responses API that a server may lack: the words of `Profile.responses`.
+
+Beside those of `Feature`:
+
+| feature | what the server accepts |
+|---|---|
+| `store` | `store`, which says whether it keeps the response |
+| `encrypted_reasoning` | `include` with `reasoning.encrypted_content` |
+| `reasoning_summary` | `ReasoningOptions.summary` |
+| `stream_options` | `stream_options` with `include_obfuscation` |
+| `developer_role` | messages of the role `developer`; other servers get `system` |
+| `count_tokens` | requests to `/responses/input_tokens` |
+"""
+
+RESPONSES_FEATURES: frozenset[str] = frozenset(name for names in get_args(ResponsesFeature) for name in get_args(names))
+
 SAMPLING: frozenset[Feature] = frozenset({"temperature", "top_p", "penalties", "logprobs", "stop"})
 """The features that OpenAI's models refuse while they reason."""

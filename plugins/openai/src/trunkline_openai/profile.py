@@ -16,7 +16,7 @@ from trunkline.authoring.json import JSONObject
 from trunkline.authoring.model_facts import fields_schema
 
 from trunkline_openai import compatible_models as models
-from trunkline_openai.features import FEATURES, AnswerSchemas, SchemaRules
+from trunkline_openai.features import FEATURES, RESPONSES_FEATURES, AnswerSchemas, SchemaRules
 from trunkline_openai.model_facts import OPENAI_MODELS, ModelFacts, Rows, check_length, check_pattern
 from trunkline_openai.urls import S, azure_version, is_azure
 
@@ -39,6 +39,13 @@ BASIC_FEATURES = frozenset[str](
 )
 """The default of `Profile.takes`: features that almost every server has. Add others, or take some away."""
 
+BASIC_RESPONSES_FEATURES = BASIC_FEATURES - {"names", "penalties", "seed", "stop"} | {
+    "parallel_tool_calls",
+    "reasoning_effort",
+    "store",
+}
+"""The default of `Profile.responses`: features that almost every server with the Responses API has."""
+
 _COMMON = BASIC_FEATURES | {"parallel_tool_calls", "strict_tools", "logprobs", "reasoning_effort"}
 
 
@@ -46,17 +53,24 @@ def _names(value: str | Iterable[str]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
-def _features(value: str | Iterable[str]) -> frozenset[str]:
+def _known(value: str | Iterable[str], known: frozenset[str]) -> frozenset[str]:
     found = frozenset(_names(value))
-    unknown = sorted(found - FEATURES)
+    unknown = sorted(found - known)
     if unknown:
-        raise ValueError(f"unknown features {', '.join(unknown)}; the features are {', '.join(sorted(FEATURES))}")
+        raise ValueError(f"unknown features {', '.join(unknown)}; the features are {', '.join(sorted(known))}")
     return found
 
 
-_FEATURE_SCHEMA: JSONObject = {
-    "anyOf": [{"type": "array", "items": {"enum": sorted(FEATURES)}}, {"enum": sorted(FEATURES)}]
-}
+def _features(value: str | Iterable[str]) -> frozenset[str]:
+    return _known(value, FEATURES)
+
+
+def _responses_features(value: str | Iterable[str]) -> frozenset[str]:
+    return _known(value, RESPONSES_FEATURES)
+
+
+def _feature_schema(known: frozenset[str]) -> JSONObject:
+    return {"anyOf": [{"type": "array", "items": {"enum": sorted(known)}}, {"enum": sorted(known)}]}
 
 
 def _named(check: Callable[[object, object, Any], None]) -> Callable[[object, attrs.Attribute[Any], Any], None]:
@@ -84,6 +98,8 @@ class Profile:
     - `models`: a table of what each of the server's models accepts. The setting `model_facts` overrides it.
     - `takes`: the supported features, in the words of `Feature`. Anything else is left out, with a warning. The default
       is `BASIC_FEATURES`; for more, write `takes=BASIC_FEATURES | {"top_k"}`.
+    - `responses`: the same for the Responses API, in the words of `ResponsesFeature`. The default is
+      `BASIC_RESPONSES_FEATURES`.
     - `stream_options`: the server reports usage in streams on request.
     - `obfuscation`: the server pads its chunks unless asked not to.
     - `stop_limit`: the number of stop sequences that it accepts; `None` is no limit.
@@ -122,7 +138,12 @@ class Profile:
     developer_role: bool = False
     models: Rows = ()
     takes: frozenset[str] = attrs.field(
-        converter=_features, default=BASIC_FEATURES, metadata={"schema": _FEATURE_SCHEMA}
+        converter=_features, default=BASIC_FEATURES, metadata={"schema": _feature_schema(FEATURES)}
+    )
+    responses: frozenset[str] = attrs.field(
+        converter=_responses_features,
+        default=BASIC_RESPONSES_FEATURES,
+        metadata={"schema": _feature_schema(RESPONSES_FEATURES)},
     )
     stream_options: bool = False
     obfuscation: bool = False
@@ -152,6 +173,7 @@ class Profile:
         return attrs.evolve(
             self,
             takes=self.takes - facts.refuses - (set() if facts.cache == "breakpoints" else {"cache_breakpoints"}),
+            responses=self.responses - facts.refuses,
             stream_options=self.stream_options and facts.stream_options,
             obfuscation=self.obfuscation and facts.stream_options,
             **{name: value for name in _BY_MODEL if (value := getattr(facts, name)) is not None},
@@ -187,6 +209,7 @@ _ALL = (
         other_content=False,
         takes=_COMMON
         | {"metadata", "refusals", "audio_data", "document_data", "document_file_id", "cache_key", "cache_breakpoints"},
+        responses=RESPONSES_FEATURES,
         stream_options=True,
         obfuscation=True,
     ),
@@ -544,7 +567,7 @@ def _from_table(table: Mapping[object, object]) -> Profile:
         lambda hint: hint == tuple[str, ...], lambda value, _: tuple(_strings(value))
     )
     converter.register_structure_hook_func(
-        lambda hint: hint == frozenset[str], lambda value, _: _features(_strings(value))
+        lambda hint: hint == frozenset[str], lambda value, _: frozenset(_strings(value))
     )
     converter.register_structure_hook_func(_is_literal, _one_of)
     given = {str(key): value for key, value in table.items() if key != "base"}

@@ -1,4 +1,4 @@
-"""Providers that speak the Chat Completions API, made by one function call.
+"""Providers that speak the Chat Completions API or the Responses API, made by one function call.
 
     acme = chat_completions(
         name="acme",
@@ -9,6 +9,8 @@
 `AcmeSettings` is a settings class with `api_url` and `api_key`. The `profile` describes how the server differs from
 OpenAI. If a profile is not enough, pass `auth` (other credentials), `url` (other endpoints), `headers` (further
 headers), or `load`, a function that imports subclasses of `ChatTranslator` and `ChatParser`.
+
+`responses` has the same arguments. `chat_or_responses` joins both, for a provider with a setting `api`.
 """
 
 from __future__ import annotations
@@ -37,6 +39,8 @@ from trunkline_openai.urls import HeadersFor, S, UrlFor, default_url, no_headers
 
 if TYPE_CHECKING:
     from trunkline_openai.parse import ChatParser
+    from trunkline_openai.responses_parse import ResponsesParser
+    from trunkline_openai.responses_translate import ResponsesTranslator
     from trunkline_openai.translate import ChatTranslator
 
 
@@ -60,6 +64,26 @@ class ChatParts:
 
     translator: type[ChatTranslator] | None = None
     parser: type[ChatParser] | None = None
+    operations: Callable[[ServiceContext[Any]], Operations] | None = None
+    transport: Callable[[ServiceContext[Any]], Transport] | None = None
+    advice: Callable[[ServiceContext[Any], TrunklineError], Advice | None] | None = None
+    rate_limits: RateLimitHeaders | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ResponsesParts:
+    """What a provider of the Responses API replaces. A part that is `None` stays OpenAI's.
+
+    `translator` is a subclass of `trunkline_openai.responses_translate.ResponsesTranslator`. It may override `body`,
+    `family`, `takes`, `facts_about`, `for_model` and `wants_encrypted_reasoning`.
+
+    `parser` is a subclass of `trunkline_openai.responses_parse.ResponsesParser`. It may override `read_error`.
+
+    The other parts are as in `ChatParts`.
+    """
+
+    translator: type[ResponsesTranslator] | None = None
+    parser: type[ResponsesParser] | None = None
     operations: Callable[[ServiceContext[Any]], Operations] | None = None
     transport: Callable[[ServiceContext[Any]], Transport] | None = None
     advice: Callable[[ServiceContext[Any], TrunklineError], Advice | None] | None = None
@@ -115,6 +139,49 @@ def chat_completions(
             response_parser=lambda context: ChatResponseParser(context, profile=profile_of(context), parser=parser),
             transport=parts.transport or _no_transport,
             operations=parts.operations or (lambda context: chat_operations(profile, url, headers)),
+            advice=parts.advice or compatible_advice,
+            rate_limits=parts.rate_limits or RATE_LIMITS,
+        )
+
+    return lazy_provider(name=name, settings=settings, load=load_parts)
+
+
+def responses(
+    *,
+    name: str,
+    settings: type[S],
+    profile: ProfileFor[S],
+    auth: Callable[[ServiceContext[S]], Auth] = bearer_auth,
+    url: UrlFor[S] = default_url,
+    headers: HeadersFor[S] = no_headers,
+    load: Callable[[], ResponsesParts] = ResponsesParts,
+) -> Provider:
+    """Return a provider that speaks the Responses API.
+
+    The arguments are those of `chat_completions`. `Profile.responses` says what the server accepts, and `Profile.takes`
+    has no meaning. The paths that `url` is called with begin with `/responses`, apart from `/models` and `/embeddings`.
+    """
+
+    def load_parts() -> ProviderParts[S]:
+        from trunkline_openai.advice import compatible_advice
+        from trunkline_openai.rate_limits import RATE_LIMITS
+        from trunkline_openai.responses_operations import responses_operations
+        from trunkline_openai.responses_parse import ResponsesParser
+        from trunkline_openai.responses_translate import ResponsesTranslator
+
+        parts = load()
+        kind = parts.translator or ResponsesTranslator
+
+        def translator(context: ServiceContext[Any]) -> ResponsesTranslator:
+            chosen = profile if isinstance(profile, Profile) else profile(context.settings)
+            return kind(context, profile=chosen, url=url, headers=headers)
+
+        return ProviderParts(
+            auth=auth,
+            translator=translator,
+            response_parser=parts.parser or ResponsesParser,
+            transport=parts.transport or _no_transport,
+            operations=parts.operations or responses_operations(translator),
             advice=parts.advice or compatible_advice,
             rate_limits=parts.rate_limits or RATE_LIMITS,
         )

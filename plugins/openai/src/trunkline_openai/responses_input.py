@@ -44,17 +44,24 @@ class InputItems:
     """Collects the items of a conversation, with warnings for content that the API does not accept.
 
     `custom_tools` are the names of the tools whose input is free text. With `breakpoints`, items of parts that have a
-    cache breakpoint get a mark (`trunkline_openai.caching`).
+    cache breakpoint get a mark (`trunkline_openai.caching`). `system_role` is the role of system messages.
     """
 
     def __init__(
-        self, provider: str, warnings: Warnings, *, custom_tools: Collection[str] = (), breakpoints: bool = False
+        self,
+        provider: str,
+        warnings: Warnings,
+        *,
+        custom_tools: Collection[str] = (),
+        breakpoints: bool = False,
+        system_role: str = "developer",
     ) -> None:
         self.items: list[dict[str, Any]] = []
         self._warnings = warnings
         self._provider = provider
         self._custom_tools = custom_tools
         self._breakpoints = breakpoints
+        self._system_role = system_role
         # The ids of earlier calls of custom tools.
         self._custom_calls: set[str] = set()
         # The message item that the next text is added to.
@@ -99,7 +106,7 @@ class InputItems:
     # System, user and tool messages
 
     def _add_input(self, message: Message) -> None:
-        role = "developer" if message.role == "system" else "user"
+        role = self._system_role if message.role == "system" else "user"
         content: list[dict[str, Any]] = []
         for part in message.parts:
             if isinstance(part, (ToolResult, Opaque)):

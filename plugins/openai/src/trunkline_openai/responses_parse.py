@@ -11,8 +11,9 @@ from typing import Any, TypeAlias, TypeVar
 
 import attrs
 from trunkline.authoring.framing import BARE, SSEFrame, SSEOrJSONFramer
-from trunkline.authoring.http_errors import error_from_json, error_from_response
+from trunkline.authoring.http_errors import ErrorReader, error_from_json, error_from_response
 from trunkline.authoring.json import (
+    JSONValue,
     append_field,
     as_count,
     as_object,
@@ -149,14 +150,24 @@ _NOT_KEPT = READ_FIELDS | ECHOED_FIELDS | SILENT_FIELDS
 
 
 class ResponsesParser:
-    """The `ResponseParser` of one service with the Responses API."""
+    """The `ResponseParser` of one service with the Responses API. A variant overrides `read_error`."""
 
     def __init__(self, context: ServiceContext[Settings]) -> None:
         self._provider = context.provider
 
+    @staticmethod
+    def read_error(
+        body: JSONValue, *, provider: str, status: int | None = None, headers: HeaderValues = Headers()
+    ) -> RemoteError:
+        """The error that a decoded body describes. It never raises."""
+        return error_from_body(body, provider=provider, status=status, headers=headers)
+
     def stream(self) -> tuple[SSEOrJSONFramer, ResponsesStreamParser]:
         """A fresh framer and parser, for one stream."""
-        return SSEOrJSONFramer(), ResponsesStreamParser(self._provider)
+        return SSEOrJSONFramer(), self._stream_parser()
+
+    def _stream_parser(self) -> ResponsesStreamParser:
+        return ResponsesStreamParser(self._provider, read_error=self.read_error)
 
     def body(self, wire_response: WireResponse) -> ChatResponse:
         """The response of a call that was not streamed.
@@ -169,7 +180,7 @@ class ResponsesParser:
             raise ProtocolViolation("the body is not a response object: it has no output", provider=self._provider)
         # A body is read as a stream with only its last event.
         folded = Fold(self._provider)
-        parser = ResponsesStreamParser(self._provider)
+        parser = self._stream_parser()
         for event in parser.whole(data, wire_response.headers):
             folded.add(event)
         # The core adds the warnings about broken arguments itself.
@@ -177,7 +188,7 @@ class ResponsesParser:
 
     def error(self, wire_response: WireResponse) -> TrunklineError:
         """The error for a response with an error status. It never raises."""
-        return error_from_response(wire_response, provider=self._provider, read=error_from_body)
+        return error_from_response(wire_response, provider=self._provider, read=self.read_error)
 
 
 Handler: TypeAlias = Callable[["ResponsesStreamParser", dict[str, Any], "list[Event]"], None]
@@ -191,8 +202,9 @@ class ResponsesStreamParser:
     another call's id or has ended, the event is about a new item.
     """
 
-    def __init__(self, provider: str) -> None:
+    def __init__(self, provider: str, *, read_error: ErrorReader = error_from_body) -> None:
         self._provider = provider
+        self._read_error = read_error
         self._output = OutputState(provider)
         self._started = False
         self._items: list[Item] = []
@@ -467,7 +479,7 @@ class ResponsesStreamParser:
             raise self._failure(error)
 
     def _failure(self, error: object, headers: HeaderValues = Headers()) -> RemoteError:
-        read = error_from_body if self._status is None else partial(error_from_body, status=self._status)
+        read = self._read_error if self._status is None else partial(self._read_error, status=self._status)
         return error_from_json(_error_body(error), provider=self._provider, read=read, headers=headers)
 
     def _finish_response(self, response: dict[str, Any], status: str, events: list[Event]) -> None:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from trunkline.authoring.json import JSONObject, encode_request, with_options
-from trunkline.authoring.provider import ServiceContext, Translation
+import attrs
+from trunkline.authoring.json import encode_request, with_options
+from trunkline.authoring.provider import Translation
 from trunkline.authoring.replay import join_texts
-from trunkline.authoring.schemas import tool_parameters
+from trunkline.authoring.response_formats import add_prompt_warning, with_json_instructions
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest
 from trunkline.messages import Message, Text
 from trunkline.request import ChatRequest, Tool
 
+from trunkline_openai.by_model import ProfileTranslator
 from trunkline_openai.caching import set_breakpoints, set_lifetime, wants_breakpoints, wire_key
-from trunkline_openai.model_facts import OPENAI_MODELS, ModelFacts, accepted_effort, facts_of
+from trunkline_openai.features import Feature
+from trunkline_openai.model_facts import ModelFacts, accepted_effort
 from trunkline_openai.responses_history import HistoryOptions, takes_no_reasoning, turns
 from trunkline_openai.responses_input import InputItems
-from trunkline_openai.schemas import OPENAI_SUBSET, named_schema, strict_schema
+from trunkline_openai.schemas import SUBSETS, accepted_schema, named_schema, strict_schema
 from trunkline_openai.translate import request_headers, sent_user_id
-from trunkline_openai.urls import UrlFor, default_url
 
 ENCRYPTED_REASONING = "reasoning.encrypted_content"
 LOGPROBS = "message.output_text.logprobs"
@@ -49,105 +52,233 @@ SUPPORTED = {
 """The fields of a request that are sent, or that have specific warnings. Any other that is set gives a warning."""
 
 
-class ResponsesTranslator:
-    """Translates requests for one service. A variant overrides `body`.
+class ResponsesTranslator(ProfileTranslator):
+    """Translates requests for one service. A variant overrides `body`, which runs on the translator of one model.
 
-    OpenAI is asked not to store the response (`store` is false), and to send reasoning in encrypted form instead. The
-    request then has the whole history. `provider_options` can change this and continue a stored response.
+    The provider is asked not to store the response (`store` is false), and to send reasoning in encrypted form instead.
+    The request then has the whole history. `provider_options` can change this and continue a stored response.
     """
 
-    def __init__(self, context: ServiceContext[Any], *, url: UrlFor[Any] = default_url) -> None:
-        self.context = context
-        self._url = url
-
-    def facts_about(self, model: str) -> ModelFacts:
-        """The facts about a model, including overrides from the setting `model_facts`."""
-        return openai_facts(self.context, model)
+    @property
+    def accepted(self) -> frozenset[str]:
+        """The features that the server and the model support on this API."""
+        return self.profile.responses
 
     def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
         """The request to send. Raises `InvalidRequest` for a request that can never be sent."""
         warnings = Warnings()
-        facts = self.facts_about(request.model or "")
-        body = self.body(request, facts, warnings, stream=stream)
-        settings = self.context.settings
-        body = with_options(body, request.provider_options, self.context.provider, joined=JOINED)
+        translator = self.for_model(request.model or "")
+        body = translator.whole_body(request, warnings, stream=stream)
         return Translation(
-            wire_request=WireRequest(
-                url=self._url(settings, "/responses", request.model),
-                headers=request_headers(settings, accept="text/event-stream" if stream else "application/json"),
-                body=encode_request(body),
-            ),
+            wire_request=self.wire_request("/responses", request.model, body, stream=stream),
             warnings=warnings.all(),
-            family=facts.family,
+            family=self.family(request.model or "", translator.facts),
         )
 
-    def body(self, request: ChatRequest, facts: ModelFacts, warnings: Warnings, *, stream: bool) -> dict[str, Any]:
+    def wire_request(
+        self, path: str, model: str | None, body: dict[str, Any] | None, *, stream: bool = False
+    ) -> WireRequest:
+        """A request to an endpoint of this API: a POST of `body`."""
+        settings = self.context.settings
+        accept = "text/event-stream" if stream else "application/json"
+        return WireRequest(
+            url=self.url(settings, path, model),
+            headers=request_headers(settings, accept=accept, further=self.headers(settings)),
+            body=encode_request(body),
+        )
+
+    def whole_body(self, request: ChatRequest, warnings: Warnings, *, stream: bool) -> dict[str, Any]:
+        """The JSON body, with the request's `provider_options`."""
+        body = self.body(request, warnings, stream=stream)
+        return with_options(body, request.provider_options, self.context.provider, joined=JOINED)
+
+    def body(self, request: ChatRequest, warnings: Warnings, *, stream: bool) -> dict[str, Any]:
         """The JSON body, without the request's `provider_options`."""
-        body = responses_body(request, self.context, facts, warnings)
+        request = self._with_instructions(request, warnings)
+        takes, facts = self.accepted, self.facts
+        body: dict[str, Any] = {"model": request.model}
+        self._conversation(request, body, warnings)
+        set_lifetime(request, facts if "cache_key" in takes else ModelFacts(), body, warnings)
+        if request.cache_key is not None and self.takes("cache_key", "cache_key", warnings, lossy=False):
+            body["prompt_cache_key"] = wire_key(request.cache_key)
+        if "store" in takes:
+            body["store"] = False
+        include = [ENCRYPTED_REASONING] if self.wants_encrypted_reasoning(request) else []
+        self._tools(request, body, warnings)
+        self._format(request, body, warnings)
+        self._reasoning(request, body, warnings)
+        self._sampling(request, body, include, warnings)
+        if include:
+            body["include"] = include
+        if request.metadata and self.takes("metadata", "metadata", warnings):
+            body["metadata"] = dict(request.metadata)
+        user_id, field = sent_user_id(request.user_id, self.context.settings), self.profile.user_id_field
+        if user_id is not None and field is not None:
+            body[field] = user_id
+        elif user_id is not None:
+            warnings.add("unsupported", "user_id", "not supported by this server; ignored", lossy=True)
         if stream:
             body["stream"] = True
-            body["stream_options"] = {"include_obfuscation": False}
+            if "stream_options" in takes:
+                body["stream_options"] = {"include_obfuscation": False}
         return body
 
+    def wants_encrypted_reasoning(self, request: ChatRequest) -> bool:
+        """Whether to ask for reasoning in encrypted form, which only the model can read."""
+        return "encrypted_reasoning" in self.accepted and not takes_no_reasoning(self.facts)
 
-def openai_facts(context: ServiceContext[Any], model: str) -> ModelFacts:
-    """The facts about one of OpenAI's models."""
-    return facts_of(model, OPENAI_MODELS, context.settings.model_facts)
+    def _conversation(self, request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
+        provider, facts, messages = self.context.provider, self.facts, request.messages
+        options = request.provider_options.get(provider, {})
+        custom = {tool.name for tool in request.tools if self._kind(tool) == "custom"}
+        breakpoints = facts.cache == "breakpoints" and "cache_breakpoints" in self.accepted
+        breakpoints = breakpoints and wants_breakpoints(request)
+        items = InputItems(
+            provider,
+            warnings,
+            custom_tools=custom,
+            breakpoints=breakpoints,
+            system_role="developer" if "developer_role" in self.accepted else "system",
+        )
+        history = HistoryOptions(
+            provider=provider,
+            stored=bool(options.get("store")),
+            continued=any(options.get(name) for name in ("previous_response_id", "conversation", "prompt")),
+        )
+        # `instructions` cannot have a breakpoint, but a stored response would keep the items that replace them.
+        if (not breakpoints or history.continued) and _is_instructions(messages[0], request, provider):
+            body["instructions"] = join_texts(part.text for part in messages[0].parts if isinstance(part, Text))
+            messages = messages[1:]
+        for turn in turns(messages, history, facts, warnings):
+            items.add(turn)
+        body["input"] = items.items
+        if breakpoints:
+            body["input"] = set_breakpoints(items.items, warnings, lifetime=request.cache, text_type="input_text")
+
+    def _kind(self, tool: Tool) -> str:
+        kind = tool.provider_options.get(self.context.provider, {}).get("type", "function")
+        return kind if isinstance(kind, str) else "function"
+
+    def _tools(self, request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
+        choice = request.tool_choice
+        if not request.tools or not self.takes("tools", "tools", warnings):
+            return
+        if choice is not None and choice.mode == "none" and "tool_choice_none" not in self.accepted:
+            why = "this server cannot forbid tool calls, so the tools were not sent"
+            warnings.add("emulated", "tool_choice", why, lossy=False)
+            return
+        body["tools"] = [self._tool(tool, warnings) for tool in request.tools]
+        parallel = request.parallel_tool_calls
+        if parallel is not None and self.takes(
+            "parallel_tool_calls", "parallel_tool_calls", warnings, lossy=not parallel
+        ):
+            body["parallel_tool_calls"] = parallel
+        if choice is None:
+            return
+        if choice.mode == "tool":
+            if self.takes("tool_choice_named", "tool_choice", warnings):
+                kind = next(self._kind(tool) for tool in request.tools if tool.name == choice.name)
+                named = kind in ("function", "custom")
+                body["tool_choice"] = {"type": kind, "name": choice.name} if named else {"type": kind}
+        elif choice.mode != "required" or self.takes("tool_choice_required", "tool_choice", warnings):
+            body["tool_choice"] = choice.mode
+
+    def _tool(self, tool: Tool, warnings: Warnings) -> dict[str, Any]:
+        options = tool.provider_options.get(self.context.provider, {})
+        kind = self._kind(tool)
+        if kind not in ("function", "custom"):
+            return dict(options)
+        data: dict[str, Any] = {"type": kind, "name": tool.name}
+        if tool.description is not None:
+            data["description"] = tool.description
+        if kind == "function":
+            schema, strict = accepted_schema(tool, self.profile.schemas, warnings), None
+            if "strict_tools" in self.accepted:
+                schema, strict = strict_schema(tool, schema, SUBSETS[self.profile.answer_schemas], warnings)
+            elif tool.strict:
+                self.takes("strict_tools", "strict tools", warnings)
+            # Without `strict` the server assumes true, and then refuses most schemas.
+            data |= {"parameters": schema, "strict": bool(strict)}
+        return {**data, **options}
+
+    def _with_instructions(self, request: ChatRequest, warnings: Warnings) -> ChatRequest:
+        """Ask for JSON in the system prompt if the server cannot be asked for it, or for this schema."""
+        form, takes = request.response_format, self.accepted
+        if (
+            form is None
+            or form.type == "text"
+            or ("json_schema" if form.schema is not None else "json_object") in takes
+        ):
+            return request
+        what = "schemas" if form.schema is not None and "json_object" in takes else "structured output"
+        add_prompt_warning(f"this server or model does not support {what}", warnings)
+        return attrs.evolve(request, messages=with_json_instructions(request.messages, form))
+
+    def _format(self, request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
+        form, takes = request.response_format, self.accepted
+        if form is None or form.type == "text":
+            return
+        if form.type == "json_schema" and "json_schema" in takes:
+            schema = named_schema(form, SUBSETS[self.profile.answer_schemas], warnings)
+            body["text"] = {"format": {"type": "json_schema", **schema}}
+        elif "json_object" in takes:
+            body["text"] = {"format": {"type": "json_object"}}
+
+    def _reasoning(self, request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
+        options, facts = request.reasoning, self.facts
+        if options is None:
+            return
+        reasoning: dict[str, Any] = {}
+        if options.effort is not None and self.takes("reasoning_effort", "reasoning.effort", warnings):
+            reasoning["effort"] = accepted_effort(options, facts, request.model or "", warnings)
+        if options.summary is not None and takes_no_reasoning(facts):
+            warnings.add("unsupported", "reasoning.summary", f"{request.model} does not reason; ignored", lossy=True)
+        elif options.summary is not None and self.takes("reasoning_summary", "reasoning.summary", warnings):
+            reasoning["summary"] = options.summary
+        if reasoning := {name: value for name, value in reasoning.items() if value is not None}:
+            body["reasoning"] = reasoning
+        if options.max_tokens is not None:
+            why = "not supported by the Responses API; ignored, use effort"
+            warnings.add("unsupported", "reasoning.max_tokens", why, lossy=True)
+
+    def _sampling(self, request: ChatRequest, body: dict[str, Any], include: list[str], warnings: Warnings) -> None:
+        limit = request.max_output_tokens
+        if limit is not None:
+            # Other servers with this API accept any limit. Their models are of other families.
+            least = MIN_OUTPUT_TOKENS if self.facts.family == "gpt" else 1
+            body["max_output_tokens"] = max(limit, least)
+            if limit < least:
+                why = f"the lowest limit of the Responses API is {MIN_OUTPUT_TOKENS}; {MIN_OUTPUT_TOKENS} was sent"
+                warnings.add("changed", "max_output_tokens", why, lossy=True)
+        reasoning = self.facts.is_reasoning(body.get("reasoning", {}).get("effort"))
+        for name, feature, value in _sampled(request):
+            if value is None:
+                continue
+            if reasoning and feature in self.facts.refuses_while_reasoning:
+                why = f"{request.model} does not accept it while reasoning; ignored"
+                warnings.add("unsupported", name, why, lossy=True)
+            elif feature == "temperature":
+                if feature in self.facts.refuses:
+                    why = f"{request.model} does not accept it; ignored"
+                    warnings.add("unsupported", name, why, lossy=True)
+                else:
+                    body[name] = value
+            elif not self.takes(feature, name, warnings):
+                continue
+            elif name == "logprobs":
+                include.append(LOGPROBS)
+            else:
+                body[name] = value
+        warnings.unsupported(request, supported=SUPPORTED)
 
 
-def responses_body(
-    request: ChatRequest, context: ServiceContext[Any], facts: ModelFacts, warnings: Warnings
-) -> dict[str, Any]:
-    """The JSON body, without streaming and the request's `provider_options`."""
-    provider = context.provider
-    options = request.provider_options.get(provider, {})
-    body: dict[str, Any] = {"model": request.model}
-    _conversation(request, body, facts, warnings, provider, options)
-    set_lifetime(request, facts, body, warnings)
-    if request.cache_key is not None:
-        body["prompt_cache_key"] = wire_key(request.cache_key)
-    body["store"] = False
-    body["include"] = [] if takes_no_reasoning(facts) else [ENCRYPTED_REASONING]
-    _tools(request, body, provider, warnings)
-    _format(request, body, warnings)
-    _reasoning(request, body, facts, warnings)
-    _sampling(request, body, facts, warnings)
-    if not body["include"]:
-        del body["include"]
-    if request.metadata:
-        body["metadata"] = dict(request.metadata)
-    user_id = sent_user_id(request.user_id, context.settings)
-    if user_id is not None:
-        body["safety_identifier"] = user_id
-    return body
-
-
-def _conversation(
-    request: ChatRequest,
-    body: dict[str, Any],
-    facts: ModelFacts,
-    warnings: Warnings,
-    provider: str,
-    options: JSONObject,
-) -> None:
-    messages = request.messages
-    custom = {tool.name for tool in request.tools if _kind(tool, provider) == "custom"}
-    breakpoints = facts.cache == "breakpoints" and wants_breakpoints(request)
-    items = InputItems(provider, warnings, custom_tools=custom, breakpoints=breakpoints)
-    history = HistoryOptions(
-        provider=provider,
-        stored=bool(options.get("store")),
-        continued=any(options.get(name) for name in ("previous_response_id", "conversation", "prompt")),
+def _sampled(request: ChatRequest) -> Iterable[tuple[str, Feature, Any]]:
+    return (
+        ("temperature", "temperature", request.temperature),
+        ("top_p", "top_p", request.top_p),
+        ("logprobs", "logprobs", request.logprobs or None if request.top_logprobs is None else True),
+        ("top_logprobs", "logprobs", request.top_logprobs),
     )
-    # `instructions` cannot have a breakpoint, but a stored response would keep the items that replace them.
-    if (not breakpoints or history.continued) and _is_instructions(messages[0], request, provider):
-        body["instructions"] = join_texts(part.text for part in messages[0].parts if isinstance(part, Text))
-        messages = messages[1:]
-    for turn in turns(messages, history, facts, warnings):
-        items.add(turn)
-    body["input"] = items.items
-    if breakpoints:
-        body["input"] = set_breakpoints(items.items, warnings, lifetime=request.cache, text_type="input_text")
 
 
 def _is_instructions(message: Message, request: ChatRequest, provider: str) -> bool:
@@ -162,95 +293,3 @@ def _is_instructions(message: Message, request: ChatRequest, provider: str) -> b
     # JSON mode requires the word JSON in the input items. The instructions do not count.
     form = request.response_format
     return not (form is not None and form.type == "json" and "json" in message.text.lower())
-
-
-def _kind(tool: Tool, provider: str) -> str:
-    kind = tool.provider_options.get(provider, {}).get("type", "function")
-    return kind if isinstance(kind, str) else "function"
-
-
-def _tools(request: ChatRequest, body: dict[str, Any], provider: str, warnings: Warnings) -> None:
-    if not request.tools:
-        return
-    body["tools"] = [_tool(tool, provider, warnings) for tool in request.tools]
-    if request.parallel_tool_calls is not None:
-        body["parallel_tool_calls"] = request.parallel_tool_calls
-    choice = request.tool_choice
-    if choice is None:
-        return
-    body["tool_choice"] = choice.mode
-    if choice.mode == "tool":
-        kind = next(_kind(tool, provider) for tool in request.tools if tool.name == choice.name)
-        named = kind in ("function", "custom")
-        body["tool_choice"] = {"type": kind, "name": choice.name} if named else {"type": kind}
-
-
-def _tool(tool: Tool, provider: str, warnings: Warnings) -> dict[str, Any]:
-    options = tool.provider_options.get(provider, {})
-    kind = _kind(tool, provider)
-    if kind not in ("function", "custom"):
-        return dict(options)
-    data: dict[str, Any] = {"type": kind, "name": tool.name}
-    if tool.description is not None:
-        data["description"] = tool.description
-    if kind == "function":
-        schema, strict = strict_schema(tool, tool_parameters(tool, warnings), OPENAI_SUBSET, warnings)
-        # Without `strict` the server assumes true, and then refuses most schemas.
-        data |= {"parameters": schema, "strict": bool(strict)}
-    return {**data, **options}
-
-
-def _format(request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
-    form = request.response_format
-    if form is None or form.type == "text":
-        return
-    if form.type == "json":
-        body["text"] = {"format": {"type": "json_object"}}
-        return
-    data = {"type": "json_schema", **named_schema(form, OPENAI_SUBSET, warnings)}
-    body["text"] = {"format": data}
-
-
-def _reasoning(request: ChatRequest, body: dict[str, Any], facts: ModelFacts, warnings: Warnings) -> None:
-    options = request.reasoning
-    if options is None:
-        return
-    wanted = {"effort": accepted_effort(options, facts, request.model or "", warnings), "summary": options.summary}
-    if takes_no_reasoning(facts) and wanted.pop("summary") is not None:
-        warnings.add("unsupported", "reasoning.summary", f"{request.model} does not reason; ignored", lossy=True)
-    if reasoning := {name: value for name, value in wanted.items() if value is not None}:
-        body["reasoning"] = reasoning
-    if options.max_tokens is not None:
-        warnings.add(
-            "unsupported", "reasoning.max_tokens", "not supported by the Responses API; ignored, use effort", lossy=True
-        )
-
-
-def _sampling(request: ChatRequest, body: dict[str, Any], facts: ModelFacts, warnings: Warnings) -> None:
-    limit = request.max_output_tokens
-    if limit is not None:
-        # Other servers with this API accept any limit. Their models are not in the table.
-        least = MIN_OUTPUT_TOKENS if facts.family is not None else 1
-        body["max_output_tokens"] = max(limit, least)
-        if limit < least:
-            why = f"the lowest limit of the Responses API is {MIN_OUTPUT_TOKENS}; {MIN_OUTPUT_TOKENS} was sent"
-            warnings.add("changed", "max_output_tokens", why, lossy=True)
-    wanted: list[tuple[str, Any]] = [
-        ("temperature", request.temperature),
-        ("top_p", request.top_p),
-        ("logprobs", request.logprobs or None if request.top_logprobs is None else True),
-        ("top_logprobs", request.top_logprobs),
-    ]
-    reasoning = facts.is_reasoning(body.get("reasoning", {}).get("effort"))
-    for name, value in wanted:
-        if value is None:
-            continue
-        if reasoning:
-            warnings.add(
-                "unsupported", name, f"{request.model} does not accept it while reasoning; ignored", lossy=True
-            )
-        elif name == "logprobs":
-            body["include"].append(LOGPROBS)
-        else:
-            body[name] = value
-    warnings.unsupported(request, supported=SUPPORTED)

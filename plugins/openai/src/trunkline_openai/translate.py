@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import attrs
 from trunkline.authoring.json import as_object, encode_request, with_options
-from trunkline.authoring.model_facts import FactOverrides
-from trunkline.authoring.provider import ServiceContext, Translation
+from trunkline.authoring.provider import Translation
 from trunkline.authoring.response_formats import add_prompt_warning, with_json_instructions
 from trunkline.authoring.user_id import user_identifier
 from trunkline.authoring.warnings import Warnings
@@ -18,13 +16,13 @@ from trunkline.request import ChatRequest, ReasoningOptions, Tool
 from trunkline.secrets import Secret
 from trunkline.settings import Settings
 
+from trunkline_openai.by_model import ProfileTranslator
 from trunkline_openai.caching import header_key, set_breakpoints, set_cache_control, set_lifetime, wire_key
 from trunkline_openai.features import Feature, ReasoningOff
 from trunkline_openai.history import History
-from trunkline_openai.model_facts import ModelFacts, accepted_effort, facts_of
+from trunkline_openai.model_facts import ModelFacts, accepted_effort
 from trunkline_openai.profile import Profile
 from trunkline_openai.schemas import SUBSETS, accepted_schema, named_schema, strict_schema
-from trunkline_openai.urls import HeadersFor, UrlFor, no_headers
 
 _NONE: Mapping[str, str] = {}
 
@@ -49,60 +47,15 @@ _OFF: Mapping[ReasoningOff, Mapping[str, Any]] = {
     "enable_thinking": {"enable_thinking": False},
 }
 
-_KEPT_MODELS = 64
-"""The number of models whose facts a translator caches."""
 
-
-class ChatTranslator:
+class ChatTranslator(ProfileTranslator):
     """Translates requests for one service. A variant of the API overrides `body`, or sets its own `history`.
 
-    `profile`, `url` and `headers` are those of `chat_completions`. `context` is the service's, `profile` how the server
-    differs from OpenAI, and `facts` what the requested model accepts.
-
-    `body` runs on a copy of the translator that has the `facts` and the `profile` of the requested model.
+    `profile`, `url` and `headers` are those of `chat_completions`. `body` runs on a copy of the translator that has the
+    `facts` and the `profile` of the requested model.
     """
 
     history: ClassVar[type[History]] = History
-
-    def __init__(
-        self,
-        context: ServiceContext[Any],
-        *,
-        profile: Profile,
-        url: UrlFor[Any],
-        headers: HeadersFor[Any] = no_headers,
-    ) -> None:
-        self.context = context
-        self.profile = profile
-        self.facts = ModelFacts()
-        self._url = url
-        self._headers = headers
-        self._by_model: dict[str, Self] = {}
-
-    def facts_about(self, model: str) -> ModelFacts:
-        """The facts about a model, including overrides from the setting `model_facts`."""
-        return facts_of(model, self.profile.models, self._configured_facts)
-
-    @property
-    def _configured_facts(self) -> FactOverrides:
-        configured: FactOverrides = getattr(self.context.settings, "model_facts", {})
-        return configured
-
-    def for_model(self, model: str) -> Self:
-        """The translator for one model."""
-        found = self._by_model.get(model)
-        if found is None:
-            found = copy.copy(self)
-            found.facts = self.facts_about(model)
-            found.profile = self.profile.for_model(found.facts)
-            if facts_of(model, (), self._configured_facts).efforts and "reasoning_effort" not in found.facts.refuses:
-                # The setting lists efforts for this model, so its server accepts them, whatever the profile says.
-                takes = found.profile.takes | {"reasoning_effort"}
-                found.profile = attrs.evolve(found.profile, takes=takes)
-            if len(self._by_model) >= _KEPT_MODELS:
-                self._by_model.clear()
-            self._by_model[model] = found
-        return found
 
     def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
         """The request to send. Raises `InvalidRequest` for a request that can never be sent."""
@@ -113,20 +66,16 @@ class ChatTranslator:
         settings = self.context.settings
         wire_request = WireRequest(
             method="POST",
-            url=self._url(settings, "/chat/completions", request.model),
+            url=self.url(settings, "/chat/completions", request.model),
             headers=request_headers(
                 settings,
                 accept="text/event-stream" if stream else "application/json",
-                further={**self._headers(settings), **self._key_header(request)},
+                further={**self.headers(settings), **self._key_header(request)},
             ),
             body=encode_request(body),
         )
         family = self.family(request.model or "", translator.facts)
         return Translation(wire_request=wire_request, warnings=warnings.all(), family=family)
-
-    def family(self, model: str, facts: ModelFacts) -> str | None:
-        """The family of a model. Models of one family accept each other's reasoning and signatures."""
-        return facts.family
 
     def body(self, request: ChatRequest, warnings: Warnings, *, stream: bool) -> dict[str, Any]:
         """The JSON body, without the request's `provider_options`."""
@@ -186,14 +135,6 @@ class ChatTranslator:
         if self.facts.is_reasoning(effort) and thinking.get("type") != "disabled":
             return self.profile
         return attrs.evolve(self.profile, reasoning_filler=None)
-
-    def takes(self, feature: str, subject: str, warnings: Warnings, *, lossy: bool = True) -> bool:
-        """Whether the server and the model support a feature. If not, warn that `subject` is ignored."""
-        if feature in self.profile.takes:
-            return True
-        who = "this model" if feature in self.facts.refuses else f"servers with the profile {self.profile.name!r}"
-        warnings.add("unsupported", subject, f"not supported by {who}; ignored", lossy=lossy)
-        return False
 
     def _tools(self, request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
         choice = request.tool_choice

@@ -1,0 +1,29 @@
+"""The operations of a provider with the Responses API. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from trunkline.authoring.provider import Operations, ServiceContext
+
+from trunkline_openai.operations import chat_operations
+from trunkline_openai.responses_count_tokens import count_tokens
+from trunkline_openai.responses_translate import ResponsesTranslator
+
+
+def responses_operations(translator: Callable[[ServiceContext[Any]], ResponsesTranslator]) -> Callable[..., Operations]:
+    """Return a function that returns the operations of a service: those of Chat Completions, and those of this API.
+
+    The translator says where the endpoints are, and its profile which operations the server has.
+    """
+
+    def operations(context: ServiceContext[Any]) -> Operations:
+        made = translator(context)
+        found = chat_operations(made.profile, made.url, made.headers)
+        if "count_tokens" in made.accepted:
+            found = attrs.evolve(found, count_tokens=count_tokens(translator))
+        return found
+
+    return operations
