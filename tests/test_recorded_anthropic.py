@@ -30,7 +30,7 @@ from trunkline.errors import (
 )
 from trunkline.messages import Opaque, Reasoning
 from trunkline.response import ChatResponse, FinishReason
-from trunkline_anthropic.operations import OPERATIONS
+from trunkline_anthropic import anthropic
 
 CHAT = "chat"
 
@@ -230,13 +230,14 @@ class TestAnthropic(RecordedTests):
             assert self.response_of(exchange).text
 
     def test_counts_and_lists_are_read(self) -> None:
-        assert OPERATIONS.count_tokens is not None
-        assert OPERATIONS.list_models is not None
+        operations = anthropic.operations(self.context())
+        assert operations.count_tokens is not None
+        assert operations.list_models is not None
         for exchange in recorded("anthropic"):
             if scope(exchange) == "token counting":
                 tokens = json.loads(exchange.body)["input_tokens"]
-                assert OPERATIONS.count_tokens.parse(self.context(), exchange.wire_response) == tokens
+                assert operations.count_tokens.parse(self.context(), exchange.wire_response) == tokens
             elif scope(exchange) == "models":
-                models, cursor = OPERATIONS.list_models.parse(self.context(), exchange.wire_response)
+                models, cursor = operations.list_models.parse(self.context(), exchange.wire_response)
                 assert (len(models), cursor) == (10, None)
                 assert all(model.name and model.created for model in models)

@@ -26,12 +26,13 @@ from trunkline.fold import fold
 from trunkline.messages import Citation, Opaque, Reasoning, Text, ToolCall
 from trunkline.response import ChatResponse, FinishReason, Usage
 from trunkline.secrets import Secret
-from trunkline.settings import Settings
-from trunkline_anthropic import AnthropicSettings
-from trunkline_anthropic.operations import OPERATIONS
+from trunkline_anthropic import AnthropicSettings, anthropic
 from trunkline_anthropic.parse import MessagesParser
 
-CONTEXT: ServiceContext[Any] = ServiceContext(name="test", provider="anthropic", settings=Settings())
+CONTEXT: ServiceContext[Any] = ServiceContext(
+    name="test", provider="anthropic", settings=AnthropicSettings(api_key=Secret("REDACTED-KEY"))
+)
+OPERATIONS = anthropic.operations(CONTEXT)
 USAGE: dict[str, Any] = {
     "input_tokens": 6,
     "cache_read_input_tokens": 4,

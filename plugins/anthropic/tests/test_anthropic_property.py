@@ -28,12 +28,11 @@ from trunkline.errors import InvalidRequest
 from trunkline.messages import Citation, Message, Opaque, Reasoning, Text, ToolCall, ToolResult
 from trunkline.request import ChatRequest
 from trunkline.response import ChatResponse
-from trunkline_anthropic import AnthropicSettings
-from trunkline_anthropic.operations import OPERATIONS
+from trunkline_anthropic import AnthropicSettings, anthropic
 from trunkline_anthropic.parse import MessagesParser, MessagesStreamParser
-from trunkline_anthropic.translate import MessagesTranslator
 
 CONTEXT = ServiceContext(name="test", provider="anthropic", settings=AnthropicSettings(api_key="REDACTED-KEY"))  # type: ignore[arg-type]  # converted
+OPERATIONS = anthropic.operations(CONTEXT)
 
 objects: st.SearchStrategy[Any] = st.dictionaries(texts, json_values, max_size=3)
 citations: st.SearchStrategy[Any] = st.fixed_dictionaries(
@@ -291,7 +290,7 @@ messages: st.SearchStrategy[Any] = st.one_of(
 def test_any_conversation_keeps_the_rules_of_order(conversation: list[Message]) -> None:
     request = ChatRequest(messages=conversation, model="claude-haiku-4-5")
     try:
-        translation = MessagesTranslator(CONTEXT).translate(request, stream=False)
+        translation = anthropic.translator(CONTEXT).translate(request, stream=False)
     except InvalidRequest:
         return  # there is nothing in it that could be sent
     turns = json.loads(translation.wire_request.body)["messages"]

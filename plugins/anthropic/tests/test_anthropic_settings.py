@@ -174,4 +174,6 @@ def test_the_entry_point_is_the_provider() -> None:
 def test_importing_the_package_imports_no_step() -> None:
     code = "import sys, trunkline_anthropic; print([n for n in sys.modules if n.startswith('trunkline_anthropic.')])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert sorted(eval(found)) == [f"trunkline_anthropic.{name}" for name in ("model_facts", "settings", "urls")]
+    assert sorted(eval(found)) == [
+        f"trunkline_anthropic.{name}" for name in ("endpoint", "model_facts", "provider", "settings", "urls")
+    ]

@@ -10,9 +10,8 @@ from trunkline.authoring.provider import ServiceContext
 from trunkline.errors import ConfigurationError
 from trunkline.messages import Message, Reasoning, ToolCall, assistant, tool_result, user
 from trunkline.request import ChatRequest, ReasoningOptions, Tool
-from trunkline_anthropic import AnthropicSettings
+from trunkline_anthropic import AnthropicSettings, anthropic
 from trunkline_anthropic.model_facts import EFFORTS, ROWS, UNKNOWN, UNKNOWN_CLAUDE, facts_of
-from trunkline_anthropic.translate import MessagesTranslator
 
 Options = ReasoningOptions
 BUDGET = {"type": "enabled", "budget_tokens": 2000}
@@ -32,7 +31,7 @@ def translated(
     settings = AnthropicSettings(**values)
     context = ServiceContext(name="test", provider="anthropic", settings=settings)
     chat = ChatRequest(messages=messages or (user("Hi"),), model=model, reasoning=options, **request)
-    translation = MessagesTranslator(context).translate(chat, stream=False)
+    translation = anthropic.translator(context).translate(chat, stream=False)
     body: dict[str, Any] = json.loads(translation.wire_request.body)
     return body, [(warning.kind, warning.subject) for warning in translation.warnings]
 

@@ -28,10 +28,8 @@ from trunkline.messages import (
     user,
 )
 from trunkline.request import ChatRequest, ReasoningOptions, ResponseFormat, Tool, ToolChoice
-from trunkline_anthropic import AnthropicSettings
-from trunkline_anthropic.operations import OPERATIONS
+from trunkline_anthropic import AnthropicSettings, anthropic
 from trunkline_anthropic.parse import MessagesParser
-from trunkline_anthropic.translate import MessagesTranslator
 
 MODEL = "claude-sonnet-4-6"
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -67,7 +65,7 @@ def translate(accepted: Callable[[bytes], dict[str, Any]]) -> Translate:
         *messages: Message, stream: bool = False, settings: dict[str, Any] | None = None, **request: Any
     ) -> tuple[dict[str, Any], Translation]:
         chat = ChatRequest(messages=messages or (user("Hi"),), **{"model": MODEL, **request})
-        translation = MessagesTranslator(context(**(settings or {}))).translate(chat, stream=stream)
+        translation = anthropic.translator(context(**(settings or {}))).translate(chat, stream=stream)
         return accepted(translation.wire_request.body), translation
 
     return run
@@ -275,7 +273,7 @@ def test_empty_texts_and_messages_are_not_sent(translate: Translate) -> None:
 @pytest.mark.parametrize("messages", [(user(""),), (system("Be brief."),), (user(" "), assistant(""))])
 def test_a_conversation_without_content_is_refused(messages: tuple[Message, ...]) -> None:
     with pytest.raises(InvalidRequest, match="content"):
-        MessagesTranslator(context()).translate(ChatRequest(messages=messages, model=MODEL), stream=False)
+        anthropic.translator(context()).translate(ChatRequest(messages=messages, model=MODEL), stream=False)
 
 
 def test_a_conversation_that_the_assistant_begins_gets_a_users_turn_before_it(translate: Translate) -> None:
@@ -317,7 +315,9 @@ def test_a_name_of_a_participant_is_left_out_with_a_warning(translate: Translate
 )
 def test_a_part_that_its_role_cannot_have_is_refused(message: Message) -> None:
     with pytest.raises(InvalidRequest):
-        MessagesTranslator(context()).translate(ChatRequest(messages=(user("Hi"), message), model=MODEL), stream=False)
+        anthropic.translator(context()).translate(
+            ChatRequest(messages=(user("Hi"), message), model=MODEL), stream=False
+        )
 
 
 # Media
@@ -666,7 +666,7 @@ def test_unknown_fields_of_an_answer_are_sent_back_to_its_model_family() -> None
     )
     for model, expected in (("claude-opus-4-6", [1, 2, 3]), ("kimi-k2", [None, None, None])):
         request = ChatRequest(messages=(user("?"), assistant(*parts), tool_result("call_1", "x")), model=model)
-        body = json.loads(MessagesTranslator(context()).translate(request, stream=False).wire_request.body)
+        body = json.loads(anthropic.translator(context()).translate(request, stream=False).wire_request.body)
         blocks = [block for block in body["messages"][1]["content"] if block.get("thinking") != " "]
         assert [block.get("new") for block in blocks] == expected[: len(blocks)]
 
@@ -700,7 +700,7 @@ def test_api_may_drop_thinking_of_a_changed_conversation(
     model: str, thought: Part, options: dict[str, Any], thinking: dict[str, Any] | None
 ) -> None:
     request = ChatRequest(messages=(user("Hi"), assistant(thought, "Ho"), user("?")), model=model, **options)
-    wire = MessagesTranslator(context()).translate(request, stream=False).wire_request
+    wire = anthropic.translator(context()).translate(request, stream=False).wire_request
     assert json.loads(wire.body).get("thinking") == thinking
     assert (wire.headers.get("anthropic-beta") == BINDING) == (
         thinking is not None and DROP.items() <= thinking.items()
@@ -1046,7 +1046,7 @@ def test_options_of_the_request_are_merged_last(translate: Translate) -> None:
 def test_beta_features_that_are_no_names_are_refused(betas: Any) -> None:
     request = ChatRequest(messages="Hi", model=MODEL, provider_options=own(betas=betas))
     with pytest.raises(InvalidRequest, match="betas"):
-        MessagesTranslator(context()).translate(request, stream=False)
+        anthropic.translator(context()).translate(request, stream=False)
 
 
 def test_a_value_that_json_cannot_say_is_refused() -> None:
@@ -1054,7 +1054,7 @@ def test_a_value_that_json_cannot_say_is_refused() -> None:
     request = ChatRequest(messages="Hi", model=MODEL, provider_options=options)
     options["anthropic"]["speed"] = float("nan")  # a request refuses it when it is made
     with pytest.raises(InvalidRequest, match="JSON"):
-        MessagesTranslator(context()).translate(request, stream=False)
+        anthropic.translator(context()).translate(request, stream=False)
 
 
 def test_a_schema_that_holds_itself_is_refused() -> None:
@@ -1062,7 +1062,7 @@ def test_a_schema_that_holds_itself_is_refused() -> None:
     form = ResponseFormat(schema=endless)
     endless["properties"] = {"again": endless}  # a format refuses it when it is made
     with pytest.raises(InvalidRequest):
-        MessagesTranslator(context()).translate(
+        anthropic.translator(context()).translate(
             ChatRequest(messages="Hi", model=MODEL, response_format=form), stream=False
         )
 
@@ -1071,7 +1071,7 @@ def test_a_schema_that_holds_itself_is_refused() -> None:
 
 
 def test_counting_sends_what_counts_and_nothing_else(countable: Callable[[bytes], dict[str, Any]]) -> None:
-    count = OPERATIONS.count_tokens
+    count = anthropic.operations(context()).count_tokens
     assert count is not None
     request = ChatRequest(
         messages=[system("Be brief."), user("Hi", Audio(data=b"x"))],
@@ -1083,7 +1083,7 @@ def test_counting_sends_what_counts_and_nothing_else(countable: Callable[[bytes]
         seed=3,
         provider_options=own(service_tier="auto", betas=["a"]),
     )
-    translation = count.build(context(api_url="localhost:8080/v1"), request)
+    translation = count.translation(context(api_url="localhost:8080/v1"), request)
     body = countable(translation.wire_request.body)
     assert set(body) == {"model", "messages", "system", "tools", "thinking", "output_config"}
     assert translation.wire_request.url == "http://localhost:8080/v1/messages/count_tokens"
@@ -1093,7 +1093,7 @@ def test_counting_sends_what_counts_and_nothing_else(countable: Callable[[bytes]
 
 
 def test_count_tokens_sends_the_fields_of_betas() -> None:
-    count = OPERATIONS.count_tokens
+    count = anthropic.operations(context()).count_tokens
     assert count is not None
     added: dict[str, Any] = {
         "context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]},
@@ -1101,15 +1101,14 @@ def test_count_tokens_sends_the_fields_of_betas() -> None:
         "compaction": {"type": "enabled"},
     }
     options = own(betas=["context-management-2025-06-27"], **added)
-    wire = count.build(
-        context(betas=["b"]), ChatRequest(messages="Hi", model=MODEL, provider_options=options)
-    ).wire_request
+    request = ChatRequest(messages="Hi", model=MODEL, provider_options=options)
+    wire = count.translation(context(betas=["b"]), request).wire_request
     assert json.loads(wire.body) == {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], **added}
     assert wire.headers["anthropic-beta"] == "b,context-management-2025-06-27"
 
 
 def test_models_are_listed_page_by_page() -> None:
-    listing = OPERATIONS.list_models
+    listing = anthropic.operations(context()).list_models
     assert listing is not None
     first = listing.build(context(), None)
     assert (first.method, first.url) == ("GET", "https://api.anthropic.com/v1/models?limit=1000")
@@ -1138,7 +1137,7 @@ def test_models_are_listed_page_by_page() -> None:
 
 
 def test_there_are_no_embeddings() -> None:
-    assert OPERATIONS.embed is None
+    assert anthropic.operations(context()).embed is None
 
 
 def test_white_space_before_a_final_system_message_is_removed(translate: Translate) -> None:

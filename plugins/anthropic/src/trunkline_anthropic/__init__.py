@@ -1,38 +1,40 @@
-"""Anthropic: the Messages API."""
+"""Anthropic: the Messages API, and parts for other places that serve it."""
 
 from __future__ import annotations
 
-from trunkline.authoring.auth import key_auth
-from trunkline.authoring.provider import Auth, ProviderParts, ServiceContext, lazy_provider
+from trunkline.authoring.provider import Provider
 
-from trunkline_anthropic.settings import AnthropicSettings
+from trunkline_anthropic.endpoint import EndpointFor, MessagesEndpoint, MessagesUrl, at_root
+from trunkline_anthropic.model_facts import AnthropicFacts, facts_of
+from trunkline_anthropic.provider import MessagesParts, api_key_auth, messages_api, messages_parts
+from trunkline_anthropic.settings import AnthropicSettings, anthropic_endpoint
 
 __version__ = "0.1.0"
 
-__all__ = ["AnthropicSettings", "__version__", "anthropic"]
+__all__ = [
+    "AnthropicFacts",
+    "AnthropicSettings",
+    "EndpointFor",
+    "MessagesEndpoint",
+    "MessagesParts",
+    "MessagesUrl",
+    "__version__",
+    "anthropic",
+    "api_key_auth",
+    "at_root",
+    "facts_of",
+    "messages_api",
+    "messages_parts",
+]
 
 
-def _auth(context: ServiceContext[AnthropicSettings]) -> Auth:
-    settings = context.settings
-    return key_auth(settings.api_key, "x-api-key", headers=settings.headers)
-
-
-def _load() -> ProviderParts[AnthropicSettings]:
+def _load() -> MessagesParts:
     from trunkline_anthropic.advice import advice
-    from trunkline_anthropic.operations import OPERATIONS
-    from trunkline_anthropic.parse import MessagesParser
-    from trunkline_anthropic.rate_limits import RATE_LIMITS
-    from trunkline_anthropic.translate import MessagesTranslator
 
-    return ProviderParts(
-        auth=_auth,
-        translator=MessagesTranslator,
-        response_parser=MessagesParser,
-        operations=lambda context: OPERATIONS,
-        advice=advice,
-        rate_limits=RATE_LIMITS,
-    )
+    return MessagesParts(advice=advice)
 
 
-anthropic = lazy_provider(name="anthropic", settings=AnthropicSettings, load=_load)
+anthropic: Provider = messages_api(
+    name="anthropic", settings=AnthropicSettings, endpoint=anthropic_endpoint, load=_load
+)
 """Anthropic's own API, and servers that speak its Messages API."""

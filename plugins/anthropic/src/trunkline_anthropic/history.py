@@ -26,17 +26,28 @@ PLACEHOLDER = " "
 
 _THINKING = ("thinking", "redacted_thinking")
 
+CLAUDE_PROVIDERS = ("anthropic", "bedrock", "vertex", "anthropic-aws", "azure-anthropic", "anthropic-google-cloud")
+"""The providers whose Claude models accept each other's signatures.
+
+Source: platform.claude.com, build-with-claude/extended-thinking, preserving thinking blocks (2026-11): signatures are
+compatible across the Claude API, Amazon Bedrock and Google Cloud. That this includes the Claude Platform on AWS and
+Azure's Foundry is a conclusion, since Anthropic itself runs these models.
+"""
+
+
+def claude_issuers(provider: str) -> tuple[Issuer, ...]:
+    """Return the other issuers whose signatures a Claude model of this provider accepts."""
+    return tuple(Issuer(provider=name, family="claude") for name in CLAUDE_PROVIDERS if name != provider)
+
 
 def rules_for(provider: str, facts: AnthropicFacts, family: str | None, *, takes_documents: bool) -> ReplayRules:
     """Return the history rules of a model. `takes_documents` is whether assistant messages may have documents."""
-    bedrock = Issuer(provider="bedrock", family="claude")
     return ReplayRules(
         provider=provider,
         family=family,
         # docs: build-with-claude/extended-thinking, preserving thinking blocks (2026-11)
         reasoning="signed" if facts.signed_thinking else "own",
-        # The same page: the Claude API, Amazon Bedrock and Google Cloud accept each other's signatures.
-        issuers=(bedrock,) if family == "claude" else (),
+        issuers=claude_issuers(provider) if family == "claude" else (),
         # tailcallhq/forgecode#2107 (2025-12): "The final block in an assistant message cannot be `thinking`."
         trailing_reasoning=False,
         # vercel/ai#13013 (2026-03), anomalyco/opencode#7002 (2026-01): text after a call counts as a missing result

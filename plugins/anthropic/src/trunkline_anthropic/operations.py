@@ -9,17 +9,17 @@ from trunkline.authoring.http_errors import error_from_json
 from trunkline.authoring.json import as_count, as_object, as_objects, as_string, decode_object, encode_request
 from trunkline.authoring.model_facts import capabilities_from
 from trunkline.authoring.provider import Operation, Operations, ServiceContext, Translation
-from trunkline.authoring.urls import endpoint_url, path_segment, query_string
+from trunkline.authoring.urls import path_segment, query_string
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import ProtocolViolation
 from trunkline.request import ChatRequest
 from trunkline.response import Capability, ModelInfo
+from trunkline.settings import Settings
 
+from trunkline_anthropic.endpoint import EndpointFor, MessagesEndpoint, S
 from trunkline_anthropic.errors import error_from_body
-from trunkline_anthropic.settings import AnthropicSettings
-from trunkline_anthropic.translate import messages_body, request_headers
-from trunkline_anthropic.urls import base_url
+from trunkline_anthropic.translate import messages_body
 
 PAGE = 1000
 """How many models a page has: the maximum that the API allows."""
@@ -40,21 +40,45 @@ _COUNTED = (
     "compaction",
     "context_management",
     "mcp_servers",
+    # These fields are headers of Anthropic's own API. Source: the anthropic SDK 2.14, lib/bedrock and lib/vertex.
+    "anthropic_version",
+    "anthropic_beta",
 )
 
 
-def _url(context: ServiceContext[AnthropicSettings], path: str, query: str = "") -> str:
-    return endpoint_url(base_url(context.settings.api_url)[0], path, query)
+def messages_operations(context: ServiceContext[S], endpoint: EndpointFor[S]) -> Operations:
+    """Return what a place that serves the Messages API offers besides chat. It has no embeddings.
+
+    `context` decides which operations there are. A request is built for the service that sends it.
+    """
+
+    def models(context: ServiceContext[S], cursor: str | None) -> WireRequest:
+        return build_models(endpoint(context.settings), cursor)
+
+    def model_info(context: ServiceContext[S], model: str) -> WireRequest:
+        return build_model_info(endpoint(context.settings), model)
+
+    def count_tokens(context: ServiceContext[S], request: ChatRequest) -> Translation:
+        return build_count_tokens(endpoint(context.settings), context.provider, request)
+
+    place = endpoint(context.settings)
+    return Operations(
+        list_models=Operation(build=models, parse=parse_models) if place.has_models else None,
+        count_tokens=Operation(build=count_tokens, parse=parse_count_tokens) if place.counts_tokens else None,
+        model_info=Operation(build=model_info, parse=parse_model_info) if place.has_models else None,
+    )
 
 
-def build_models(context: ServiceContext[AnthropicSettings], cursor: str | None) -> WireRequest:
+def build_models(endpoint: MessagesEndpoint, cursor: str | None) -> WireRequest:
     """Build the request for a page of models. `cursor` is the id of the last model on the page before."""
     query = query_string({"limit": str(PAGE)} | ({"after_id": cursor} if cursor is not None else {}))
-    return WireRequest(method="GET", url=_url(context, "/v1/models", query), headers=request_headers(context.settings))
+    return WireRequest(
+        method="GET", url=endpoint.address("/v1/models", query=query), headers=endpoint.request_headers()
+    )
 
 
 def parse_models(
-    context: ServiceContext[AnthropicSettings], wire_response: WireResponse
+    context: ServiceContext[Settings], wire_response: WireResponse
 ) -> tuple[tuple[ModelInfo, ...], str | None]:
     """Return the models of a page and the cursor of the next page. Raises `ProtocolViolation` if it is no page."""
     body = _body(context, wire_response)
@@ -66,13 +90,13 @@ def parse_models(
     return models, last if body.get("has_more") is True and models else None
 
 
-def build_model_info(context: ServiceContext[AnthropicSettings], model: str) -> WireRequest:
-    """Build the request for one model. Unlike the list, the endpoint knows aliases, such as `claude-sonnet-4-5`."""
-    url = _url(context, f"/v1/models/{path_segment(model)}")
-    return WireRequest(method="GET", url=url, headers=request_headers(context.settings))
+def build_model_info(endpoint: MessagesEndpoint, model: str) -> WireRequest:
+    """Build the request for one model. Unlike the list, the API knows aliases here, such as `claude-sonnet-4-5`."""
+    url = endpoint.address(f"/v1/models/{path_segment(model)}")
+    return WireRequest(method="GET", url=url, headers=endpoint.request_headers())
 
 
-def parse_model_info(context: ServiceContext[AnthropicSettings], wire_response: WireResponse) -> ModelInfo:
+def parse_model_info(context: ServiceContext[Settings], wire_response: WireResponse) -> ModelInfo:
     """Return what the API reports about a model. Raises `ProtocolViolation` if it is no model."""
     model = _body(context, wire_response)
     if not isinstance(model.get("id"), str):
@@ -104,22 +128,22 @@ def _model_info(model: dict[str, Any]) -> ModelInfo:
     )
 
 
-def build_count_tokens(context: ServiceContext[AnthropicSettings], request: ChatRequest) -> Translation:
+def build_count_tokens(endpoint: MessagesEndpoint, provider: str, request: ChatRequest) -> Translation:
     """Build the request that counts the tokens of `request`. Its warnings are those that affect the count."""
-    warnings = Warnings()
-    body, betas = messages_body(request, context, warnings)
+    warnings, model = Warnings(), request.model or ""
+    body, betas = messages_body(request, provider, endpoint, warnings)
     counted = {name: body[name] for name in _COUNTED if name in body}
     return Translation(
         wire_request=WireRequest(
-            url=_url(context, "/v1/messages/count_tokens"),
-            headers=request_headers(context.settings, betas=betas),
+            url=endpoint.address("/v1/messages/count_tokens", model=model),
+            headers=endpoint.request_headers(model=model, betas=betas),
             body=encode_request(counted),
         ),
         warnings=tuple(warning for warning in warnings.all() if warning.kind != "unsupported"),
     )
 
 
-def parse_count_tokens(context: ServiceContext[AnthropicSettings], wire_response: WireResponse) -> int:
+def parse_count_tokens(context: ServiceContext[Settings], wire_response: WireResponse) -> int:
     """Return the number of tokens. Raises `ProtocolViolation` if the body has none."""
     tokens = as_count(_body(context, wire_response).get("input_tokens"))
     if tokens is None:
@@ -127,7 +151,7 @@ def parse_count_tokens(context: ServiceContext[AnthropicSettings], wire_response
     return tokens
 
 
-def _body(context: ServiceContext[AnthropicSettings], wire_response: WireResponse) -> dict[str, Any]:
+def _body(context: ServiceContext[Settings], wire_response: WireResponse) -> dict[str, Any]:
     body = decode_object(wire_response.body, "the response", provider=context.provider)
     if body.get("error"):
         raise error_from_json(body, provider=context.provider, read=error_from_body, headers=wire_response.headers)
@@ -143,11 +167,3 @@ def _created(model: dict[str, Any]) -> int | None:
         return int(datetime.fromisoformat(text).timestamp())
     except (ValueError, OverflowError, OSError):
         return None
-
-
-OPERATIONS = Operations(
-    list_models=Operation(build=build_models, parse=parse_models),
-    count_tokens=Operation(build=build_count_tokens, parse=parse_count_tokens),
-    model_info=Operation(build=build_model_info, parse=parse_model_info),
-)
-"""What the API offers besides chat. It has no embeddings."""

@@ -2,17 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import ClassVar, Literal
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from trunkline.authoring.json import JSONObject
 from trunkline.authoring.model_facts import ModelFactsSetting, model_facts_setting
+from trunkline.authoring.urls import has_host
 from trunkline.authoring.user_id import SendUserId, send_user_id_setting
 from trunkline.secrets import Secret
 from trunkline.settings import Converted, KeySource, Settings, any_case, setting, settings, url_setting
 
-from trunkline_anthropic.model_facts import AnthropicFacts
+from trunkline_anthropic.endpoint import NEWER, MessagesEndpoint, at_root
+from trunkline_anthropic.model_facts import AnthropicFacts, facts_of
 from trunkline_anthropic.urls import base_url
+
+ApiVersion: TypeAlias = Literal["2026-10-21", "2023-06-01"]
+"""The versions of the API."""
+
+BetasSetting: TypeAlias = Converted[tuple[str, ...], Sequence[str]]
+
+NO_BETA_HEADER: JSONObject = {
+    "properties": {"headers": {"propertyNames": {"not": {"pattern": f"^{any_case('anthropic-beta')}$"}}}}
+}
+"""The rule of `beta_problems` about the setting `headers`, for the JSON Schema of a settings class."""
+
+
+def api_version_setting() -> ApiVersion:
+    """Declare the setting `api_version`."""
+    declared: ApiVersion = setting(
+        "API Version",
+        "The version of the API, sent as `anthropic-version`. The newer version refuses `temperature`, `top_p` and "
+        "`top_k`.",
+        default=NEWER,
+        group="Requests",
+        advanced=True,
+        choices={
+            "2026-10-21": "The newer version, which refuses `temperature`, `top_p` and `top_k`.",
+            "2023-06-01": "The older version.",
+        },
+    )
+    return declared
+
+
+def betas_setting() -> Any:
+    """Declare the setting `betas`, whose type is `BetasSetting`. `beta_problems` checks it."""
+    return setting(
+        "Betas",
+        "The beta features to enable, sent as `anthropic-beta`.",
+        default=(),
+        group="Requests",
+        advanced=True,
+        schema={
+            "type": ["array", "string"],
+            "items": {"type": "string", "pattern": r"^[ -~]*$"},
+            "pattern": r"^(?!\[)[ -~]*$",
+        },
+        examples=(["context-1m-2025-08-07"],),
+    )
+
+
+def beta_problems(betas: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Report beta features that cannot be sent as an HTTP header."""
+    if not all(beta.isascii() and beta.isprintable() for beta in betas):
+        yield "betas", "must be printable ASCII, since it is sent as an HTTP header"
+
+
+def beta_header_problems(headers: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Report the header `anthropic-beta` among the names of the setting `headers`."""
+    if any(name.lower() == "anthropic-beta" for name in headers):
+        yield "headers", "cannot contain anthropic-beta, since a request adds its own features to it; use betas"
 
 
 @settings
@@ -23,9 +81,7 @@ class AnthropicSettings(Settings):
     display_name: ClassVar[str] = "Anthropic"
     model_examples: ClassVar[tuple[str, ...]] = ("claude-sonnet-4-5",)
 
-    schema_rules: ClassVar[tuple[JSONObject, ...]] = (
-        {"properties": {"headers": {"propertyNames": {"not": {"pattern": f"^{any_case('anthropic-beta')}$"}}}}},
-    )
+    schema_rules: ClassVar[tuple[JSONObject, ...]] = (NO_BETA_HEADER,)
 
     api_key: Converted[Secret, KeySource] = setting(
         "API Key",
@@ -42,32 +98,9 @@ class AnthropicSettings(Settings):
         base_url=base_url,
         advanced=True,
     )
-    api_version: Literal["2026-10-21", "2023-06-01"] = setting(
-        "API Version",
-        "The version of the API, sent as `anthropic-version`. The newer version refuses `temperature`, `top_p` and "
-        "`top_k`.",
-        default="2026-10-21",
-        group="Requests",
-        advanced=True,
-        choices={
-            "2026-10-21": "The newer version, which refuses `temperature`, `top_p` and `top_k`.",
-            "2023-06-01": "The older version.",
-        },
-    )
+    api_version: ApiVersion = api_version_setting()
     send_user_id: SendUserId = send_user_id_setting("metadata.user_id")
-    betas: Converted[tuple[str, ...], Sequence[str]] = setting(
-        "Betas",
-        "The beta features to enable, sent as `anthropic-beta`.",
-        default=(),
-        group="Requests",
-        advanced=True,
-        schema={
-            "type": ["array", "string"],
-            "items": {"type": "string", "pattern": r"^[ -~]*$"},
-            "pattern": r"^(?!\[)[ -~]*$",
-        },
-        examples=(["context-1m-2025-08-07"],),
-    )
+    betas: BetasSetting = betas_setting()
 
     model_facts: ModelFactsSetting = model_facts_setting(AnthropicFacts)
 
@@ -76,9 +109,23 @@ class AnthropicSettings(Settings):
         yield from self.separate_problems(self._beta_problems, self._header_problems)
 
     def _beta_problems(self) -> Iterator[tuple[str, str]]:
-        if not all(beta.isascii() and beta.isprintable() for beta in self.betas):
-            yield "betas", "must be printable ASCII, since it is sent as an HTTP header"
+        yield from beta_problems(self.betas)
 
     def _header_problems(self) -> Iterator[tuple[str, str]]:
-        if any(name.lower() == "anthropic-beta" for name in self.headers):
-            yield "headers", "cannot contain anthropic-beta, since a request adds its own features to it; use betas"
+        yield from beta_header_problems(self.headers)
+
+
+def anthropic_endpoint(settings: AnthropicSettings) -> MessagesEndpoint:
+    """Return the endpoint of Anthropic's own API, or of a server that speaks it."""
+    root = base_url(settings.api_url)[0]
+    return MessagesEndpoint(
+        url=at_root(root),
+        version=settings.api_version,
+        betas=settings.betas,
+        facts=lambda model: facts_of(model, settings.model_facts),
+        send_user_id=settings.send_user_id,
+        user_id_key=settings.api_key,
+        # Servers that imitate the API do not have the field.
+        automatic_caching=has_host(root, "anthropic.com"),
+        has_batches=True,
+    )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from trunkline.authoring.json import encode_request, with_options
 from trunkline.authoring.provider import ServiceContext, Translation
@@ -15,24 +13,20 @@ from trunkline.authoring.response_formats import (
     json_instructions,
 )
 from trunkline.authoring.schemas import tool_parameters
-from trunkline.authoring.urls import endpoint_url
 from trunkline.authoring.user_id import user_identifier
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import InvalidRequest
 from trunkline.request import ChatRequest, Tool
+from trunkline.settings import Settings
 
 from trunkline_anthropic.caching import marked, set_breakpoints
 from trunkline_anthropic.content import plain
+from trunkline_anthropic.endpoint import SAMPLING_VERSIONS, MessagesEndpoint
 from trunkline_anthropic.history import History, rules_for
-from trunkline_anthropic.model_facts import AnthropicFacts, facts_of, family_of
+from trunkline_anthropic.model_facts import AnthropicFacts, family_of
 from trunkline_anthropic.schema import StrictSchemas
-from trunkline_anthropic.settings import AnthropicSettings
 from trunkline_anthropic.thinking import set_thinking
-from trunkline_anthropic.urls import base_url
-
-OLDER = "2023-06-01"
-"""The version of the API that accepts sampling parameters."""
 
 BINDING = "thinking-binding-controls-2026-08-01"
 """The beta that lets a request choose what happens to thinking if the conversation before it has changed."""
@@ -58,47 +52,41 @@ SUPPORTED = {
 class MessagesTranslator:
     """Translates requests for one service."""
 
-    def __init__(self, context: ServiceContext[AnthropicSettings]) -> None:
-        self._context = context
-        self._url = endpoint_url(base_url(context.settings.api_url)[0], "/v1/messages")
+    def __init__(self, context: ServiceContext[Settings], *, endpoint: MessagesEndpoint) -> None:
+        self._provider = context.provider
+        self._endpoint = endpoint
 
     def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
         """Return the wire request. Raises `InvalidRequest` for a request that cannot be sent."""
+        endpoint, model = self._endpoint, request.model or ""
         warnings = Warnings()
-        body, betas = messages_body(request, self._context, warnings)
-        if stream:
+        body, betas = messages_body(request, self._provider, endpoint, warnings)
+        if not endpoint.model_in_body:
+            del body["model"]
+        if stream and endpoint.stream_in_body:
             body["stream"] = True
         accept = "text/event-stream" if stream else "application/json"
         return Translation(
             wire_request=WireRequest(
-                url=self._url,
-                headers=request_headers(self._context.settings, accept=accept, betas=betas),
+                url=endpoint.address("/v1/messages", model=model, stream=stream),
+                headers=endpoint.request_headers(model=model, accept=accept, betas=betas),
                 body=encode_request(body),
             ),
             warnings=warnings.all(),
-            family=family_of(request.model or ""),
+            family=family_of(model),
         )
 
 
-def request_headers(
-    settings: AnthropicSettings, *, accept: str = "application/json", betas: Iterable[str] = ()
-) -> Mapping[str, str]:
-    """Return the headers of a request. The core adds those of the settings and the credentials."""
-    headers = {"content-type": "application/json", "accept": accept, "anthropic-version": settings.api_version}
-    if features := dict.fromkeys([*settings.betas, *betas]):
-        headers["anthropic-beta"] = ",".join(features)
-    return headers
-
-
 def messages_body(
-    request: ChatRequest, context: ServiceContext[AnthropicSettings], warnings: Warnings
+    request: ChatRequest, provider: str, endpoint: MessagesEndpoint, warnings: Warnings
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return the JSON body, without `stream`, and the beta features that the request's `provider_options` name."""
-    settings, provider = context.settings, context.provider
+    """Return the JSON body, without `stream`, and the beta features that the request needs besides the endpoint's."""
+    model = request.model or ""
     betas = _betas((request.provider_options.get(provider) or {}).get("betas", ()))
-    facts = facts_of(request.model or "", settings.model_facts)
-    older = settings.api_version == OLDER
-    rules = rules_for(provider, facts, family_of(request.model or ""), takes_documents=older)
+    facts = endpoint.facts(model)
+    version = endpoint.version_of(model)
+    older = version in SAMPLING_VERSIONS
+    rules = rules_for(provider, facts, family_of(model), takes_documents=older)
     history = History(rules, facts, warnings)
     history.translate(request.messages, thinks=request.reasoning is None or request.reasoning.effort != "none")
     body: dict[str, Any] = {"model": request.model, "messages": history.messages}
@@ -107,7 +95,7 @@ def messages_body(
     # The answer comes first, since a tool that is not strict loses less than an answer.
     answer = strict.enforceable(form.schema, tool=False) if form and form.schema is not None and facts.schemas else None
     _tools(request, provider, facts, strict, body, warnings)
-    enabled = (*settings.betas, *betas)
+    enabled = endpoint.enabled(betas)
     interleaved = any(beta.startswith("interleaved-thinking") for beta in enabled)
     longer = any(beta.startswith("output-") for beta in enabled)
     set_thinking(
@@ -128,21 +116,17 @@ def messages_body(
         warnings.add(
             "unsupported", "metadata", "the Messages API has no metadata except a user id; ignored", lossy=True
         )
-    user_id = user_identifier(request.user_id, settings.send_user_id, settings.api_key)
+    user_id = user_identifier(request.user_id, endpoint.send_user_id, endpoint.user_id_key)
     if user_id is not None:
         body["metadata"] = {"user_id": user_id}
     body = with_options(body, request.provider_options, provider, joined=("output_config", "metadata", "tools"))
-    body.pop("betas", None)  # sent as a header
+    body.pop("betas", None)  # sent in a header or in another field
     if request.cache is not None or history.cached or any(tool.cache for tool in request.tools):
-        body = set_breakpoints(body, request.cache, warnings, automatic=_is_own_api(settings))
-    if facts.bound_thinking and _binds(body):
+        body = set_breakpoints(body, request.cache, warnings, automatic=endpoint.automatic_caching)
+    if facts.bound_thinking and endpoint.drops_foreign_thinking and _binds(body):
         betas = (*betas, BINDING)
+    body |= {name: value for name, value in endpoint.body_fields(model=model, betas=betas).items() if name not in body}
     return body, betas
-
-
-def _is_own_api(settings: AnthropicSettings) -> bool:
-    host = urlsplit(base_url(settings.api_url)[0]).hostname or ""
-    return host == "anthropic.com" or host.endswith(".anthropic.com")
 
 
 def _binds(body: dict[str, Any]) -> bool:
@@ -273,7 +257,7 @@ def _sampling(
         if value is None:
             continue
         if not older:
-            why = f"only version {OLDER} of the API supports it (setting api_version); ignored"
+            why = "only the older version of the API supports it, 2023-06-01 (setting api_version); ignored"
         elif not facts.samples:
             why = f"{request.model} accepts only its default; ignored"
         elif thinks and not (name == "top_p" and value >= 0.95):
