@@ -38,6 +38,13 @@ if TYPE_CHECKING:
         ServiceContext as ServiceContext,
         hookimpl as hookimpl,
     )
+    from trunkline.batches import (
+        Batch as Batch,
+        BatchCounts as BatchCounts,
+        BatchedRequest as BatchedRequest,
+        BatchResults as BatchResults,
+        BatchStatus as BatchStatus,
+    )
     from trunkline.compose import (
         LimitedService as LimitedService,
         balance as balance,
@@ -192,6 +199,7 @@ _MODULES = {
     "_json": "JSONObject JSONValue",
     "answers": "TypedResponse",
     "authoring.middleware": "EventMiddleware Middleware",
+    "batches": "Batch BatchCounts BatchResults BatchStatus BatchedRequest",
     "authoring.provider": "Call CallGroup Hop Observer Operation ServiceContext hookimpl",
     "_calls.admission": "LimitStatus",
     "compose": "LimitedService balance fallback limit",

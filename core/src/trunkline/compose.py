@@ -315,6 +315,9 @@ class _Composed(Service):
     async def _run_operation(self, operation: Operation[V, R], value: V, outer: CallOptions) -> R:
         return await self._serve(outer, lambda member, options: member._run_operation(operation, value, options))
 
+    async def _call_batches(self, name: str, value: V, result: type[R], outer: CallOptions) -> R:
+        return await self._serve(outer, lambda member, options: member._call_batches(name, value, result, options))
+
     async def _authenticate(self, outer: CallOptions) -> None:
         await self._authenticate_members(outer, set())
 
@@ -350,6 +353,13 @@ class _Fallback(_Composed):
                 resting.append(number)
         for number in resting:
             yield number, self._breakers[number].last_resort()
+
+    async def _call_batches(self, name: str, value: V, result: type[R], outer: CallOptions) -> R:
+        raise UnsupportedOperation(
+            f"a batch belongs to one provider: call {name} of a member of service {self.name!r}, such as "
+            f"{self._members[0].name!r}",
+            service=self.name,
+        )
 
     def _preferred(self) -> Sequence[int]:
         """Return the numbers of the members in the order in which they are tried if none rests."""

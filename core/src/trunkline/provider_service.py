@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 import anyio
 import attrs
 
+from trunkline._calls.batch_calls import CALLS as BATCH_CALLS
 from trunkline._calls.borders import run_step
 from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.middleware import chat_through, embed_through, perform_through, run_through
@@ -150,7 +151,7 @@ class ProviderService(Service):
         async def send(pipeline: Pipeline, request: ChatRequest, call: ObservedCall) -> ChatResponse:
             translation = await pipeline.translate(request, call.deadline, stream=False)
             response = await pipeline.call(translation, pipeline.read_chat, call.deadline, call.retried)
-            return pipeline.finish_body(response, translation)
+            return pipeline.finish_body(response, translation.warnings, translation.family)
 
         return await self._run("chat", self._with_model(request), send, outer, chat_through)
 
@@ -234,7 +235,7 @@ class ProviderService(Service):
                     known["rate_limits"] = pipeline.rate_limits(wire_response)
                     return parse_result(pipeline.at_border, pipeline.context, step, wire_response)
 
-                passed = await pipeline.call(translation, parse, call.deadline, call.retried)
+                passed = await pipeline.for_operation(step).call(translation, parse, call.deadline, call.retried)
             pipeline.run_step("operations", _check_class, passed, result, name)
             known["warnings"] = merged((*warnings, *getattr(passed, "warnings", ())))
             return cast(R, attrs.evolve(passed, **{key: value for key, value in known.items() if hasattr(passed, key)}))
@@ -250,9 +251,15 @@ class ProviderService(Service):
             translation = run_step(at_border, "operations", operation.translation, pipeline.context, value)
             run_step(at_border, "operations", self._log_warnings, operation.name, translation)
             parse = partial(parse_result, at_border, pipeline.context, operation)
-            return await pipeline.call(translation, parse, call.deadline, call.retried)
+            return await pipeline.for_operation(operation).call(translation, parse, call.deadline, call.retried)
 
         return await self._run(operation.name, value, send, outer, run_through)
+
+    async def _call_batches(self, name: str, value: V, result: type[R], outer: CallOptions) -> R:
+        async def send(pipeline: Pipeline, value: V, call: ObservedCall) -> R:
+            return cast(R, await BATCH_CALLS[name](pipeline, value, call))
+
+        return await self._run(name, value, send, outer, partial(run_through, result_class=result))
 
     async def _authenticate(self, outer: CallOptions) -> None:
         async def send(pipeline: Pipeline, _: None, call: ObservedCall) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Self, TypeVar, Unpack, overload
 
 import attrs
 
+from trunkline._calls.batch_calls import BatchRequests, name_request
 from trunkline._calls.options import NO_OPTIONS, CallOptions, OptionParams, checked_options
+from trunkline._json import JSONObject
 from trunkline._suggestions import check_keywords
 from trunkline.answers import AnswerType, TypedResponse, answer_type_of, check_retries, next_request
 from trunkline.authoring.provider import CallGroup, Operation
+from trunkline.batches import Batch, BatchResults
 from trunkline.errors import InvalidAnswer, InvalidRequest, TrunklineError
 from trunkline.messages import Message
 from trunkline.request import ChatParams, ChatRequest, EmbedParams, EmbedRequest
@@ -24,6 +27,10 @@ from trunkline.typed_stream import TypedStream
 T = TypeVar("T")
 V = TypeVar("V")
 R = TypeVar("R")
+
+
+def _batch(batch: Batch | str) -> Batch:
+    return Batch(id=batch, status="running") if isinstance(batch, str) else batch
 
 
 _OTHER_KEYWORDS = {"chat": ("answer_type", "answer_retries"), "stream": ("answer_type",)}
@@ -208,6 +215,71 @@ class Service(ABC):
         """
         return await self._count_tokens(self._request(request, params, "count_tokens"), NO_OPTIONS)
 
+    async def submit_batch(
+        self,
+        requests: Mapping[str, ChatRequest | str | Message | Iterable[Message]],
+        *,
+        batch_options: Mapping[str, JSONObject] | None = None,
+        **params: Unpack[ChatParams],
+    ) -> Batch:
+        """Submit many requests together, to be answered within a day or so, usually for half the price.
+
+        `requests` maps an id of your own to each request, which is anything that `chat` takes. The keywords are the
+        fields of a `ChatRequest`; they replace the fields of every request. `batch_options` are fields of the request
+        that creates the batch, by provider, such as `{"openai": {"metadata": {…}}}`.
+
+        Each request is prepared and translated as for `chat`. Its warnings are in `Batch.requests`, and in its
+        response. If one of them cannot be sent, the error names its id, and nothing is submitted.
+
+        The batch is not submitted a second time if it is unknown whether the provider has accepted it: the error is
+        raised, and `list_batches` shows whether the batch exists.
+
+        Raises `UnsupportedOperation` if the provider has no batches, and `InvalidRequest` if an id is not accepted or
+        the batch is too large for it.
+        """
+        check_keywords(params, ChatRequest, "submit_batch", ("batch_options",))
+        prepared: dict[str, ChatRequest] = {}
+        for request_id, request in requests.items():
+            try:
+                prepared[request_id] = self._request(request, params.copy(), "submit_batch")
+            except TrunklineError as error:
+                name_request(error, request_id)
+                raise
+        value = BatchRequests(requests=prepared, options=batch_options or {})
+        return await self._call_batches("submit_batch", value, Batch, NO_OPTIONS)
+
+    async def get_batch(self, batch: Batch | str) -> Batch:
+        """Return the present state of a batch, which is given as a `Batch` or as its id.
+
+        Raises `NotFound` if the provider knows no such batch.
+        """
+        return await self._call_batches("get_batch", _batch(batch), Batch, NO_OPTIONS)
+
+    async def batch_results(self, batch: Batch | str) -> BatchResults:
+        """Return the results of a batch that has ended: a `ChatResponse` or an error for each id.
+
+        `for id, result in await service.batch_results(batch): …`. A response is what `chat` would have returned. With a
+        `Batch` of `submit_batch`, also one that was stored, it has the warnings of its request, and a request for which
+        the provider returns nothing has an error; with an id alone, it has no warnings.
+
+        Raises `CallError` if the batch has not ended.
+        """
+        return await self._call_batches("batch_results", _batch(batch), BatchResults, NO_OPTIONS)
+
+    async def cancel_batch(self, batch: Batch | str) -> Batch:
+        """Cancel a batch and return its state, which may be `cancelling` for some minutes.
+
+        Requests that have completed have results and are charged.
+        """
+        return await self._call_batches("cancel_batch", _batch(batch), Batch, NO_OPTIONS)
+
+    async def list_batches(self, *, limit: int = 100) -> tuple[Batch, ...]:
+        """List the account's batches, the newest first, at most `limit`. Their `requests` are empty.
+
+        The list contains batches of other programs, if they use the same account.
+        """
+        return await self._call_batches("list_batches", limit, tuple, NO_OPTIONS)
+
     async def run(self, operation: Operation[V, R], value: V) -> R:
         """Send a request of your own, such as for an endpoint that Trunkline has no method for; return its result.
 
@@ -333,6 +405,10 @@ class Service(ABC):
         Sets the default model if `value` has no `model`, and the fields `provider`, `service`, `warnings` and
         `rate_limits` of a result that has them.
         """
+
+    @abstractmethod
+    async def _call_batches(self, name: str, value: V, result: type[R], outer: CallOptions) -> R:
+        """Make a call about batches. `name` is that of the public method."""
 
     @abstractmethod
     async def _run_operation(self, operation: Operation[V, R], value: V, outer: CallOptions) -> R: ...

@@ -1,4 +1,4 @@
-"""Store conversations: convert messages, requests and responses to JSON and back. Not stored are `raw`, and
+"""Store conversations: convert messages, requests, responses and batches to JSON and back. Not stored are `raw`, and
 `rate_limits`, which are out of date by then.
 
 The `type` of a part is stored as `text`, `tool_call` and so on; bytes are stored in base64. Fields with their default
@@ -27,6 +27,7 @@ from cattrs.v import format_exception
 from trunkline._excerpts import cut
 from trunkline._field_types import shown
 from trunkline._json import JSONValue, ProviderOptions, type_tag
+from trunkline.batches import Batch
 from trunkline.errors import InvalidRequest
 from trunkline.messages import Message, Part, ToolResultPart
 from trunkline.request import Tool
@@ -42,7 +43,7 @@ _PROBLEM_LIMIT = 300
 
 
 def to_json(value: object) -> JSONValue:
-    """Convert a message, a request, a response, or a sequence of them to JSON.
+    """Convert a message, a request, a response, a batch, or a sequence of them to JSON.
 
     Raises `InvalidRequest` if the value is nested too deeply, as the arguments of a tool call may be.
     """
@@ -125,6 +126,10 @@ def _converter() -> Converter:
         converter.register_unstructure_hook_func(
             partial(_is_derived, stored), partial(converter.unstructure, unstructure_as=stored)
         )
+    converter.register_unstructure_hook_factory(
+        lambda kind: kind is Batch,
+        lambda kind: make_dict_unstructure_fn(kind, converter, _cattrs_omit_if_default=True, raw=override(omit=True)),
+    )
     converter.register_unstructure_hook_factory(
         lambda kind: kind is ChatResponse,
         lambda kind: make_dict_unstructure_fn(

@@ -22,6 +22,7 @@ from trunkline._calls.read_timeout import TimedReader
 from trunkline._plugins.hook_results import OwnedMiddleware
 from trunkline.authoring.embeddings import check_vectors
 from trunkline.authoring.middleware import EventStream, Middleware
+from trunkline.batches import Batch
 from trunkline.errors import CallError, PluginError, ProtocolViolation, RemoteError, RequestTimeout, TrunklineError
 from trunkline.events import Event, Finished, is_event
 from trunkline.request import ChatRequest, EmbedRequest
@@ -145,8 +146,9 @@ def _guarded(
         else:
             border.check(result, result_class, "returned")
             if result_class is tuple:
-                for model in cast("tuple[object, ...]", result):
-                    border.check(model, ModelInfo, "returned a tuple with")
+                kind = Batch if border.call.call.operation == "list_batches" else ModelInfo
+                for item in cast("tuple[object, ...]", result):
+                    border.check(item, kind, "returned a tuple with")
             if isinstance(value, EmbedRequest) and isinstance(result, EmbedResponse):
                 border.check_embeddings(value, result)
             return cast(T, result)

@@ -157,6 +157,12 @@ class Pipeline:
         """The same pipeline, but a failed attempt is not retried."""
         return attrs.evolve(self, policy=attrs.evolve(self.policy, max_retries=0))
 
+    def for_operation(self, operation: Operation[Any, Any]) -> Pipeline:
+        """Return the pipeline for the requests of an operation: one that is not `repeatable` has other retries."""
+        if operation.repeatable:
+            return self
+        return attrs.evolve(self, policy=attrs.evolve(self.policy, only_refused=True), resend=False)
+
     # The two kinds of calls
 
     async def call(
@@ -177,7 +183,7 @@ class Pipeline:
                 response = await read_body(byte_stream, self.settings, self.read_timeouts)
             return parse_body(response, read)
 
-        self._refuse_if_strict(translation)
+        self.refuse_if_strict(translation)
         return await self._attempts(translation.wire_request, attempt, deadline, on_retry)
 
     async def stream(self, translation: Translation, deadline: CallDeadline, on_retry: RetryCallback) -> EventReader:
@@ -197,7 +203,7 @@ class Pipeline:
             await reader.open()
             return reader
 
-        self._refuse_if_strict(translation)
+        self.refuse_if_strict(translation)
         return await self._attempts(translation.wire_request, attempt, deadline, on_retry)
 
     # Before the request
@@ -245,18 +251,19 @@ class Pipeline:
         """Return the rate limits that the headers of a response report."""
         return read_rate_limits(wire_response.headers, self.steps.rate_limits)
 
-    def finish_body(self, response: ChatResponse, translation: Translation) -> ChatResponse:
+    def finish_body(
+        self, response: ChatResponse, warnings: tuple[CallWarning, ...], family: str | None
+    ) -> ChatResponse:
         """Return the response of a whole body, with the model's family, the names of service and provider, and
         the warnings of the request and of the core.
         """
-        warnings = translation.warnings
         # A parser that folds events has these warnings already.
         new = tuple(
             warning
             for warning in response_warnings(response.parts, response.finish_reason)
             if warning not in response.warnings
         )
-        parts = with_family(response.parts, translation.family)
+        parts = with_family(response.parts, family)
         if warnings or new or response.provider != self.context.provider or parts is not response.parts:
             every = (*warnings, *response.warnings, *new)
             response = attrs.evolve(response, parts=parts, provider=self.context.provider, warnings=every)
@@ -264,7 +271,8 @@ class Pipeline:
         object.__setattr__(response, "service", self.context.name)
         return response
 
-    def _refuse_if_strict(self, translation: Translation) -> None:
+    def refuse_if_strict(self, translation: Translation) -> None:
+        """Raise `UnsupportedRequest` if the service is strict and the translation has a lossy warning."""
         if not self.settings.strict:
             return
         lossy = [warning for warning in translation.warnings if warning.lossy]

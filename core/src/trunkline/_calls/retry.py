@@ -16,7 +16,7 @@ from collections.abc import Callable
 import attrs
 
 from trunkline.authoring.http_errors import LONGEST_WAIT
-from trunkline.errors import RemoteError
+from trunkline.errors import ConnectTimeout, RateLimited, RemoteError
 
 
 @attrs.frozen(kw_only=True)
@@ -25,18 +25,24 @@ class RetryPolicy:
 
     If a provider asks for a longer wait than `retry_after_limit`, the call is not retried: the error reaches the caller
     with its `retry_after`, so that the application can decide. `None` waits for any time up to `LONGEST_WAIT`.
+
+    `only_refused` is for requests that must not be sent twice: they are retried only if the provider has certainly not
+    accepted them. A lost connection and a 5xx do not tell.
     """
 
     max_retries: int = 2
     first_delay: float = 0.5
     longest_delay: float = 8.0
     retry_after_limit: float | None = 60.0
+    only_refused: bool = False
 
     def delay(
         self, failures: int, error: Exception, *, uniform: Callable[[float, float], float] = random.uniform
     ) -> float | None:
         """Return the seconds to wait after the `failures`-th failed attempt (counted from 1), or `None` to give up."""
         if failures > self.max_retries or not isinstance(error, RemoteError) or not error.retryable:
+            return None
+        if self.only_refused and not isinstance(error, (RateLimited, ConnectTimeout)):
             return None
         if self.exceeds_limit(error):
             return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from functools import cache
@@ -20,8 +20,10 @@ import pluggy
 
 from trunkline._kept import KeptObjects
 from trunkline.authoring.advice import Advice
+from trunkline.authoring.batches import BatchLimits, BatchOutcome, BatchPage, BatchSubmission
 from trunkline.authoring.rate_limits import NO_RATE_LIMITS, RateLimitHeaders
 from trunkline.authoring.wire import WireRequest, WireResponse
+from trunkline.batches import Batch
 from trunkline.errors import TrunklineError
 from trunkline.events import Event
 from trunkline.messages import Audio, Document, Image
@@ -423,12 +425,16 @@ class Operation(Generic[V_contra, R_co]):
     warnings. `parse(context, wire_response)` returns the result of a response whose status is 2xx. Observers and
     middlewares see `name` as `Call.operation`.
 
+    `repeatable` is false if the request must not be sent twice, because the server would do its work twice. It is then
+    retried only if the server has certainly not accepted it: after a 401, a 429 and a `ConnectTimeout`.
+
     `Service.run` sends any operation with the service's credentials, deadline and retries.
     """
 
     build: Callable[[ServiceContext[Any], V_contra], WireRequest | Translation]
     parse: Callable[[ServiceContext[Any], WireResponse], R_co]
     name: str = "run"
+    repeatable: bool = True
 
     def translation(self, context: ServiceContext[Any], value: V_contra) -> Translation:
         """Return what `build` makes, as a `Translation`."""
@@ -467,6 +473,31 @@ class OperationChain(Generic[V_contra, R_co]):
 
 
 @attrs.frozen(kw_only=True)
+class BatchOperations:
+    """The operations on batches. All functions are pure.
+
+    `submit` returns the operations that submit a batch, one after another: each gets the submission with the result of
+    the one before as `previous`, and the last one returns the `Batch`. Set `repeatable` of an operation to false if
+    sending it twice would make two batches.
+
+    `get`, `cancel` and the operations of `results` get a `Batch` of which only the `id` is certain for `get` and
+    `cancel`; for `results` it is what `get` returned. `cancel` returns the batch, or `None` if the response does not
+    describe it. `results` returns the operations whose outcomes together are the results.
+
+    `translator` and `response_parser` are those of the requests in a batch, if they are not those of `chat`.
+    """
+
+    limits: BatchLimits
+    submit: Callable[[ServiceContext[Any], BatchSubmission], Sequence[Operation[BatchSubmission, Any]]]
+    get: Operation[Batch, Batch]
+    results: Callable[[ServiceContext[Any], Batch], Sequence[Operation[Batch, Iterable[BatchOutcome]]]]
+    cancel: Operation[Batch, Batch | None]
+    list: Operation[str | None, BatchPage] | None = None
+    translator: Callable[[ServiceContext[Any]], Translator] | None = None
+    response_parser: Callable[[ServiceContext[Any]], ResponseParser] | None = None
+
+
+@attrs.frozen(kw_only=True)
 class Operations:
     """The operations of a provider other than chat. An operation that is `None` raises `UnsupportedOperation`.
 
@@ -476,12 +507,15 @@ class Operations:
     `model_info` takes the name of a model, and returns what the provider reports about it. The core uses it for
     settings that are `"auto"`. A provider needs it only if its list of models has no limits, or lacks names that
     requests may use, such as aliases; otherwise the core looks the model up in the list.
+
+    `batches` are the operations on batches: see `trunkline.authoring.batches`.
     """
 
     list_models: Operation[str | None, ModelPage] | None = None
     embed: Operation[EmbedRequest, EmbedResponse] | None = None
     count_tokens: Operation[ChatRequest, int] | None = None
     model_info: Operation[str, ModelInfo] | None = None
+    batches: BatchOperations | None = None
 
 
 def _no_transport(context: ServiceContext[Any]) -> Transport | None:

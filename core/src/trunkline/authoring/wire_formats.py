@@ -165,7 +165,7 @@ def _operations(formats: _ChosenFormats[Any], of_formats: Mapping[str, Operation
         by_format = {name: getattr(operations, field.name) for name, operations in of_formats.items()}
         if own is not None:
             found[field.name] = own
-        elif field.name != "list_models" and any(by_format.values()):
+        elif field.name not in ("list_models", "batches") and any(by_format.values()):
             found[field.name] = _by_format(field.name, formats, by_format)
     return Operations(**found)
 

@@ -17,6 +17,7 @@ from trunkline.request import ChatRequest
 from trunkline.response import Capability, ModelInfo
 from trunkline.settings import Settings
 
+from trunkline_anthropic.batches import batch_operations
 from trunkline_anthropic.endpoint import EndpointFor, MessagesEndpoint, S
 from trunkline_anthropic.errors import error_from_body
 from trunkline_anthropic.translate import messages_body
@@ -66,6 +67,7 @@ def messages_operations(context: ServiceContext[S], endpoint: EndpointFor[S]) ->
         list_models=Operation(build=models, parse=parse_models) if place.has_models else None,
         count_tokens=Operation(build=count_tokens, parse=parse_count_tokens) if place.counts_tokens else None,
         model_info=Operation(build=model_info, parse=parse_model_info) if place.has_models else None,
+        batches=batch_operations(endpoint) if place.has_batches else None,
     )
 
 

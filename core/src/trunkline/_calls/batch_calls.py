@@ -1,0 +1,194 @@
+"""The calls about batches: submit one, ask for its state, cancel it, list batches, and read results."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar, cast
+
+import anyio.lowlevel
+import attrs
+
+from trunkline._calls.observed import ObservedCall
+from trunkline._calls.pipeline import Pipeline, parse_result
+from trunkline._json import JSONObject
+from trunkline.authoring.batches import BatchItem, BatchOutcome, BatchSubmission, missing_error
+from trunkline.authoring.provider import BatchOperations, Operation
+from trunkline.authoring.wire import WireResponse
+from trunkline.batches import Batch, BatchedRequest, BatchResults
+from trunkline.errors import CallError, InvalidRequest, RemoteError, TrunklineError, UnsupportedOperation
+from trunkline.request import ChatRequest
+from trunkline.response import ChatResponse
+
+V = TypeVar("V")
+R = TypeVar("R")
+
+_TRANSLATED_AT_ONCE = 50
+"""How many requests are translated before other tasks get a turn."""
+
+
+@attrs.frozen(kw_only=True)
+class BatchRequests:
+    """What `Service.submit_batch` was called with. `options` are those of the batch, for each provider."""
+
+    requests: Mapping[str, ChatRequest] = attrs.field(repr=False)
+    options: Mapping[str, JSONObject] = attrs.field(factory=dict, repr=False)
+
+
+def name_request(error: TrunklineError, request_id: str) -> None:
+    """Add to the text of an error which request of a batch it is about."""
+    prefix = f"request {request_id!r} of the batch: "
+    if isinstance(error, RemoteError):
+        error.message = prefix + error.message
+    error.args = (prefix + str(error.args[0]) if error.args else prefix, *error.args[1:])
+
+
+async def submit_batch(pipeline: Pipeline, value: BatchRequests, call: ObservedCall) -> Batch:
+    """Translate the requests and submit them. Nothing is sent if one of them cannot be."""
+    batches, pipeline = _batches(pipeline, "submit_batch")
+    pipeline.run_step("operations", batches.limits.check_ids, value.requests)
+    items: list[BatchItem] = []
+    known: list[BatchedRequest] = []
+    for number, (request_id, request) in enumerate(value.requests.items(), 1):
+        try:
+            translation = await pipeline.translate(request, call.deadline, stream=False)
+            pipeline.refuse_if_strict(translation)
+        except TrunklineError as error:
+            name_request(error, request_id)
+            raise
+        model = pipeline.model(request.model)
+        items.append(BatchItem(id=request_id, model=model, wire_request=translation.wire_request))
+        known.append(BatchedRequest(id=request_id, warnings=translation.warnings, family=translation.family))
+        if number % _TRANSLATED_AT_ONCE == 0:
+            await anyio.lowlevel.checkpoint()
+    pipeline.run_step("operations", batches.limits.check, items)
+    options = value.options.get(pipeline.context.provider) or {}
+    submission = BatchSubmission(items=tuple(items), options=options, token=str(uuid.uuid4()))
+    for operation in pipeline.run_step("operations", batches.submit, pipeline.context, submission):
+        result = await _send(pipeline, operation, submission, call)
+        submission = attrs.evolve(submission, previous=result)
+    return _named(pipeline, cast(Batch, submission.previous), tuple(known))
+
+
+async def get_batch(pipeline: Pipeline, batch: Batch, call: ObservedCall) -> Batch:
+    """Return the present state of a batch."""
+    batches, pipeline = _batches(pipeline, "get_batch")
+    _check_provider(pipeline, batch)
+    return _named(pipeline, await _send(pipeline, batches.get, batch, call), batch.requests)
+
+
+async def cancel_batch(pipeline: Pipeline, batch: Batch, call: ObservedCall) -> Batch:
+    """Ask the provider to cancel a batch, and return its state."""
+    batches, pipeline = _batches(pipeline, "cancel_batch")
+    _check_provider(pipeline, batch)
+    cancelled = await _send(pipeline, batches.cancel, batch, call)
+    if cancelled is None:
+        cancelled = await _send(pipeline, batches.get, batch, call)
+    return _named(pipeline, cancelled, batch.requests)
+
+
+async def list_batches(pipeline: Pipeline, limit: int, call: ObservedCall) -> tuple[Batch, ...]:
+    """Return the newest batches, at most `limit`."""
+    batches, pipeline = _batches(pipeline, "list_batches")
+    if batches.list is None:
+        raise UnsupportedOperation(f"the provider {pipeline.context.provider!r} has no list of batches")
+    found: list[Batch] = []
+    cursor: str | None = None
+    cursors: set[str] = set()
+    while True:
+        page, cursor = await _send(pipeline, batches.list, cursor, call)
+        found.extend(page)
+        if cursor is None or cursor in cursors or not page or len(found) >= limit:
+            return tuple(_named(pipeline, batch, ()) for batch in found[:limit])
+        cursors.add(cursor)
+
+
+async def batch_results(pipeline: Pipeline, batch: Batch, call: ObservedCall) -> BatchResults:
+    """Fetch the results of a batch. Raises `CallError` if it has not ended."""
+    batches, pipeline = _batches(pipeline, "batch_results")
+    if not batch.ended or not batch.raw:
+        batch = await get_batch(pipeline, batch, call)
+    if not batch.ended:
+        raise CallError(
+            f"the batch {batch.id!r} has no results yet, since it has not ended (it is {batch.status}); "
+            "call get_batch until `ended` is true",
+            service=pipeline.context.name,
+        )
+    operations = pipeline.run_step("operations", batches.results, pipeline.context, batch)
+    files = [await _send(pipeline, operation, batch, call) for operation in operations]
+    return BatchResults(partial(_read, pipeline, batch, files), batch)
+
+
+def _read(
+    pipeline: Pipeline, batch: Batch, files: Sequence[Iterable[BatchOutcome]]
+) -> Iterator[tuple[str, ChatResponse | TrunklineError]]:
+    known = {request.id: request for request in batch.requests}
+    missing = dict.fromkeys(known)
+    for file in files:
+        outcomes = iter(file)
+        while (outcome := pipeline.run_step("operations", next, outcomes, None)) is not None:
+            request_id, result = outcome
+            missing.pop(request_id, None)
+            request = known.get(request_id) or BatchedRequest(id=request_id)
+            yield request_id, _result(pipeline, request, result)
+    for request_id in missing:
+        yield request_id, pipeline.finalize_error(missing_error(batch, pipeline.context.provider))
+
+
+def _result(
+    pipeline: Pipeline, request: BatchedRequest, result: WireResponse | TrunklineError
+) -> ChatResponse | TrunklineError:
+    try:
+        if isinstance(result, TrunklineError):
+            return pipeline.finalize_error(result)
+        if 200 <= result.status < 300:
+            return pipeline.finish_body(pipeline.read_chat(result), request.warnings, request.family)
+        return pipeline.finalize_error(pipeline.parser.error(result))
+    except TrunklineError as error:  # such as an error in a response whose status is 200
+        return pipeline.finalize_error(error)
+
+
+def _batches(pipeline: Pipeline, name: str) -> tuple[BatchOperations, Pipeline]:
+    """Return the provider's operations, and the pipeline with the translator and the parser of its batches."""
+    context, batches = pipeline.context, pipeline.steps.operations.batches
+    if batches is None:
+        raise UnsupportedOperation(
+            f"service {context.name!r}: the provider {context.provider!r} has no {name}", service=context.name
+        )
+    changes: dict[str, Any] = {}
+    if batches.translator is not None:
+        changes["translator"] = pipeline.run_step("translator", batches.translator, context)
+    if batches.response_parser is not None:
+        changes["parser"] = pipeline.run_step("parser", batches.response_parser, context)
+    return batches, attrs.evolve(pipeline, steps=attrs.evolve(pipeline.steps, **changes)) if changes else pipeline
+
+
+async def _send(pipeline: Pipeline, operation: Operation[V, R], value: V, call: ObservedCall) -> R:
+    translation = pipeline.run_step("operations", operation.translation, pipeline.context, value)
+    parse = partial(parse_result, pipeline.at_border, pipeline.context, operation)
+    return await pipeline.for_operation(operation).call(translation, parse, call.deadline, call.retried)
+
+
+def _named(pipeline: Pipeline, batch: Batch, requests: tuple[BatchedRequest, ...]) -> Batch:
+    context = pipeline.context
+    return attrs.evolve(batch, provider=context.provider, service=context.name, requests=requests)
+
+
+def _check_provider(pipeline: Pipeline, batch: Batch) -> None:
+    context = pipeline.context
+    if batch.provider not in (None, context.provider):
+        raise InvalidRequest(
+            f"the batch {batch.id!r} was submitted to the provider {batch.provider!r}, not to {context.provider!r}",
+            service=context.name,
+        )
+
+
+CALLS: Mapping[str, Callable[[Pipeline, Any, ObservedCall], Awaitable[object]]] = {
+    "submit_batch": submit_batch,
+    "get_batch": get_batch,
+    "batch_results": batch_results,
+    "cancel_batch": cancel_batch,
+    "list_batches": list_batches,
+}
+"""The functions by the names of the methods of `Service`."""

@@ -1,0 +1,224 @@
+"""Batches against servers that play the providers' APIs: submit, store, ask again in another process, read, cancel."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import pytest
+from batch_servers import AnthropicBatches, BatchServer
+from trunkline import (
+    Batch,
+    BatchResults,
+    CallError,
+    ChatRequest,
+    ChatResponse,
+    ConnectionFailed,
+    ContextTooLong,
+    InvalidRequest,
+    NotFound,
+    ProviderService,
+    RemoteError,
+    UnsupportedOperation,
+    UnsupportedRequest,
+    fallback,
+    limit,
+    open_service,
+)
+from trunkline.errors import TrunklineError
+from trunkline.storage import from_json, to_json
+from trunkline.testing import serve
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@attrs.frozen(kw_only=True)
+class Door:
+    """A provider, its server and its settings."""
+
+    provider: str
+    server: type[BatchServer]
+    settings: dict[str, Any]
+    url: str = "api_url"
+    expired: bool = True
+    """Whether requests that expired or were cancelled are reported one by one."""
+
+
+DOORS = {
+    "anthropic": Door(
+        provider="anthropic", server=AnthropicBatches, settings={"api_key": "k", "default_model": "claude-haiku-4-5"}
+    ),
+}
+
+
+@pytest.fixture(params=DOORS)
+def door(request: pytest.FixtureRequest) -> Door:
+    return DOORS[request.param]
+
+
+@asynccontextmanager
+async def opened(door: Door, **changes: Any) -> AsyncIterator[tuple[ProviderService, BatchServer]]:
+    server = door.server()
+    async with serve(server) as running:
+        server.url = running.url
+        settings = {**door.settings, door.url: running.url, **changes}
+        async with open_service(door.provider, **settings) as service:
+            yield service, server
+
+
+async def test_results_are_read_later_from_a_stored_batch(door: Door) -> None:
+    async with opened(door) as (service, server):
+        requests = {"first": "one", "second": "fail", "third": "three"}
+        batch = await service.submit_batch(requests)
+        assert not batch.ended
+        assert batch.status == "running"
+        stored = json.dumps(to_json(batch))
+        server.status = "completed"
+
+        # Another process knows the stored text only.
+        async with open_service(door.provider, **door.settings, **{door.url: server.url}) as later:
+            again = await later.get_batch(from_json(Batch, json.loads(stored)))
+            assert again.status == "completed"
+            assert [request.id for request in again.requests] == list(requests)
+            results = dict(await later.batch_results(again))
+    assert set(results) == set(requests)
+    first, second, third = (results[key] for key in requests)
+    assert isinstance(first, ChatResponse)
+    assert isinstance(third, ChatResponse)
+    assert (first.text, third.text) == ("ONE", "THREE")
+    assert first.usage is not None
+    assert first.usage.input_tokens == 20
+    assert (first.provider, first.service) == (door.provider, door.provider)
+    assert isinstance(second, ContextTooLong)
+    assert second.provider == door.provider
+
+
+async def test_a_response_has_the_warnings_of_its_request(door: Door) -> None:
+    async with opened(door) as (service, server):
+        batch = await service.submit_batch({"a": "one", "b": "two"}, top_k=7, presence_penalty=0.5, seed=3)
+        server.status = "completed"
+        results = dict(await service.batch_results(batch))
+    for request in batch.requests:
+        response = results[request.id]
+        assert isinstance(response, ChatResponse)
+        assert request.warnings
+        assert set(request.warnings) <= set(response.warnings)
+
+
+async def test_a_batch_that_runs_has_no_results(door: Door) -> None:
+    async with opened(door) as (service, _):
+        batch = await service.submit_batch({"a": "one", "b": "two"})
+        with pytest.raises(CallError, match="has no results yet"):
+            await service.batch_results(batch)
+
+
+@pytest.mark.parametrize("status", ["cancelled", "expired"])
+async def test_a_request_that_did_not_run_has_an_error(door: Door, status: str) -> None:
+    async with opened(door) as (service, server):
+        batch = await service.submit_batch({"a": "one", "b": "skip"})
+        if status == "cancelled":
+            assert (await service.cancel_batch(batch)).status in ("cancelling", "cancelled")
+        server.status = status
+        results = await service.batch_results(batch)
+    assert results.batch.status == status
+    found = dict(results)
+    assert isinstance(found["a"], ChatResponse)
+    error = found["b"]
+    assert isinstance(error, RemoteError)
+    assert error.code == f"batch_{status}"
+    assert error.retryable
+
+
+async def test_an_id_alone_finds_the_batch(door: Door) -> None:
+    async with opened(door) as (service, server):
+        batch = await service.submit_batch({"a": "one", "b": "fail"})
+        server.status = "completed"
+        found = await service.get_batch(batch.id)
+        assert found == attrs.evolve(await service.get_batch(batch), requests=())
+        results = dict(await service.batch_results(batch.id))
+        assert isinstance(results["a"], ChatResponse)
+        assert isinstance(results["b"], TrunklineError)
+
+
+async def test_a_submission_whose_answer_is_lost_is_not_sent_again(door: Door) -> None:
+    async with opened(door) as (service, server):
+        server.fails = 1
+        with pytest.raises(ConnectionFailed):
+            await service.submit_batch({"a": "one", "b": "two"})
+        assert len(server.submitted) == 1
+
+
+async def test_a_refused_submission_is_sent_again(door: Door) -> None:
+    async with opened(door) as (service, server):
+        server.limited = 1
+        await service.submit_batch({"a": "one", "b": "two"})
+        assert len(server.submitted) == 1
+
+
+async def test_nothing_is_submitted_if_a_request_cannot_be_sent(door: Door) -> None:
+    async with opened(door, strict=True) as (service, server):
+        with pytest.raises(UnsupportedRequest, match="request 'b' of the batch"):
+            await service.submit_batch(
+                {"a": "one", "b": ChatRequest(messages="two", presence_penalty=1, top_k=3, seed=1)}
+            )
+        assert not server.submitted
+
+
+async def test_an_id_that_the_provider_does_not_accept_is_refused(door: Door) -> None:
+    async with opened(door) as (service, server):
+        with pytest.raises(InvalidRequest, match="does not accept the request id"):
+            await service.submit_batch({"a": "one", "b" * 2000: "two"})
+        with pytest.raises(InvalidRequest, match="at least"):
+            await service.submit_batch({})
+        assert not server.submitted
+
+
+async def test_batches_are_listed(door: Door) -> None:
+    async with opened(door) as (service, _):
+        batch = await service.submit_batch({"a": "one", "b": "two"})
+        assert [listed.id for listed in await service.list_batches()] == [batch.id]
+
+
+async def test_an_unknown_batch_is_not_found(door: Door) -> None:
+    async with opened(door) as (service, _):
+        with pytest.raises(NotFound):
+            await service.get_batch("nothing")
+
+
+async def test_a_batch_of_another_provider_is_refused(door: Door) -> None:
+    async with opened(door) as (service, _):
+        with pytest.raises(InvalidRequest, match="was submitted to the provider 'acme'"):
+            await service.get_batch(Batch(id="b1", status="running", provider="acme"))
+
+
+async def test_results_can_be_read_twice(door: Door) -> None:
+    async with opened(door) as (service, server):
+        batch = await service.submit_batch({"a": "one", "b": "two"})
+        server.status = "completed"
+        results = await service.batch_results(batch)
+        assert isinstance(results, BatchResults)
+        assert [request_id for request_id, _ in results] == [request_id for request_id, _ in results]
+
+
+async def test_a_composed_service_passes_batches_on_only_if_it_has_one_member() -> None:
+    door = DOORS["anthropic"]
+    async with opened(door) as (service, _):
+        batch = await limit(service, concurrency=1).submit_batch({"a": "one"})
+        assert batch.service == "anthropic"
+        composed = fallback(service, open_service("ollama", default_model="m"))
+        with pytest.raises(UnsupportedOperation, match="a batch belongs to one provider"):
+            await composed.submit_batch({"a": "one"})
+
+
+async def test_a_provider_without_batches_says_so() -> None:
+    async with open_service("ollama", default_model="m") as service:
+        with pytest.raises(UnsupportedOperation, match="has no submit_batch"):
+            await service.submit_batch({"a": "one"})
