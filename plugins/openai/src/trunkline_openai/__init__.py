@@ -1,4 +1,4 @@
-"""OpenAI, and the servers that are compatible with its Chat Completions API."""
+"""OpenAI, and the servers that are compatible with its Chat Completions API or its Responses API."""
 
 from __future__ import annotations
 
@@ -85,11 +85,26 @@ def _load_compatible() -> ChatParts:
     return ChatParts(translator=CompatibleTranslator)
 
 
-openai_compatible: Provider = chat_completions(
-    name="openai-compatible",
-    settings=OpenAICompatibleSettings,
-    profile=_profile,
-    auth=_compatible_auth,
-    load=_load_compatible,
+def _load_compatible_responses() -> ResponsesParts:
+    from trunkline_openai.responses_translate import CompatibleResponsesTranslator
+
+    return ResponsesParts(translator=CompatibleResponsesTranslator)
+
+
+openai_compatible: Provider = chat_or_responses(
+    chat_completions(
+        name="openai-compatible",
+        settings=OpenAICompatibleSettings,
+        profile=_profile,
+        auth=_compatible_auth,
+        load=_load_compatible,
+    ),
+    responses(
+        name="openai-compatible",
+        settings=OpenAICompatibleSettings,
+        profile=_profile,
+        auth=_compatible_auth,
+        load=_load_compatible_responses,
+    ),
 )
-"""Any server that speaks the Chat Completions API. The setting `profile` says how it differs from OpenAI."""
+"""Any server that speaks Chat Completions or Responses. The setting `profile` says how it differs from OpenAI."""
