@@ -49,14 +49,16 @@ __all__ = [
 
 def _load_responses() -> ResponsesParts:
     from trunkline_openai.advice import openai_advice
+    from trunkline_openai.batches import batch_operations
 
-    return ResponsesParts(advice=openai_advice)
+    return ResponsesParts(advice=openai_advice, batches=batch_operations("/v1/responses"))
 
 
 def _load_chat() -> ChatParts:
     from trunkline_openai.advice import openai_advice
+    from trunkline_openai.batches import batch_operations
 
-    return ChatParts(advice=openai_advice)
+    return ChatParts(advice=openai_advice, batches=batch_operations("/v1/chat/completions"))
 
 
 openai: Provider = chat_or_responses(
