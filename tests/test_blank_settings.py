@@ -35,6 +35,7 @@ REQUIRED = {"api_key": "key-0123456789", "api_url": "https://service.example", "
 SAMPLES: dict[str, object] = {
     "api_url": "https://other.example",
     "control_url": "https://control.example",
+    "openai_url": "https://openai.example",
     "api_version": "2024-10-21",
     "aws_region": "eu-west-1",
     "keep_alive": "5m",

@@ -25,6 +25,7 @@ from trunkline.testing import (
     WireFormat,
     canary,
 )
+from trunkline_openai.testing import CHAT_COMPLETIONS, RESPONSES, chat_history, responses_history
 
 OSLO, ROME = ("weather", {"city": "Oslo"}), ("weather", {"city": "Rome"})
 USAGE = {"inputTokens": 9, "outputTokens": 5, "totalTokens": 14}
@@ -392,3 +393,44 @@ class TestBedrock(ProviderTests):
         "zai.glm-5",
         "m",
     )
+
+
+# OpenAI's APIs, and Anthropic's
+
+_KEYS = {name: value for name, value in TestBedrock.settings.items() if name != "api_url"}
+_LISTED = (dumps({"object": "list", "data": [{"id": "m1", "object": "model"}, {"id": "m2", "object": "model"}]}),)
+
+
+def of_bedrock(wire: WireFormat) -> WireFormat:
+    """The format, with the embeddings of Bedrock's runtime."""
+    return attrs.evolve(wire, embeddings=CONVERSE.embeddings)
+
+
+class OpenAIDoor(ProviderTests):
+    provider = "bedrock"
+    credentials = TestBedrock.credentials
+    embedding_model = TestBedrock.embedding_model
+    model_pages = _LISTED
+    listed_models = (ModelInfo(id="m1"), ModelInfo(id="m2"))
+
+
+class TestBedrockChat(OpenAIDoor):
+    variant = "chat"
+    settings = {**_KEYS, "api_url": "{url}", "api": "chat"}
+    wire = of_bedrock(CHAT_COMPLETIONS)
+    samples = (chat_history("{url}/v1/chat/completions", max_tokens=None, max_completion_tokens=4321),)
+    operation_requests = {
+        "embed": TestBedrock.operation_requests["embed"],
+        "list_models": WireRequest(method="GET", url="{url}/v1/models"),
+    }
+
+
+class TestBedrockResponses(OpenAIDoor):
+    variant = "responses"
+    settings = {**_KEYS, "api_url": "{url}", "api": "responses", "endpoint": "runtime"}
+    wire = of_bedrock(RESPONSES)
+    samples = (responses_history("{url}/openai/v1/responses"),)
+    operation_requests = {
+        "embed": TestBedrock.operation_requests["embed"],
+        "list_models": WireRequest(method="GET", url="{url}/openai/v1/models"),
+    }

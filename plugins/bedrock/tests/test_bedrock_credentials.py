@@ -29,10 +29,9 @@ from trunkline.errors import (
 )
 from trunkline.testing import Exchange, LoopbackServer, serve
 from trunkline_bedrock import BedrockSettings, _aiobotocore
-from trunkline_bedrock.auth import COALESCE, ChainAuth
+from trunkline_bedrock.auth import COALESCE, ChainAuth, Scope
 from trunkline_bedrock.chain import chain_error, make_session
 from trunkline_bedrock.credentials import Keys
-from trunkline_bedrock.endpoints import signing_scope
 
 ANSWER = {
     "output": {"message": {"role": "assistant", "content": [{"text": "ok"}]}},
@@ -40,6 +39,10 @@ ANSWER = {
     "usage": {"inputTokens": 1, "outputTokens": 1, "totalTokens": 2},
 }
 XML = {"content-type": "text/xml"}
+
+
+def bedrock_scope(url: str) -> Scope:
+    return Scope("bedrock")
 
 
 def at(seconds: float) -> str:
@@ -533,7 +536,7 @@ async def test_an_early_refresh_that_fails_leaves_what_is_still_good(
             provider="bedrock",
             service="s",
             profile=None,
-            scope_of=signing_scope,
+            scope_of=bedrock_scope,
             clock=lambda: now,
         )
         # Keys of an hour by this clock, which does not move by itself.
@@ -570,7 +573,7 @@ async def test_one_call_refreshes_early_while_the_others_go_on(container: Any) -
             provider="bedrock",
             service="s",
             profile=None,
-            scope_of=signing_scope,
+            scope_of=bedrock_scope,
             clock=lambda: now,
         )
         first = await _keys(auth, now + 3600)
@@ -600,7 +603,7 @@ async def test_a_refresh_that_is_cancelled_leaves_the_others_to_theirs(container
             provider="bedrock",
             service="s",
             profile=None,
-            scope_of=signing_scope,
+            scope_of=bedrock_scope,
         )
         async with anyio.create_task_group() as tasks:
             first = anyio.CancelScope()
@@ -630,7 +633,7 @@ async def test_keys_are_used_although_the_wall_clock_is_wrong(container: Any, wr
             provider="bedrock",
             service="s",
             profile=None,
-            scope_of=signing_scope,
+            scope_of=bedrock_scope,
             clock=lambda: now,
         )
         first = await auth.acquire()
@@ -651,7 +654,7 @@ async def test_wall_clock_that_is_set_ends_no_keys(container: Any, monkeypatch: 
             provider="bedrock",
             service="s",
             profile=None,
-            scope_of=signing_scope,
+            scope_of=bedrock_scope,
             clock=lambda: now,
         )
         first = await auth.acquire()

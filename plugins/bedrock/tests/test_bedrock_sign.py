@@ -11,6 +11,7 @@ from botocore.credentials import Credentials
 from openai.lib._bedrock_auth import BedrockAwsAuth, BedrockAwsAuthConfig
 from trunkline.authoring.wire import WireRequest
 from trunkline.secrets import Secret
+from trunkline_bedrock import BedrockSettings
 from trunkline_bedrock.auth import Scope, StaticAuth
 from trunkline_bedrock.credentials import BearerToken, Keys
 from trunkline_bedrock.endpoints import signing_scope
@@ -76,7 +77,7 @@ def test_the_signature_for_openais_api_is_that_of_openais_client(
         secret_access_key=Secret("canary-secret"),
         session_token=Secret(token) if token else None,
     )
-    scope = signing_scope(url)
+    scope = signing_scope(BedrockSettings(aws_region="us-east-1"), url)
     wire = WireRequest(url=url, headers=headers, body=b'{"a":1}')
     signed = sign(wire, keys, "us-east-1", scope.service, content_hash=scope.content_hash, now=lambda: NOW)
     assert signed.headers == {name.lower(): value for name, value in expected.items()}
@@ -96,7 +97,9 @@ def test_the_signature_for_openais_api_is_that_of_openais_client(
     ],
 )
 def test_the_host_says_for_which_service_a_request_is_signed(host: str, service: str, content_hash: bool) -> None:
-    assert signing_scope(f"https://{host}/model/x/converse") == Scope(service, content_hash)
+    path = "v1/responses" if content_hash else "model/x/converse"
+    settings = BedrockSettings(aws_region="eu-west-1")
+    assert signing_scope(settings, f"https://{host}/{path}") == Scope(service, content_hash)
 
 
 def test_a_request_that_is_signed_again_has_one_signature() -> None:
@@ -113,7 +116,7 @@ def test_signing_logs_no_secret(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_bearer_token_is_sent_alone() -> None:
-    auth = StaticAuth(BearerToken(token=Secret("canary")), "us-east-1", signing_scope)
+    auth = StaticAuth(BearerToken(token=Secret("canary")), "us-east-1", lambda url: Scope("bedrock"))
     signed = auth.sign(WireRequest(url=URL), BearerToken(token=Secret("canary")))
     assert signed.headers == {"authorization": "Bearer canary"}
     assert "canary" not in f"{auth!r} {signed!r}"

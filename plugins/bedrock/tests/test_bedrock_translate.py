@@ -1110,9 +1110,9 @@ def test_a_value_that_json_cannot_say_is_refused() -> None:
 
 
 def test_tokens_are_counted_of_the_same_body(oracle: Any) -> None:
-    from trunkline_bedrock.operations import OPERATIONS
+    from trunkline_bedrock.operations import CONVERSE
 
-    assert OPERATIONS.count_tokens is not None
+    assert CONVERSE.count_tokens is not None
     settings = BedrockSettings(aws_region="us-east-1")
     request = ChatRequest(
         messages=[system("s"), user("x")],
@@ -1122,7 +1122,7 @@ def test_tokens_are_counted_of_the_same_body(oracle: Any) -> None:
         tool_choice=ToolChoice.tool("weather"),
     )
     context = ServiceContext(name="s", provider="bedrock", settings=settings)
-    wire = OPERATIONS.count_tokens.build(context, request).wire_request
+    wire = CONVERSE.count_tokens.build(context, request).wire_request
     sent = oracle.check("CountTokens", wire.url, wire.body)
     assert sent["input"]["converse"].keys() == {"messages", "system", "toolConfig"}
 

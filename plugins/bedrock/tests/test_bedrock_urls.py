@@ -124,7 +124,6 @@ def test_another_service_of_bedrock_becomes_the_runtime_with_a_note(pasted: str,
         ("https://vpce-1-a.bedrock.us-east-1.vpce.amazonaws.com", "VPC endpoint of bedrock-runtime.*control plane"),
         ("https://us-east-1.console.aws.amazon.com/bedrock/home?region=us-east-1#/models", "console: set aws_region"),
         ("https://us-east-1.console.aws.amazon.com/bedrock/home", "console: set aws_region"),
-        ("https://bedrock-runtime.us-west-2.amazonaws.com/openai/v1", "openai-compatible"),
     ],
 )
 def test_what_cannot_become_the_runtime_is_refused_with_what_to_do(pasted: str, problem: str) -> None:

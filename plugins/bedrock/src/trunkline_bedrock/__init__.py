@@ -1,8 +1,14 @@
-"""AWS Bedrock: Converse and ConverseStream."""
+"""AWS Bedrock: Converse, and OpenAI's and Anthropic's APIs."""
 
 from __future__ import annotations
 
-from trunkline.authoring.provider import ProviderParts, lazy_provider
+from collections.abc import Mapping
+
+import attrs
+from trunkline.authoring.advice import Advice
+from trunkline.authoring.provider import Auth, Operations, Provider, ProviderParts, ServiceContext
+from trunkline.authoring.wire_formats import provider_with_formats
+from trunkline.errors import TrunklineError
 from trunkline.messages import Audio, Document, Image
 
 from trunkline_bedrock.settings import BedrockSettings
@@ -12,22 +18,69 @@ __version__ = "0.1.0"
 __all__ = ["BedrockSettings", "__version__", "bedrock"]
 
 
-def _load() -> ProviderParts[BedrockSettings]:
-    from trunkline_bedrock.advice import advice
+def _auth(context: ServiceContext[BedrockSettings]) -> Auth:
     from trunkline_bedrock.auth import aws_auth
     from trunkline_bedrock.endpoints import signing_scope
-    from trunkline_bedrock.operations import OPERATIONS
+
+    return aws_auth(context, lambda url: signing_scope(context.settings, url))
+
+
+def _format_of(context: ServiceContext[BedrockSettings], model: str) -> str:
+    from trunkline_bedrock.doors import api_for
+
+    return api_for(context.settings, model)
+
+
+def _load() -> Mapping[str, ProviderParts[BedrockSettings]]:
+    from trunkline_bedrock.openai_wire import chat_parts, claude_parts, responses_parts
+    from trunkline_bedrock.operations import CONVERSE
     from trunkline_bedrock.parse import ConverseParser
     from trunkline_bedrock.translate import ConverseTranslator
 
-    return ProviderParts(
-        auth=lambda context: aws_auth(context, signing_scope),
+    converse = ProviderParts(
+        auth=_auth,
         translator=ConverseTranslator,
         response_parser=ConverseParser,
-        operations=lambda context: OPERATIONS,
-        advice=advice,
+        operations=lambda context: CONVERSE,
     )
+    return {
+        "converse": converse,
+        "chat": chat_parts(_auth),
+        "responses": responses_parts(_auth),
+        "messages": claude_parts(_auth),
+    }
 
 
-bedrock = lazy_provider(name="bedrock", settings=BedrockSettings, load=_load, bytes_only_media=(Image, Document, Audio))
+def _shared_operations(context: ServiceContext[BedrockSettings]) -> Operations:
+    from trunkline_bedrock.operations import SHARED
+
+    return SHARED
+
+
+def _advice(context: ServiceContext[BedrockSettings], error: TrunklineError) -> Advice | None:
+    from trunkline_bedrock.advice import advice
+
+    return advice(context, error)
+
+
+_provider = provider_with_formats(
+    name="bedrock",
+    settings=BedrockSettings,
+    auth=_auth,
+    format_of=_format_of,
+    load=_load,
+    shared_operations=_shared_operations,
+    advice=_advice,
+    bytes_only_media=(Image, Document, Audio),
+)
+
+
+def _operations(context: ServiceContext[BedrockSettings]) -> Operations:
+    operations = _provider.operations(context)
+    # Bedrock counts tokens for Converse and Messages only.
+    uncounted = context.settings.api in ("chat", "responses")
+    return attrs.evolve(operations, count_tokens=None) if uncounted else operations
+
+
+bedrock: Provider = attrs.evolve(_provider, operations=_operations)
 """AWS Bedrock, with all of AWS's ways to authenticate."""

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from trunkline.errors import UnsupportedOperation
 
 from trunkline_bedrock.auth import Scope
+from trunkline_bedrock.doors import signing_service
 from trunkline_bedrock.settings import BedrockSettings
-from trunkline_bedrock.urls import (
-    MANTLE,
-    base_url,
-    control_sibling,
-    control_url,
-    public_endpoint,
-    signing_service,
-)
+from trunkline_bedrock.urls import base_url, control_sibling, control_url, place_of, public_endpoint
 
 
 def runtime_base(settings: BedrockSettings) -> str:
-    """Return the root URL of the runtime's operations."""
+    """Return the root URL of the runtime's operations. Raises `UnsupportedOperation` if `api_url` is one of Mantle."""
     if settings.api_url is not None:
-        return base_url(settings.api_url)[0]
+        place = place_of(base_url(settings.api_url)[0])
+        if place.door == "mantle":
+            raise UnsupportedOperation(
+                f"{place.root} serves OpenAI's and Anthropic's APIs only: move this URL from api_url to openai_url"
+            )
+        return place.root
     return _public("bedrock-runtime", settings)
 
 
@@ -32,7 +33,10 @@ def control_base(settings: BedrockSettings) -> str:
         return control_url(settings.control_url)[0]
     if settings.api_url is None:
         return _public("bedrock", settings)
-    base = base_url(settings.api_url)[0]
+    place = place_of(base_url(settings.api_url)[0])
+    base = place.root
+    if place.door == "mantle" and not (urlsplit(base).hostname or "").startswith("vpce-"):
+        return _public("bedrock", settings)
     control = control_sibling(base)
     if control is None:
         raise UnsupportedOperation(
@@ -42,10 +46,9 @@ def control_base(settings: BedrockSettings) -> str:
     return control
 
 
-def signing_scope(url: str) -> Scope:
+def signing_scope(settings: BedrockSettings, url: str) -> Scope:
     """Return how a request to a URL is signed: as botocore does, and as OpenAI's client for Bedrock does."""
-    service = signing_service(url)
-    return Scope(service, content_hash=service == MANTLE or "/openai/v1/" in url)
+    return Scope(*signing_service(settings, url))
 
 
 def _public(service: str, settings: BedrockSettings) -> str:

@@ -97,9 +97,8 @@ def error_from_response(wire_response: WireResponse, *, provider: str) -> Remote
     """Return the error that a response describes. It never raises, whatever the body is."""
     body = error_body(wire_response)
     headers, fields = wire_response.headers, as_object(body)
-    names = (error_name(name) for name in (headers.get("x-amzn-errortype"), fields.get("__type"), fields.get("code")))
     return make_error(
-        name=next(filter(None, names), None),
+        name=aws_name(headers.get("x-amzn-errortype"), fields.get("__type"), fields.get("code")),
         message=message_of(body),
         status=wire_response.status,
         provider=provider,
@@ -107,6 +106,21 @@ def error_from_response(wire_response: WireResponse, *, provider: str) -> Remote
         headers=headers,
         body=body,
     )
+
+
+def aws_name(*names: object) -> str | None:
+    """Return the plain name of the first of `names` that is one."""
+    return next(filter(None, map(error_name, names)), None)
+
+
+def is_known(name: str | None) -> bool:
+    """Whether AWS's services use this name of an error."""
+    return (name or "").removesuffix("Exception") in _BY_NAME
+
+
+def time_refused(message: str) -> bool:
+    """Whether a message says that AWS refused the time of a signature."""
+    return _SKEWED.search(message) is not None
 
 
 def is_skewed(error: RemoteError) -> bool:

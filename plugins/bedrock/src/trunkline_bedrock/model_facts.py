@@ -17,6 +17,8 @@ Sources, which the rows of the table refer to by name:
 - `strands`: strands-agents 1.62.0, `models/bedrock.py`: models that refuse reasoning ("User messages cannot contain
   reasoning content")
 - `litellm`: litellm 1.110.2, its table of models and `converse_transformation.py` (October 2026)
+- `cards`: the model cards of docs.aws.amazon.com/bedrock/latest/userguide/model-card-*.html, "Programmatic Access"
+  (September and October 2026). Recorded at Mantle: GPT-5.6 at /openai/v1, GPT OSS at /v1
 - `recorded`: errors and answers in the recorded exchanges
 """
 
@@ -36,6 +38,9 @@ ReasoningStyle: TypeAlias = Literal[
 """How reasoning is requested: Claude's `thinking` with a budget in tokens, Claude's adaptive `thinking` with an effort,
 or a field with an effort."""
 
+API: TypeAlias = Literal["converse", "chat", "responses", "messages"]
+"""The APIs that Bedrock has: its own, OpenAI's two, and Anthropic's."""
+
 Effort: TypeAlias = Literal["minimal", "low", "medium", "high", "xhigh", "max"]
 Medium: TypeAlias = Literal["image", "document", "video", "audio"]
 
@@ -43,6 +48,13 @@ Medium: TypeAlias = Literal["image", "document", "video", "audio"]
 @attrs.frozen(kw_only=True)
 class BedrockFacts:
     """The features that a model supports.
+
+    Doors:
+
+    - `api`: the API that the setting `api = "auto"` chooses for the model's own id. Bedrock does not serve the model
+      with Converse under this id. The id of an inference profile (`us.…`) means the same model in `bedrock-runtime`,
+      which serves it with Converse, so that such an id gets another API only from the setting `model_facts`.
+    - `mantle_path`: the path of OpenAI's API at the hosts `bedrock-mantle`, which refuse a model at the other path.
 
     History:
 
@@ -90,6 +102,9 @@ class BedrockFacts:
     - `blank_stops`: whether a stop sequence may be blank.
     - `least_output_tokens`: the smallest output limit.
     """
+
+    api: API = "converse"
+    mantle_path: Literal["/v1", "/openai/v1"] = "/v1"
 
     family: str | None = None
     base_model: str | None = None
@@ -232,6 +247,8 @@ _GPT_OSS = attrs.evolve(
 )
 _GPT = attrs.evolve(
     _OTHER,
+    api="responses",
+    mantle_path="/openai/v1",
     family="gpt",
     result_media=_NOTHING,
     reasoning="reasoning.effort",
@@ -290,6 +307,8 @@ _KIMI = attrs.evolve(
 )
 _GROK = attrs.evolve(
     _OTHER,
+    api="responses",
+    mantle_path="/openai/v1",
     family="grok",
     reasoning="reasoning.effort",
     efforts=("low", "medium", "high", "xhigh"),
@@ -300,6 +319,9 @@ _GROK = attrs.evolve(
 )
 
 
+# Under their own ids these models are at bedrock-mantle only, and only at /openai/v1; under the ids of inference
+# profiles, GPT-5.6 and newer and Grok are at bedrock-runtime, with Converse too (pydantic-ai#7793, August 2026).
+_MANTLE = "cards: bedrock-mantle, /openai/v1"
 _NO_FORCING = "anthropic: refuses forced tools and disabled thinking; pydantic-ai, litellm (bedrock)"
 
 ROWS: tuple[ModelRow[BedrockFacts], ...] = (
@@ -361,7 +383,11 @@ ROWS: tuple[ModelRow[BedrockFacts], ...] = (
     ModelRow(
         "openai.gpt-6.1-sol*", attrs.evolve(_GPT, reasoning_off=None), "pydantic-ai: refuses `none`; litellm; strands"
     ),
-    ModelRow("openai.gpt-*", _GPT, "pydantic-ai: no sampling; litellm: no stop sequences, at least 16 tokens; strands"),
+    ModelRow(
+        "openai.gpt-*",
+        _GPT,
+        f"pydantic-ai: no sampling; litellm: no stop sequences, at least 16 tokens; strands; {_MANTLE}",
+    ),
     ModelRow(
         "qwen.qwen3-coder*",
         attrs.evolve(_QWEN, reasoning=None, efforts=(), reasoning_off=None),
@@ -429,11 +455,18 @@ ROWS: tuple[ModelRow[BedrockFacts], ...] = (
         attrs.evolve(_OTHER, family="minimax", replays="all", media=_DOCUMENT, schemas=True),
         "pydantic-ai; langchain-aws: accepts its reasoning; recorded",
     ),
+    ModelRow(
+        "google.gemma-4*",
+        attrs.evolve(_OTHER, api="chat", mantle_path="/openai/v1", family="gemma", schemas=True),
+        f"{_MANTLE}; pydantic-ai; strands",
+    ),
     ModelRow("google.gemma*", attrs.evolve(_OTHER, family="gemma", schemas=True), "pydantic-ai; strands; recorded"),
     ModelRow(
         "nvidia.*", attrs.evolve(_OTHER, family="nemotron", schemas=True), "pydantic-ai; strands: refuses reasoning"
     ),
-    ModelRow("xai.grok*", _GROK, "pydantic-ai: always reasons, no sampling; litellm: no stop sequences; strands"),
+    ModelRow(
+        "xai.grok*", _GROK, f"pydantic-ai: always reasons, no sampling; litellm: no stop sequences; strands; {_MANTLE}"
+    ),
 )
 """The facts by pattern of the model id, without the prefix of an inference profile. The first match wins."""
 
@@ -454,6 +487,41 @@ def facts_of(model: str, overrides: FactOverrides | None = None) -> BedrockFacts
     facts = _from_table(name)
     changes = _changes(overrides, given, name) if overrides else {}
     return attrs.evolve(facts, **changes) if changes else facts  # type: ignore[arg-type]  # the setting checked them
+
+
+def is_profile(model: str) -> bool:
+    """Whether a name is the id of an inference profile or an ARN. `bedrock-mantle` knows neither."""
+    return _PROFILE_PREFIX.match(model.lower()) is not None or model.startswith("arn:")
+
+
+def api_of(model: str, overrides: FactOverrides) -> API:
+    """Return the API for a model if it is called wherever Bedrock serves it best."""
+    given = model.lower()
+    changed = _changes(overrides, given, _plain(given)).get("api") if overrides else None
+    facts = facts_of(model, overrides)
+    return facts.api if changed is not None or not is_profile(model) else "converse"
+
+
+def mantle_api_of(model: str, overrides: FactOverrides) -> API:
+    """Return the API for a model if it is called at `bedrock-mantle`, which has no Converse.
+
+    ruby_llm 2 (`bedrock/mantle.rb`), with recorded requests: Claude has Messages, everything else Chat Completions.
+    """
+    facts = facts_of(model, overrides)
+    if facts.api != "converse":
+        return facts.api
+    return "messages" if facts.family == "claude" else "chat"
+
+
+def openai_name(model: str, overrides: FactOverrides) -> str:
+    """Return the name of a model as its vendor's own API has it: `gpt-5.6-sol` for `us.openai.gpt-5.6-sol`."""
+    given = model.lower()
+    name = _plain(given)
+    base = _changes(overrides, given, name).get("base_model") if overrides else None
+    vendor, _, rest = (_plain(base.lower()) if isinstance(base, str) else name).partition(".")
+    if not rest:
+        return vendor
+    return f"{vendor}-{rest}" if vendor == "deepseek" else rest
 
 
 @lru_cache(maxsize=256)

@@ -15,6 +15,7 @@ from trunkline.errors import InvalidRequest, ProtocolViolation, UnsupportedOpera
 from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import Capability, EmbedResponse, ModelInfo, Usage
 
+from trunkline_bedrock.doors import openai_address
 from trunkline_bedrock.endpoints import control_base, runtime_base
 from trunkline_bedrock.model_facts import facts_of
 from trunkline_bedrock.settings import BedrockSettings
@@ -30,9 +31,14 @@ _COUNTED = ("messages", "system", "toolConfig", "additionalModelRequestFields")
 def build_models(context: ServiceContext[BedrockSettings], cursor: str | None) -> WireRequest:
     """Build the request for the foundation models, which are one page, or for a page of inference profiles.
 
+    If the settings name an API of OpenAI's or Anthropic's, or `bedrock-mantle`, it is the list of that door's models.
     Raises `UnsupportedOperation` as `control_base` does.
     """
-    base = control_base(context.settings)
+    settings = context.settings
+    if settings.only_mantle or settings.api not in ("auto", "converse"):
+        url = openai_address(settings, "/models", None)
+        return WireRequest(method="GET", url=url, headers={"accept": "application/json"})
+    base = control_base(settings)
     path = "/foundation-models"
     if cursor is not None:
         query = {"maxResults": "1000"}
@@ -47,6 +53,10 @@ def parse_models(
 ) -> tuple[tuple[ModelInfo, ...], str | None]:
     """Return the models of a page and the cursor of the next page."""
     data = decode_object(wire_response.body, "the list of models", provider=context.provider)
+    if isinstance(data.get("data"), list):
+        models = as_objects(data["data"])
+        infos = (ModelInfo(id=item["id"], raw=item) for item in models if isinstance(item.get("id"), str))
+        return tuple(infos), None
     if isinstance(data.get("modelSummaries"), list):
         return _infos(data["modelSummaries"], "modelId", "modelName"), _PROFILES
     profiles = data.get("inferenceProfileSummaries")
@@ -153,9 +163,11 @@ def parse_embed(context: ServiceContext[BedrockSettings], wire_response: WireRes
     return EmbedResponse(embeddings=embeddings, usage=usage, raw=data)
 
 
-OPERATIONS = Operations(
+SHARED = Operations(
     list_models=Operation(build=build_models, parse=parse_models),
     embed=Operation(build=build_embed, parse=parse_embed),
-    count_tokens=Operation(build=build_count, parse=parse_count),
 )
-"""What Bedrock offers besides chat."""
+"""What Bedrock offers besides chat, whatever the API for chat is."""
+
+CONVERSE = Operations(count_tokens=Operation(build=build_count, parse=parse_count))
+"""What Bedrock offers besides chat for models that are called with Converse."""

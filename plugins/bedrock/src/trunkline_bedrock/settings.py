@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from trunkline.authoring.json import JSONObject
 from trunkline.authoring.model_facts import ModelFactsSetting, model_facts_setting
@@ -15,7 +15,7 @@ from trunkline_bedrock.aws_config import aws_values, read_aws_files
 from trunkline_bedrock.aws_settings import CREDENTIALS, AWSSettings, configured_credentials
 from trunkline_bedrock.credentials import BearerToken, Chain, Keys, read_api_key
 from trunkline_bedrock.model_facts import BedrockFacts
-from trunkline_bedrock.urls import NO_DUAL_STACK, base_url, control_url, without_fips
+from trunkline_bedrock.urls import NO_DUAL_STACK, Place, base_url, control_url, place_of, without_fips
 
 _NO_LOGIN_NOR_QUERY: JSONObject = {"not": {"type": "string", "pattern": "[?]|^(?:[^/]*:/|[^/]*//)?[^/?#]*@"}}
 _WITHOUT_DUAL_STACK: JSONObject = {
@@ -94,6 +94,44 @@ class BedrockSettings(AWSSettings):
         schema=_NO_LOGIN_NOR_QUERY,
         advanced=True,
     )
+    openai_url: str | None = url_setting(
+        "OpenAI API URL",
+        "The URL of OpenAI's and Anthropic's APIs, instead of `api_url` or the region's public endpoint: a VPC "
+        "endpoint of `bedrock-mantle`, or a proxy. A path such as `/openai/v1` is used for all models.",
+        default=None,
+        environment=("AWS_BEDROCK_BASE_URL",),
+        base_url=base_url,
+        schema=_NO_LOGIN_NOR_QUERY,
+        advanced=True,
+    )
+    api: Literal["auto", "converse", "chat", "responses", "messages"] = setting(
+        "API",
+        "The API to use. `auto` chooses by the model: Converse, unless Bedrock serves the model only with OpenAI's "
+        "APIs.",
+        default="auto",
+        group="Requests",
+        choices={
+            "auto": "By the model.",
+            "converse": "AWS's own Converse API.",
+            "chat": "OpenAI's Chat Completions API.",
+            "responses": "OpenAI's Responses API.",
+            "messages": "Anthropic's Messages API, for Claude at bedrock-mantle.",
+        },
+    )
+    endpoint: Literal["auto", "mantle", "runtime"] = setting(
+        "Endpoint",
+        "The hosts that serve OpenAI's APIs. `auto` is `bedrock-mantle`, except for the ids of inference profiles "
+        "(`us.…`) and for a URL that names other hosts. `mantle` is used for all models, with OpenAI's APIs or "
+        "Anthropic's.",
+        default="auto",
+        group="Requests",
+        choices={
+            "auto": "By the model and the URL.",
+            "mantle": "bedrock-mantle, also for models that have Converse.",
+            "runtime": "bedrock-runtime.",
+        },
+        advanced=True,
+    )
     use_fips_endpoint: bool = setting(
         "Use FIPS Endpoint",
         "Call the region's endpoint whose cryptography is validated under FIPS 140. A custom URL wins over it.",
@@ -141,6 +179,19 @@ class BedrockSettings(AWSSettings):
         """Whether the endpoint with IPv4 and IPv6 addresses is called."""
         return self.use_dualstack_endpoint
 
+    @property
+    def openai_place(self) -> Place | None:
+        """Where the URLs of the settings say that OpenAI's and Anthropic's APIs are."""
+        url = self.openai_url if self.openai_url is not None else self.api_url
+        return place_of(base_url(url)[0]) if url is not None else None
+
+    @property
+    def only_mantle(self) -> bool:
+        """Whether every model is called at `bedrock-mantle`, which has no Converse."""
+        if self.endpoint != "auto":
+            return self.endpoint == "mantle"
+        return self.api_url is not None and place_of(base_url(self.api_url)[0]).door == "mantle"
+
     def key_credentials(self) -> Keys | BearerToken | None:
         """Return the credentials in `api_key`, which may contain an IAM key pair."""
         return read_api_key(self.api_key) if self.api_key is not None else None
@@ -148,11 +199,26 @@ class BedrockSettings(AWSSettings):
     def problems(self) -> Iterator[tuple[str, str]]:
         """Report a missing region, and credentials that cannot be sent."""
         yield from AWSSettings.problems(self)
-        yield from self.separate_problems(self._dual_stack_problems, self._api_key_problems)
+        yield from self.separate_problems(self._dual_stack_problems, self._api_key_problems, self._door_problems)
 
     def _dual_stack_problems(self) -> Iterator[tuple[str, str]]:
         if self.use_dualstack_endpoint and self.region.startswith(NO_DUAL_STACK):
             yield "use_dualstack_endpoint", f"is not possible in the region {self.region}"
+
+    def _door_problems(self) -> Iterator[tuple[str, str]]:
+        for name, url in (("api_url", self.api_url), ("openai_url", self.openai_url)):
+            place = place_of(base_url(url)[0]) if url is not None else None
+            if place is not None and place.door == "mantle" and place.region != self.region:
+                yield name, f"is a host of the region {place.region}, but aws_region is {self.region}"
+        if self.api == "converse" and self.api_url is not None and self.only_mantle and self.endpoint == "auto":
+            yield "api", "cannot be converse, because api_url names bedrock-mantle, and only bedrock-runtime serves it"
+        place = self.openai_place
+        if self.api == "messages" and place is not None and place.door == "runtime":
+            name = "openai_url" if self.openai_url is not None else "api_url"
+            yield "api", f"cannot be messages, because {name} names bedrock-runtime, and only bedrock-mantle serves it"
+        if place is not None and place.door is not None and self.endpoint not in ("auto", place.door):
+            name = "openai_url" if self.openai_url is not None else "api_url"
+            yield "endpoint", f"is {self.endpoint}, but {name} names a host of bedrock-{place.door}"
 
     def _api_key_problems(self) -> Iterator[tuple[str, str]]:
         if self.api_key is not None:
@@ -166,10 +232,12 @@ class BedrockSettings(AWSSettings):
         yield from Settings.notes(self)
         if self.api_url is not None and self.uses_fips:
             yield "use_fips_endpoint", "has no effect, because api_url names the endpoint"
+        if (self.api, self.endpoint) in (("converse", "mantle"), ("messages", "runtime")):
+            yield "endpoint", f"has no effect, because api is {self.api}, which only the other endpoint serves"
         uses_chain = isinstance(configured_credentials(self), Chain)
         if uses_chain and self.proxy is not None and not self.proxy.startswith("http"):
             yield "proxy", "is not used to fetch AWS credentials, such as those of a role, since it is no HTTP proxy"
-        if self.api_url is not None and uses_chain:
-            note = plain_http_note(base_url(self.api_url)[0])
+        for name, url in (("api_url", self.api_url), ("openai_url", self.openai_url)):
+            note = plain_http_note(base_url(url)[0]) if url is not None and uses_chain else None
             if note is not None:
-                yield "api_url", note
+                yield name, note

@@ -62,7 +62,7 @@ class ConverseTranslator:
     def __init__(self, context: ServiceContext[BedrockSettings]) -> None:
         self._provider = context.provider
         self._model_facts = context.settings.model_facts
-        self._base = runtime_base(context.settings)
+        self._settings = context.settings
 
     def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
         """Return the wire request. Raises `InvalidRequest` for a request that cannot be sent."""
@@ -71,7 +71,9 @@ class ConverseTranslator:
         body = converse_body(request, facts, warnings, provider=self._provider)
         wire_request = WireRequest(
             method="POST",
-            url=model_url(self._base, request.model or "", "converse-stream" if stream else "converse"),
+            url=model_url(
+                runtime_base(self._settings), request.model or "", "converse-stream" if stream else "converse"
+            ),
             headers=request_headers(EVENT_STREAM if stream else "application/json"),
             body=encode_request(body),
         )

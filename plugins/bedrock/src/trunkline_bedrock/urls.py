@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import Literal, TypeAlias
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
+import attrs
 from trunkline.authoring.urls import endpoint_note, path_segment, split_url
 
 # The partitions of AWS whose hosts do not end in amazonaws.com, by prefix of the region's name, with the suffix of
@@ -22,13 +24,23 @@ NO_DUAL_STACK = ("us-isof-", "eu-isoe-")
 
 _DEFAULT_SUFFIXES = ("", "amazonaws.com", "api.aws")
 _HOST_SUFFIXES = tuple(suffix for row in (_DEFAULT_SUFFIXES, *_SUFFIXES) for suffix in row[1:])
-_ENDPOINT = re.compile(r"/model/[^/]*(?:/[^/]*)?/(?:converse|converse-stream|invoke|count-tokens)$")
+_ENDPOINT = re.compile(
+    r"/model/[^/]*(?:/[^/]*)?/(?:converse|converse-stream|invoke|count-tokens)$|"
+    r"(?<=/v1)/(?:chat/completions|responses(?:/.*)?|models|messages(?:/count_tokens)?)$"
+)
+_OPENAI = re.compile(r"/openai(?:/v1)?$|/v1$")
+_ANTHROPIC = re.compile(r"/anthropic(?:/v1)?$")
 _CONSOLE = re.compile(
     r"^[^/]*//(?:[a-z0-9-]+\.)?console\.(?:aws\.amazon\.com|amazonaws\.cn|amazonaws-us-gov\.com)(?:/|$)"
 )
 _RUNTIME = "bedrock-runtime"
 MANTLE = "bedrock-mantle"
 """The label of the hosts that serve OpenAI's and Anthropic's APIs, and their service in signatures."""
+
+Door: TypeAlias = Literal["mantle", "runtime"]
+"""The hosts that serve a request: `bedrock-mantle`, or `bedrock-runtime`."""
+
+_DOORS: dict[str, Door] = {MANTLE: "mantle", _RUNTIME: "runtime", f"{_RUNTIME}-fips": "runtime"}
 
 _SIBLINGS = {
     "bedrock": "Bedrock's control plane",
@@ -55,9 +67,9 @@ def public_endpoint(service: str, region: str, *, fips: bool = False, dual_stack
 def base_url(pasted: str) -> tuple[str, tuple[str, ...]]:
     """Return the URL that paths are appended to, and notes on changes that a user should know about.
 
-    The path of an operation is removed, with a note; a path before it stays. The public endpoint of a sibling, such as
-    the control plane, becomes that of the runtime, with a note. Raises `ValueError` if `pasted` is not the URL of an
-    endpoint.
+    The path of an operation is removed, with a note; a path before it stays, such as `/openai/v1`. The public endpoint
+    of a sibling, such as the control plane, becomes that of the runtime, with a note. Raises `ValueError` if `pasted`
+    is not the URL of an endpoint.
     """
     if _CONSOLE.search(pasted):  # its URLs have a query too
         raise ValueError("the URL of an endpoint, not of the AWS console: set aws_region, and no URL")
@@ -67,10 +79,6 @@ def base_url(pasted: str) -> tuple[str, tuple[str, ...]]:
         url = url._replace(path=url.path[: operation.start()])
         notes.append(endpoint_note(operation[0]))
     host = (url.hostname or "").rstrip(".")
-    if _is_aws(host) and url.path.startswith("/openai"):
-        raise ValueError(
-            f"a URL without the path {url.path}, which serves OpenAI's API: use the provider openai-compatible for it"
-        )
     service = _SERVICE.fullmatch(host.partition(".")[2] if host.startswith("vpce-") else host)
     if service is None or not _is_aws(host) or service["service"] not in _SIBLINGS:
         return urlunsplit(url), tuple(notes)
@@ -82,9 +90,55 @@ def base_url(pasted: str) -> tuple[str, tuple[str, ...]]:
     return urlunsplit(url._replace(netloc=url.netloc.lower().replace(host, runtime, 1))), tuple(notes)
 
 
-def signing_service(url: str) -> str:
-    """Return AWS's name in signatures for the service at a URL: `bedrock-mantle`, or `bedrock` for everything else."""
-    return MANTLE if MANTLE in (urlsplit(url).hostname or "").split(".") else "bedrock"
+@attrs.frozen(kw_only=True)
+class Place:
+    """What a URL from `base_url` says about the place that it leads to.
+
+    - `root`: the URL without the path of an API, to which `/model/…`, `/openai/v1` and `/anthropic` are appended.
+    - `openai`: the path of OpenAI's API, such as `/v1`, if the URL ends with one.
+    - `door`, `region`: those of the host, if it is AWS's.
+    """
+
+    root: str
+    openai: str | None = None
+    door: Door | None = None
+    region: str | None = None
+
+
+def place_of(url: str) -> Place:
+    """Return the place that a URL from `base_url` leads to."""
+    split = urlsplit(url)
+    door, region = door_of_host(split.hostname or "")
+    openai, anthropic = _OPENAI.search(split.path), _ANTHROPIC.search(split.path)
+    path = split.path
+    # Elsewhere, Converse may be at a path that ends with `/v1` too.
+    if anthropic is not None or (openai is not None and (door == "mantle" or openai[0] != "/v1")):
+        path = path[: (anthropic or openai or split.path).start()]  # type: ignore[union-attr]
+    return Place(
+        root=urlunsplit(split._replace(path=path)),
+        openai=None if openai is None else "/openai/v1" if openai[0] == "/openai" else openai[0],
+        door=door,
+        region=region,
+    )
+
+
+def door_of_host(host: str) -> tuple[Door, str] | tuple[None, None]:
+    """Return the door and the region of one of AWS's hosts, public or of a VPC endpoint."""
+    host = host.rstrip(".").lower()
+    labels = host.split(".")
+    first = 1 if host.startswith("vpce-") else 0
+    if len(labels) > first + 2 and labels[first] in _DOORS and _is_aws(host):
+        return _DOORS[labels[first]], labels[first + 1]
+    return None, None
+
+
+def mantle_endpoint(region: str) -> str:
+    """Return the public endpoint of `bedrock-mantle` in a region, the same in all partitions.
+
+    Source: openai 3.57 (`providers/bedrock.py`) and anthropic 2.14 (`lib/bedrock/_mantle.py`). AWS publishes no FIPS
+    endpoint of it, and botocore has no data about it.
+    """
+    return f"https://{MANTLE}.{region}.api.aws"
 
 
 def control_url(pasted: str) -> tuple[str, tuple[str, ...]]:
@@ -114,7 +168,7 @@ def control_sibling(base: str) -> str | None:
     """
     url = urlsplit(base)
     host = url.hostname or ""
-    if host.startswith("vpce-") and f".{_RUNTIME}" in host:
+    if host.startswith("vpce-") and (f".{_RUNTIME}" in host or f".{MANTLE}" in host):
         return None
     for name in (f"{_RUNTIME}-fips.", f"{_RUNTIME}."):
         if host.startswith(name):

@@ -1,0 +1,287 @@
+"""OpenAI's and Anthropic's APIs at Bedrock: the translators and parsers of their plugins, with Bedrock's differences.
+
+What `bedrock-mantle` and `bedrock-runtime` accept is data: `PROFILE`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import attrs
+from trunkline.authoring.http_errors import error_from_response, server_time, status_error
+from trunkline.authoring.json import JSONValue, as_object, as_string
+from trunkline.authoring.model_facts import FactOverrides
+from trunkline.authoring.provider import Auth, Operations, ProviderParts, ServiceContext
+from trunkline.authoring.warnings import Warnings
+from trunkline.authoring.wire import WireResponse
+from trunkline.errors import AuthenticationError, PermissionDenied, RemoteError, TrunklineError
+from trunkline.request import ChatRequest
+from trunkline.secrets import Headers, HeaderValues
+from trunkline_anthropic import MessagesEndpoint, MessagesParts, at_root, messages_parts
+from trunkline_anthropic.errors import error_from_body as anthropic_error
+from trunkline_anthropic.parse import MessagesParser
+from trunkline_openai import BASIC_FEATURES, BASIC_RESPONSES_FEATURES, Profile
+from trunkline_openai.compatible_models import ANYWHERE
+from trunkline_openai.errors import error_from_body as openai_error
+from trunkline_openai.model_facts import OPENAI_MODELS, ModelFacts, facts_of
+from trunkline_openai.parse import ChatParser, ChatResponseParser
+from trunkline_openai.responses_parse import ResponsesParser
+from trunkline_openai.responses_translate import ResponsesTranslator
+from trunkline_openai.translate import ChatTranslator
+
+from trunkline_bedrock.credentials import ServerClock
+from trunkline_bedrock.doors import messages_root, openai_address
+from trunkline_bedrock.errors import (
+    REQUEST_ID_HEADER,
+    aws_name,
+    is_known,
+    is_skewed,
+    make_error,
+    message_of,
+    time_refused,
+)
+from trunkline_bedrock.model_facts import openai_name
+from trunkline_bedrock.settings import BedrockSettings
+
+PROFILE = Profile(
+    name="bedrock",
+    # No `max_tokens`: the model cards of GPT-6 (docs.aws.amazon.com, October 2026); examples for GPT OSS have this
+    max_tokens_field="max_completion_tokens",
+    user_id_field=None,
+    models=(*OPENAI_MODELS, *ANYWHERE),
+    # Nothing here confirms which fields Chat Completions refuses. URLs of media are not listed, since no AWS page says
+    # that Bedrock downloads them.
+    takes=BASIC_FEATURES - {"image_url", "names"} | {"parallel_tool_calls", "strict_tools", "reasoning_effort"},
+    # Recorded in 2026: `include` with encrypted reasoning, `store`, and responses with `metadata`, `reasoning.summary`
+    # and `prompt_cache_key`. Caching only with this API: the card of GPT-6 Astra.
+    responses=BASIC_RESPONSES_FEATURES - {"image_url"}
+    | {
+        "parallel_tool_calls",
+        "strict_tools",
+        "reasoning_effort",
+        "reasoning_summary",
+        "encrypted_reasoning",
+        "store",
+        "metadata",
+        "cache_key",
+        "cache_breakpoints",
+    },
+    stream_options=True,
+    system_messages="first",
+    other_content=False,
+    reasoning_fields=("reasoning", "reasoning_content"),  # `reasoning`: recorded
+)
+"""What Bedrock accepts in OpenAI's APIs."""
+
+_UNKNOWN = ModelFacts(reasons="opt_in", refuses_while_reasoning=frozenset())
+
+
+def _facts(settings: BedrockSettings, model: str, api: str) -> ModelFacts:
+    """Return the facts about a model. Its family is that of one API: the others do not accept its reasoning."""
+    name = openai_name(model, settings.model_facts)
+    facts = facts_of(name, PROFILE.models, {})
+    if facts.family is None:
+        facts = attrs.evolve(_UNKNOWN, family=name)
+    return attrs.evolve(facts, family=f"{facts.family}:{api}")
+
+
+def _warn_of_user_id(request: ChatRequest, warnings: Warnings) -> None:
+    if request.user_id is not None:
+        warnings.add("unsupported", "user_id", "not supported by Bedrock; ignored", lossy=True)
+
+
+class BedrockChatTranslator(ChatTranslator):
+    """Translates requests for Chat Completions."""
+
+    # The setting `model_facts` has the facts of Converse, under other names.
+    @property
+    def _configured_facts(self) -> FactOverrides:
+        return {}
+
+    def facts_about(self, model: str) -> ModelFacts:
+        """The facts about a model of any vendor, by its id at Bedrock."""
+        return _facts(self.context.settings, model, "chat")
+
+    def body(self, request: ChatRequest, warnings: Warnings, *, stream: bool) -> dict[str, Any]:
+        """The JSON body, without the request's `provider_options`."""
+        _warn_of_user_id(request, warnings)
+        return super().body(request, warnings, stream=stream)
+
+
+class BedrockResponsesTranslator(ResponsesTranslator):
+    """Translates requests for the Responses API."""
+
+    # As above.
+    @property
+    def _configured_facts(self) -> FactOverrides:
+        return {}
+
+    def facts_about(self, model: str) -> ModelFacts:
+        """The facts about a model of any vendor, by its id at Bedrock."""
+        return _facts(self.context.settings, model, "responses")
+
+    def wants_encrypted_reasoning(self, request: ChatRequest) -> bool:
+        """Whether to ask for reasoning in encrypted form: of OpenAI's own models, since others send it as text."""
+        return self.facts.family == "gpt:responses" and super().wants_encrypted_reasoning(request)
+
+    def body(self, request: ChatRequest, warnings: Warnings, *, stream: bool) -> dict[str, Any]:
+        """The JSON body, without the request's `provider_options`."""
+        _warn_of_user_id(request, warnings)
+        return super().body(request, warnings, stream=stream)
+
+
+# Errors
+
+
+def read_error(
+    body: JSONValue, *, provider: str, status: int | None = None, headers: HeaderValues = Headers()
+) -> RemoteError:
+    """Return the error that a body of OpenAI's APIs describes, in OpenAI's or in AWS's form. It never raises."""
+    found = _aws_error(body, provider=provider, status=status, headers=headers)
+    return found or openai_error(body, provider=provider, status=status, headers=headers)
+
+
+def read_messages_error(
+    body: JSONValue, *, provider: str, status: int | None = None, headers: HeaderValues = Headers()
+) -> RemoteError:
+    """Return the error that a body of Anthropic's API describes, in Anthropic's or in AWS's form. It never raises."""
+    found = _aws_error(body, provider=provider, status=status, headers=headers)
+    return found or anthropic_error(body, provider=provider, status=status, headers=headers)
+
+
+def _aws_error(body: JSONValue, *, provider: str, status: int | None, headers: HeaderValues) -> RemoteError | None:
+    """Return the error if AWS names it, or if the class depends on AWS's message; `None` for the APIs' own errors."""
+    fields = as_object(body)
+    inner = as_object(fields.get("error"))
+    name = aws_name(headers.get("x-amzn-errortype"), fields.get("__type"), inner.get("code"), inner.get("type"))
+    message = message_of(body)
+    if time_refused(message):
+        name = "InvalidSignatureException"
+    request_id = headers.get("x-request-id") or headers.get(REQUEST_ID_HEADER)
+    if is_known(name) or not (inner or fields.get("type")):
+        return make_error(
+            name=name,
+            message=message,
+            status=status,
+            provider=provider,
+            request_id=request_id,
+            headers=headers,
+            body=body,
+        )
+    if inner.get("code") == "access_denied":
+        # With status 401, for a model that the account may not call (TanStack/ai#925, July 2026).
+        return status_error(
+            message,
+            provider=provider,
+            status=status,
+            headers=headers,
+            kind=PermissionDenied,
+            code=as_string(inner.get("code")),
+            request_id=request_id,
+            body=body,
+        )
+    return None
+
+
+class _ClockedErrors:
+    """Learns AWS's time from an error, as `ConverseParser` does."""
+
+    def __init__(self, context: ServiceContext[Any]) -> None:
+        self._clock = context.keep(ServerClock, ServerClock)
+
+    def learn(self, error: TrunklineError, wire_response: WireResponse) -> TrunklineError:
+        if isinstance(error, AuthenticationError) and is_skewed(error):
+            now = time.time()
+            self._clock.learn(server_time(wire_response.headers, now=lambda: now), now)
+        return error
+
+
+class BedrockChatParser(ChatParser):
+    """Reads one response of Chat Completions."""
+
+    error = staticmethod(read_error)
+
+
+class BedrockChatResponseParser(ChatResponseParser):
+    """The `ResponseParser` of one service with Chat Completions."""
+
+    def __init__(self, context: ServiceContext[Any]) -> None:
+        super().__init__(context, profile=PROFILE, parser=BedrockChatParser)
+        self._clocked = _ClockedErrors(context)
+
+    def error(self, wire_response: WireResponse) -> TrunklineError:  # type: ignore[override]
+        """The error for a response with an error status. It never raises."""
+        return self._clocked.learn(super().error(wire_response), wire_response)
+
+
+class BedrockResponsesParser(ResponsesParser):
+    """The `ResponseParser` of one service with the Responses API."""
+
+    read_error = staticmethod(read_error)
+
+    def __init__(self, context: ServiceContext[Any]) -> None:
+        super().__init__(context)
+        self._clocked = _ClockedErrors(context)
+
+    def error(self, wire_response: WireResponse) -> TrunklineError:
+        """The error for a response with an error status. It never raises."""
+        return self._clocked.learn(super().error(wire_response), wire_response)
+
+
+class BedrockMessagesParser(MessagesParser):
+    """The `ResponseParser` of one service with the Messages API."""
+
+    def __init__(self, context: ServiceContext[Any]) -> None:
+        super().__init__(context)
+        self._context = context
+        self._clocked = _ClockedErrors(context)
+
+    def error(self, wire_response: WireResponse) -> TrunklineError:
+        """Return the error that a response with an error status describes."""
+        error = error_from_response(wire_response, provider=self._context.provider, read=read_messages_error)
+        return self._clocked.learn(error, wire_response)
+
+
+# The parts of a provider
+
+
+def _no_operations(context: ServiceContext[Any]) -> Operations:
+    return Operations()
+
+
+AuthFor: TypeAlias = Callable[[ServiceContext[BedrockSettings]], Auth]
+
+
+def chat_parts(auth: AuthFor) -> ProviderParts[BedrockSettings]:
+    """Return the parts for Chat Completions."""
+    return ProviderParts(
+        auth=auth,
+        translator=lambda context: BedrockChatTranslator(context, profile=PROFILE, url=openai_address),
+        response_parser=BedrockChatResponseParser,
+        operations=_no_operations,
+    )
+
+
+def responses_parts(auth: AuthFor) -> ProviderParts[BedrockSettings]:
+    """Return the parts for the Responses API."""
+    return ProviderParts(
+        auth=auth,
+        translator=lambda context: BedrockResponsesTranslator(context, profile=PROFILE, url=openai_address),
+        response_parser=BedrockResponsesParser,
+        operations=_no_operations,
+    )
+
+
+def _messages_endpoint(settings: BedrockSettings) -> MessagesEndpoint:
+    return MessagesEndpoint(
+        url=lambda path, model, stream: at_root(messages_root(settings))(path, model, stream),
+        drops_foreign_thinking=False,
+        has_models=False,
+    )
+
+
+def claude_parts(auth: AuthFor) -> ProviderParts[BedrockSettings]:
+    """Return the parts for Anthropic's Messages API."""
+    return messages_parts(endpoint=_messages_endpoint, auth=auth, parts=MessagesParts(parser=BedrockMessagesParser))
