@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 import pytest
-from batch_servers import AnthropicBatches, BatchServer
+from batch_servers import AnthropicBatches, BatchServer, GeminiBatches, MistralBatches, OpenAIBatches
 from trunkline import (
     Batch,
     BatchResults,
@@ -20,6 +20,7 @@ from trunkline import (
     ContextTooLong,
     InvalidRequest,
     NotFound,
+    ProtocolViolation,
     ProviderService,
     RemoteError,
     UnsupportedOperation,
@@ -28,6 +29,8 @@ from trunkline import (
     limit,
     open_service,
 )
+from trunkline.authoring.batches import BatchItem, BatchLimits
+from trunkline.authoring.wire import WireRequest
 from trunkline.errors import TrunklineError
 from trunkline.storage import from_json, to_json
 from trunkline.testing import serve
@@ -48,13 +51,40 @@ class Door:
     server: type[BatchServer]
     settings: dict[str, Any]
     url: str = "api_url"
-    expired: bool = True
-    """Whether requests that expired or were cancelled are reported one by one."""
+    ignored: dict[str, Any]
+    """A field of a request that the provider does not have."""
 
 
 DOORS = {
     "anthropic": Door(
-        provider="anthropic", server=AnthropicBatches, settings={"api_key": "k", "default_model": "claude-haiku-4-5"}
+        provider="anthropic",
+        server=AnthropicBatches,
+        settings={"api_key": "k", "default_model": "claude-haiku-4-5"},
+        ignored={"seed": 1},
+    ),
+    "openai": Door(
+        provider="openai",
+        server=OpenAIBatches,
+        settings={"api_key": "k", "default_model": "gpt-4.1"},
+        ignored={"top_k": 1},
+    ),
+    "openai-responses": Door(
+        provider="openai",
+        server=OpenAIBatches,
+        settings={"api_key": "k", "default_model": "gpt-4.1", "api": "responses"},
+        ignored={"top_k": 1},
+    ),
+    "mistral": Door(
+        provider="mistral",
+        server=MistralBatches,
+        settings={"api_key": "k", "default_model": "mistral-small-latest"},
+        ignored={"user_id": "u"},
+    ),
+    "gemini": Door(
+        provider="gemini",
+        server=GeminiBatches,
+        settings={"api_key": "k", "default_model": "gemini-2.5-flash"},
+        ignored={"user_id": "u"},
     ),
 }
 
@@ -103,7 +133,7 @@ async def test_results_are_read_later_from_a_stored_batch(door: Door) -> None:
 
 async def test_a_response_has_the_warnings_of_its_request(door: Door) -> None:
     async with opened(door) as (service, server):
-        batch = await service.submit_batch({"a": "one", "b": "two"}, top_k=7, presence_penalty=0.5, seed=3)
+        batch = await service.submit_batch({"a": "one", "b": "two"}, **door.ignored)
         server.status = "completed"
         results = dict(await service.batch_results(batch))
     for request in batch.requests:
@@ -166,9 +196,7 @@ async def test_a_refused_submission_is_sent_again(door: Door) -> None:
 async def test_nothing_is_submitted_if_a_request_cannot_be_sent(door: Door) -> None:
     async with opened(door, strict=True) as (service, server):
         with pytest.raises(UnsupportedRequest, match="request 'b' of the batch"):
-            await service.submit_batch(
-                {"a": "one", "b": ChatRequest(messages="two", presence_penalty=1, top_k=3, seed=1)}
-            )
+            await service.submit_batch({"a": "one", "b": ChatRequest(messages="two", **door.ignored)})
         assert not server.submitted
 
 
@@ -222,3 +250,45 @@ async def test_a_provider_without_batches_says_so() -> None:
     async with open_service("ollama", default_model="m") as service:
         with pytest.raises(UnsupportedOperation, match="has no submit_batch"):
             await service.submit_batch({"a": "one"})
+
+
+async def test_a_large_batch_for_gemini_is_uploaded_as_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trunkline_gemini.batches.INLINE_LIMIT", 10)
+    async with opened(DOORS["gemini"]) as (service, server):
+        batch = await service.submit_batch({"a": "one", "b": "fail", "c": "skip"})
+        assert len(server.files["files/in"].splitlines()) == 3
+        server.status = "cancelled"
+        results = dict(await service.batch_results(batch))
+    assert isinstance(results["a"], ChatResponse)
+    assert results["a"].text == "ONE"
+    assert isinstance(results["b"], ContextTooLong)
+    assert getattr(results["c"], "code", None) == "batch_cancelled"
+
+
+async def test_an_upload_to_another_server_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trunkline_gemini.batches.INLINE_LIMIT", 10)
+    async with opened(DOORS["gemini"]) as (service, server):
+        server.url = "http://127.0.0.1:9"
+        with pytest.raises(ProtocolViolation, match="another server"):
+            await service.submit_batch({"a": "one"})
+
+
+@pytest.mark.parametrize("name", ["openai", "mistral", "gemini"])
+async def test_a_batch_for_several_models_is_refused(name: str) -> None:
+    async with opened(DOORS[name]) as (service, server):
+        with pytest.raises(InvalidRequest, match="one model per batch"):
+            await service.submit_batch({"a": "one", "b": ChatRequest(messages="two", model="other")})
+        assert not server.submitted
+
+
+def test_a_batch_that_is_too_large_is_refused() -> None:
+    limits = BatchLimits(requests=2, bytes=100, least_requests=2)
+    small = BatchItem(id="a", model="m", wire_request=WireRequest(url="http://host/", body=b"x" * 50))
+    limits.check([small, small])
+    with pytest.raises(InvalidRequest, match="at most 100 bytes, and this one has 150"):
+        limits.check([small, small, small])
+    limits.check_ids(["a", "b"])
+    with pytest.raises(InvalidRequest, match="at most 2 requests"):
+        limits.check_ids(["a", "b", "c"])
+    with pytest.raises(InvalidRequest, match="at least 2 requests"):
+        limits.check_ids(["a"])

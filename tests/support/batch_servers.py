@@ -136,3 +136,271 @@ class AnthropicBatches(BatchServer):
             }
             result = {"type": "succeeded", "message": message}
         return {"custom_id": request["custom_id"], "result": result}
+
+
+def file_of(body: bytes, content_type: str) -> bytes:
+    """The file in a form, whose purpose must be `batch`."""
+    boundary = content_type.partition("boundary=")[2].encode()
+    purpose, file = body.split(b"--" + boundary)[1:-1]
+    assert purpose.endswith(b'name="purpose"\r\n\r\nbatch\r\n')
+    head, _, content = file.partition(b"\r\n\r\n")
+    assert b'name="file"' in head
+    assert b".jsonl" in head
+    return content.removesuffix(b"\r\n")
+
+
+def text_of(body: dict[str, Any]) -> str:
+    """The text of the last message of a request, in any form of OpenAI's."""
+    last = (body.get("messages") or body.get("input"))[-1]
+    content = last["content"]
+    return content if isinstance(content, str) else content[-1]["text"]
+
+
+CHAT_ERROR = {
+    "message": "This model's maximum context length is 1 token.",
+    "type": "invalid_request_error",
+    "param": "messages",
+    "code": "context_length_exceeded",
+}
+
+
+def chat_answer(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """The status and the body of the answer to a request of OpenAI's."""
+    text = text_of(body)
+    if text == "fail":
+        return 400, {"error": CHAT_ERROR}
+    if "input" in body:
+        content = [{"type": "output_text", "text": text.upper(), "annotations": []}]
+        item = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": content}
+        usage = {"input_tokens": 20, "output_tokens": 5, "total_tokens": 25}
+        return 200, {
+            "id": "resp_1",
+            "object": "response",
+            "created_at": 1787150442,
+            "status": "completed",
+            "model": body["model"],
+            "output": [item],
+            "usage": usage,
+        }
+    message = {"role": "assistant", "content": text.upper()}
+    return 200, {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1787150442,
+        "model": body["model"],
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 25},
+    }
+
+
+class OpenAIBatches(BatchServer):
+    """OpenAI's Batch API, below `root`."""
+
+    root = "/v1"
+
+    def authorized(self, headers: Mapping[str, str]) -> bool:
+        """Whether the credentials are right."""
+        return headers["authorization"] == "Bearer k"
+
+    def answer(
+        self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        assert self.authorized(headers)
+        match method, path.removeprefix(self.root).strip("/").split("/"):
+            case "POST", ["files"]:
+                name = f"file-{len(self.files)}"
+                self.files[name] = file_of(body, headers["content-type"])
+                return found({"id": name, "object": "file", "purpose": "batch", "bytes": len(self.files[name])})
+            case "GET", ["files", name, "content"] if name in self.files:
+                return 200, LINES, self.files[name]
+            case "POST", ["batches"]:
+                created = json.loads(body)
+                assert created["completion_window"] == "24h"
+                lines = lines_of(self.files[created["input_file_id"]])
+                assert {line["url"] for line in lines} == {created["endpoint"]}
+                return self.submit({**created, "lines": lines}, self._batch(len(lines)))
+            case "GET", ["batches"]:
+                return found({"object": "list", "data": [self._batch()], "has_more": False, "last_id": "batch_1"})
+            case "GET", ["batches", "batch_1"]:
+                return found(self._batch())
+            case "POST", ["batches", "batch_1", "cancel"]:
+                self.status = "cancelling"
+                return found(self._batch())
+        return 404, JSON, b'{"error":{"message":"No such batch","type":"invalid_request_error","code":null}}'
+
+    def _batch(self, total: int = 0) -> dict[str, Any]:
+        ended = self.status not in ("running", "cancelling")
+        if ended:
+            self._run()
+        lines = self.submitted[-1]["lines"] if self.submitted else []
+        return {
+            "id": "batch_1",
+            "object": "batch",
+            "endpoint": "/v1/chat/completions",
+            "errors": None,
+            "input_file_id": "file-0",
+            "completion_window": "24h",
+            "status": {"running": "in_progress"}.get(self.status, self.status),
+            "output_file_id": "file-out" if ended else None,
+            "error_file_id": "file-err" if self.files.get("file-err") else None,
+            "created_at": 1787150474,
+            "expires_at": 1787236874,
+            "request_counts": {"total": len(lines), "completed": len(lines) if ended else 0, "failed": 0},
+            "metadata": None,
+        }
+
+    def _run(self) -> None:
+        outputs: list[str] = []
+        errors: list[str] = []
+        for number, line in enumerate(self.submitted[-1]["lines"]):
+            result: dict[str, Any] = {"id": f"batch_req_{number}", "custom_id": line["custom_id"]}
+            if text_of(line["body"]) == "skip":
+                error = {"code": f"batch_{self.status}", "message": "This request could not be executed."}
+                errors.append(json.dumps({**result, "response": None, "error": error}))
+                continue
+            status, body = chat_answer(line["body"])
+            response = {"status_code": status, "request_id": f"req_{number}", "body": body}
+            (outputs if status == 200 else errors).append(json.dumps({**result, "response": response, "error": None}))
+        self.files["file-out"] = "\n".join(outputs).encode()
+        self.files["file-err"] = "\n".join(errors).encode()
+
+
+class MistralBatches(OpenAIBatches):
+    """Mistral's batch jobs."""
+
+    def answer(
+        self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        match method, path.removeprefix("/v1/batch/jobs").strip("/").split("/"):
+            case "POST", [""]:
+                created = json.loads(body)
+                lines = [line for name in created["input_files"] for line in lines_of(self.files[name])]
+                return self.submit({**created, "lines": lines}, self._job(len(lines)))
+            case "GET", [""]:
+                return found({"object": "list", "data": [self._job()], "total": 1})
+            case "GET", ["job-1"]:
+                return found(self._job())
+            case "POST", ["job-1", "cancel"]:
+                self.status = "cancelling"
+                return found(self._job())
+        return super().answer(method, path, query, headers, body)
+
+    def _job(self, total: int = 0) -> dict[str, Any]:
+        ended = self.status not in ("running", "cancelling")
+        if ended:
+            self._run()
+        words = {
+            "running": "RUNNING",
+            "cancelling": "CANCELLATION_REQUESTED",
+            "completed": "SUCCESS",
+            "cancelled": "CANCELLED",
+            "expired": "TIMEOUT_EXCEEDED",
+        }
+        return {
+            "id": "job-1",
+            "object": "batch",
+            "input_files": ["file-0"],
+            "metadata": None,
+            "endpoint": "/v1/chat/completions",
+            "model": "mistral-small-latest",
+            "output_file": "file-out" if ended else None,
+            "error_file": "file-err" if self.files.get("file-err") else None,
+            "errors": [],
+            "outputs": None,
+            "status": words[self.status],
+            "created_at": 1787150442,
+            "total_requests": total,
+            "completed_requests": 0,
+            "succeeded_requests": 0,
+            "failed_requests": 0,
+        }
+
+
+class GeminiBatches(BatchServer):
+    """Gemini's Batch API, with requests and results in messages or in files."""
+
+    def answer(
+        self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        assert headers["x-goog-api-key"] == "k"
+        match method, path:
+            case "POST", "/v1beta/models/gemini-2.5-flash:batchGenerateContent":
+                batch = json.loads(body)["batch"]
+                assert batch["displayName"]
+                source = batch["inputConfig"]
+                if "requests" in source:
+                    items = [
+                        {"key": item["metadata"]["key"], "request": item["request"]}
+                        for item in source["requests"]["requests"]
+                    ]
+                else:
+                    items = lines_of(self.files[source["fileName"]])
+                return self.submit({**batch, "items": items}, self._batch(len(items)))
+            case "GET", "/v1beta/batches":
+                return found({"operations": [self._batch()]})
+            case "GET", "/v1beta/batches/b1":
+                return found(self._batch())
+            case "POST", "/v1beta/batches/b1:cancel":
+                self.status = "cancelled"  # there is no state for a batch that is being cancelled
+                return found({})
+            case "POST", "/upload/v1beta/files":
+                assert headers["x-goog-upload-command"] == "start"
+                return 200, {**JSON, "x-goog-upload-url": f"{self.url}/upload/v1beta/files?upload_id=1"}, b""
+            case "GET", "/download/v1beta/files/out:download":
+                assert query["alt"] == "media"
+                return 200, LINES, self.files["files/out"]
+        return 404, JSON, b'{"error":{"code":404,"message":"Requested entity was not found.","status":"NOT_FOUND"}}'
+
+    async def __call__(self, exchange: Exchange) -> None:
+        if exchange.request.target.endswith("upload_id=1"):
+            assert exchange.request.headers["x-goog-upload-command"] == "upload, finalize"
+            self.files["files/in"] = exchange.request.body
+            await exchange.respond(b'{"file":{"name":"files/in","sizeBytes":"1"}}')
+            return
+        await super().__call__(exchange)
+
+    def _batch(self, total: int = 0) -> dict[str, Any]:
+        ended = self.status not in ("running", "cancelling")
+        state = {"completed": "SUCCEEDED", "cancelled": "CANCELLED", "expired": "EXPIRED"}.get(self.status, "RUNNING")
+        batch: dict[str, Any] = {
+            "name": "batches/b1",
+            "metadata": {
+                "@type": "type.googleapis.com/google.ai.generativelanguage.v1main.GenerateContentBatch",
+                "model": "models/gemini-2.5-flash",
+                "createTime": "2026-08-19T14:34:12.267870162Z",
+                "batchStats": {"requestCount": str(total), "pendingRequestCount": str(total)},
+                "state": f"BATCH_STATE_{state}",
+                "name": "batches/b1",
+            },
+        }
+        if not ended:
+            return batch
+        made = [self._result(item) for item in self.submitted[-1]["items"] if self._text(item) != "skip"]
+        output: dict[str, Any]
+        if "fileName" in self.submitted[-1]["inputConfig"]:
+            self.files["files/out"] = "\n".join(json.dumps({"key": key, **result}) for key, result in made).encode()
+            output = {"responsesFile": "files/out"}
+        else:
+            inlined = [{**result, "metadata": {"key": key}} for key, result in made]
+            output = {"inlinedResponses": {"inlinedResponses": inlined}}
+        batch["metadata"]["output"] = output
+        return {**batch, "done": True, "response": {"@type": "GenerateContentBatchOutput", **output}}
+
+    @staticmethod
+    def _text(item: dict[str, Any]) -> str:
+        return str(item["request"]["contents"][-1]["parts"][-1]["text"])
+
+    def _result(self, item: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        text = self._text(item)
+        if text == "fail":
+            message = "The input token count (2) exceeds the maximum number of tokens allowed (1)."
+            return item["key"], {"error": {"code": 3, "message": message}}
+        content = {"parts": [{"text": text.upper()}], "role": "model"}
+        return item["key"], {
+            "response": {
+                "candidates": [{"content": content, "finishReason": "STOP", "index": 0}],
+                "usageMetadata": {"promptTokenCount": 20, "candidatesTokenCount": 5, "totalTokenCount": 25},
+                "modelVersion": "gemini-2.5-flash",
+                "responseId": "r1",
+            }
+        }

@@ -111,3 +111,13 @@ class TestOpenAICompatible(ProviderTests):
     wire = CHAT_COMPLETIONS
     samples = (chat_reasoning("reasoning_content"), chat_history("{url}/v1/chat/completions"))
     operation_requests = chat_operation_requests("{url}/v1")
+
+
+class TestOpenAICompatibleResponses(ProviderTests):
+    provider = "openai-compatible"
+    variant = "responses"
+    settings = {"api_url": "{url}/v1", "api_key": canary("api_key"), "api": "responses"}
+    credentials = {"authorization": f"Bearer {canary('api_key')}"}
+    wire = RESPONSES
+    samples = (responses_history("{url}/v1/responses", metadata=None),)
+    operation_requests = chat_operation_requests("{url}/v1")

@@ -23,6 +23,7 @@ from trunkline.errors import ProtocolViolation
 from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import Capability, EmbedResponse, ModelInfo
 
+from trunkline_gemini.batches import BATCHES
 from trunkline_gemini.model_facts import facts_of
 from trunkline_gemini.settings import GeminiSettings
 from trunkline_gemini.translate import HEADERS, chat_body
@@ -125,8 +126,9 @@ OPERATIONS = Operations(
     embed=Operation(build=build_embed, parse=parse_embeddings),
     count_tokens=Operation(build=build_count, parse=parse_count),
     model_info=Operation(build=build_model_info, parse=parse_model_info),
+    batches=BATCHES,
 )
-"""Listing models, embedding and counting tokens."""
+"""Listing models, embedding, counting tokens, and batches."""
 
 
 def _base(context: ServiceContext[GeminiSettings]) -> str:

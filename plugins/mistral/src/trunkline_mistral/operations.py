@@ -14,6 +14,7 @@ from trunkline_openai.operations import chat_operations, parse_embeddings
 from trunkline_openai.translate import request_headers
 from trunkline_openai.urls import default_url
 
+from trunkline_mistral.batches import BATCHES
 from trunkline_mistral.settings import PROFILE
 
 
@@ -34,6 +35,8 @@ def build_embed(context: ServiceContext[Any], request: EmbedRequest) -> Translat
 
 
 OPERATIONS = attrs.evolve(
-    chat_operations(PROFILE, default_url), embed=Operation(build=build_embed, parse=parse_embeddings)
+    chat_operations(PROFILE, default_url),
+    embed=Operation(build=build_embed, parse=parse_embeddings),
+    batches=BATCHES,
 )
-"""`GET /v1/models`, which returns a single page, and `POST /v1/embeddings`."""
+"""`GET /v1/models`, which returns a single page, `POST /v1/embeddings`, and batches."""

@@ -1,4 +1,4 @@
-"""OpenAI, and the servers that are compatible with its Chat Completions API."""
+"""OpenAI, and the servers that are compatible with its Chat Completions API or its Responses API."""
 
 from __future__ import annotations
 
@@ -49,14 +49,16 @@ __all__ = [
 
 def _load_responses() -> ResponsesParts:
     from trunkline_openai.advice import openai_advice
+    from trunkline_openai.batches import batch_operations
 
-    return ResponsesParts(advice=openai_advice)
+    return ResponsesParts(advice=openai_advice, batches=batch_operations("/v1/responses"))
 
 
 def _load_chat() -> ChatParts:
     from trunkline_openai.advice import openai_advice
+    from trunkline_openai.batches import batch_operations
 
-    return ChatParts(advice=openai_advice)
+    return ChatParts(advice=openai_advice, batches=batch_operations("/v1/chat/completions"))
 
 
 openai: Provider = chat_or_responses(
@@ -85,11 +87,26 @@ def _load_compatible() -> ChatParts:
     return ChatParts(translator=CompatibleTranslator)
 
 
-openai_compatible: Provider = chat_completions(
-    name="openai-compatible",
-    settings=OpenAICompatibleSettings,
-    profile=_profile,
-    auth=_compatible_auth,
-    load=_load_compatible,
+def _load_compatible_responses() -> ResponsesParts:
+    from trunkline_openai.responses_translate import CompatibleResponsesTranslator
+
+    return ResponsesParts(translator=CompatibleResponsesTranslator)
+
+
+openai_compatible: Provider = chat_or_responses(
+    chat_completions(
+        name="openai-compatible",
+        settings=OpenAICompatibleSettings,
+        profile=_profile,
+        auth=_compatible_auth,
+        load=_load_compatible,
+    ),
+    responses(
+        name="openai-compatible",
+        settings=OpenAICompatibleSettings,
+        profile=_profile,
+        auth=_compatible_auth,
+        load=_load_compatible_responses,
+    ),
 )
-"""Any server that speaks the Chat Completions API. The setting `profile` says how it differs from OpenAI."""
+"""Any server that speaks Chat Completions or Responses. The setting `profile` says how it differs from OpenAI."""

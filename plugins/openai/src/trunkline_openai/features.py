@@ -83,6 +83,7 @@ ResponsesFeature: TypeAlias = (
         "reasoning_summary",
         "stream_options",
         "developer_role",
+        "document_url",
         "count_tokens",
     ]
 )
@@ -97,6 +98,7 @@ Beside those of `Feature`:
 | `reasoning_summary` | `ReasoningOptions.summary` |
 | `stream_options` | `stream_options` with `include_obfuscation` |
 | `developer_role` | messages of the role `developer`; other servers get `system` |
+| `document_url` | a `Document` with a URL |
 | `count_tokens` | requests to `/responses/input_tokens` |
 """
 

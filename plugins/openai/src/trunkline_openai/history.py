@@ -212,7 +212,7 @@ class History:
             self.warnings.add(
                 "emulated", "document", "a text document was sent as text, preceded by its name", lossy=False
             )
-            text = self._decoded(part.data)
+            text = decoded_text(part.data, self.warnings)
             return {"type": "text", "text": f"{part.name}\n\n{text}" if part.name else text}
         if part.data is not None and "document_data" in takes:
             media_type = self.media_type(part, "application/pdf")
@@ -220,13 +220,6 @@ class History:
             return {"type": "file", "file": {"filename": part.name or "document.pdf", "file_data": data}}
         self.left_out(part, "this server does not accept this document (as bytes, URL or file id); send its text")
         return None
-
-    def _decoded(self, data: bytes) -> str:
-        try:
-            return data.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            self.warnings.add("changed", "document", "it is not valid UTF-8; invalid bytes were replaced", lossy=True)
-            return data.decode("utf-8", "replace")
 
     def _assistant(self, turn: Turn, wire: list[dict[str, Any]]) -> None:
         message = turn.message
@@ -351,6 +344,15 @@ class History:
 
 _LONG_ID = 16
 """The shortest length, in characters, at which a replacement id gets a prefix."""
+
+
+def decoded_text(data: bytes, warnings: Warnings) -> str:
+    """The text of a document. Invalid bytes are replaced, with a warning."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        warnings.add("changed", "document", "it is not valid UTF-8; invalid bytes were replaced", lossy=True)
+        return data.decode("utf-8", "replace")
 
 
 def _readable(profile: Profile) -> tuple[MediaClass, ...]:

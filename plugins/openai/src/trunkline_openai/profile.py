@@ -218,6 +218,10 @@ _ALL = (
     Profile(name="generic", stream_options=True, system_messages="first", models=models.ANYWHERE),
     Profile(
         name="ollama",
+        # openai/responses.go of ollama, read in 2026-11: other fields are ignored, and other items are refused.
+        responses=BASIC_RESPONSES_FEATURES
+        - {"tool_choice_none", "tool_choice_required", "tool_choice_named", "parallel_tool_calls"}
+        - {"json_object", "image_url", "store"},
         answer_schemas="grammar",
         models=models.LOCAL,
         takes=(
@@ -238,6 +242,9 @@ _ALL = (
     ),
     Profile(
         name="vllm",
+        # `ResponsesRequest` in vllm/entrypoints/openai/protocol.py, 2026-11
+        responses=BASIC_RESPONSES_FEATURES
+        | {"strict_tools", "encrypted_reasoning", "logprobs", "metadata", "cache_key", "developer_role"},
         answer_schemas="closed",
         takes=_COMMON | {"top_k", "audio_data"},
         stream_options=True,
@@ -247,6 +254,10 @@ _ALL = (
     ),
     Profile(
         name="llama.cpp",
+        # xllamacpp 2026.10.11549, run in 2026-11: `text.format` has no effect; `previous_response_id`, `input_file` and
+        # `top_logprobs` are refused.
+        responses=BASIC_RESPONSES_FEATURES - {"json_object", "json_schema", "image_url", "reasoning_effort"}
+        | {"count_tokens"},
         answer_schemas="grammar",
         schemas="grammar",
         system_messages="first",
@@ -259,6 +270,8 @@ _ALL = (
     ),
     Profile(
         name="lm-studio",
+        # https://lmstudio.ai/docs/developer/openai-compat/responses, 2026-11
+        responses=BASIC_RESPONSES_FEATURES - {"tool_choice_named", "image_url"},
         answer_schemas="grammar",
         schemas="grammar",
         system_messages="first",
@@ -270,6 +283,10 @@ _ALL = (
     ),
     Profile(
         name="openrouter",
+        # openrouter.ai/docs/api_reference/responses/error-handling, 2026-11: nothing is stored; `store: true` and
+        # `previous_response_id` are refused. The rest: recorded traffic.
+        responses=BASIC_RESPONSES_FEATURES
+        | {"encrypted_reasoning", "reasoning_summary", "metadata", "cache_key", "document_data", "document_url"},
         models=models.OPENROUTER,
         takes=_COMMON | {"top_k", "document_data", "audio_data", "cache_control"},
         stream_options=True,
@@ -278,6 +295,8 @@ _ALL = (
     ),
     Profile(
         name="deepseek",
+        # Recorded traffic, and the limits of its Chat Completions.
+        responses=BASIC_RESPONSES_FEATURES - {"json_schema", "image_url", "image_data"},
         models=models.DEEPSEEK,
         takes=BASIC_FEATURES - {"json_schema", "seed", "image_url", "image_data"} | {"logprobs", "reasoning_effort"},
         stream_options=True,
@@ -288,6 +307,9 @@ _ALL = (
     ),
     Profile(
         name="groq",
+        # https://console.groq.com/docs/responses-api, 2026-11: no `store`, `include`, `previous_response_id`,
+        # `prompt_cache_key` and `safety_identifier`.
+        responses=BASIC_RESPONSES_FEATURES - {"store"} | {"metadata"},
         max_tokens_field="max_completion_tokens",
         models=models.GROQ,
         # https://console.groq.com/docs/openai, 2026-11: names of participants and logprobs are refused with status 400.
@@ -314,6 +336,8 @@ _ALL = (
     ),
     Profile(
         name="xai",
+        # Recorded traffic; `prompt_cache_key`: the page on caching below.
+        responses=BASIC_RESPONSES_FEATURES | {"encrypted_reasoning", "cache_key"},
         models=models.GROK,
         # langchain-ai/langchain#34140, 2025-11; langbot-app/LangBot#1205, 2025-03
         null_content=False,
@@ -433,6 +457,7 @@ _ALL = (
     ),
     Profile(
         name="azure",
+        responses=RESPONSES_FEATURES - {"stream_options", "count_tokens"},
         max_tokens_field="max_completion_tokens",
         models=(*OPENAI_MODELS, *models.ANYWHERE),
         takes=_COMMON | {"metadata", "refusals", "audio_data", "cache_key", "cache_breakpoints"},

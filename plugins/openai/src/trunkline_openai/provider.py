@@ -23,6 +23,7 @@ from trunkline.authoring.advice import Advice
 from trunkline.authoring.auth import key_auth
 from trunkline.authoring.provider import (
     Auth,
+    BatchOperations,
     Operations,
     Provider,
     ProviderParts,
@@ -59,7 +60,8 @@ class ChatParts:
     and embedding texts. `transport` replaces HTTP, for a model that is not behind a server.
 
     `advice` returns what to do about an error: see `trunkline.authoring.advice`. `rate_limits` has the names of the
-    server's headers about rate limits, if they are none that the known servers send.
+    server's headers about rate limits, if they are none that the known servers send. `batches` are the operations on
+    batches; `trunkline_openai.batches.batch_operations` makes those of OpenAI's API. There are none by default.
     """
 
     translator: type[ChatTranslator] | None = None
@@ -68,6 +70,7 @@ class ChatParts:
     transport: Callable[[ServiceContext[Any]], Transport] | None = None
     advice: Callable[[ServiceContext[Any], TrunklineError], Advice | None] | None = None
     rate_limits: RateLimitHeaders | None = None
+    batches: BatchOperations | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -88,6 +91,7 @@ class ResponsesParts:
     transport: Callable[[ServiceContext[Any]], Transport] | None = None
     advice: Callable[[ServiceContext[Any], TrunklineError], Advice | None] | None = None
     rate_limits: RateLimitHeaders | None = None
+    batches: BatchOperations | None = None
 
 
 def bearer_auth(context: ServiceContext[Settings]) -> Auth:
@@ -138,7 +142,9 @@ def chat_completions(
             translator=lambda context: translator(context, profile=profile_of(context), url=url, headers=headers),
             response_parser=lambda context: ChatResponseParser(context, profile=profile_of(context), parser=parser),
             transport=parts.transport or _no_transport,
-            operations=parts.operations or (lambda context: chat_operations(profile, url, headers)),
+            operations=_with_batches(
+                parts.operations or (lambda context: chat_operations(profile, url, headers)), parts.batches
+            ),
             advice=parts.advice or compatible_advice,
             rate_limits=parts.rate_limits or RATE_LIMITS,
         )
@@ -181,7 +187,7 @@ def responses(
             translator=translator,
             response_parser=parts.parser or ResponsesParser,
             transport=parts.transport or _no_transport,
-            operations=parts.operations or responses_operations(translator),
+            operations=_with_batches(parts.operations or responses_operations(translator), parts.batches),
             advice=parts.advice or compatible_advice,
             rate_limits=parts.rate_limits or RATE_LIMITS,
         )
@@ -201,6 +207,12 @@ def chat_or_responses(chat: Provider, responses: Provider) -> Provider:
         response_parser=lambda context: chosen(context).response_parser(context),
         operations=lambda context: chosen(context).operations(context),
     )
+
+
+def _with_batches(
+    operations: Callable[[ServiceContext[Any]], Operations], batches: BatchOperations | None
+) -> Callable[[ServiceContext[Any]], Operations]:
+    return operations if batches is None else lambda context: attrs.evolve(operations(context), batches=batches)
 
 
 def _no_transport(context: ServiceContext[Any]) -> None:

@@ -20,10 +20,13 @@ from typing import TypeVar
 
 import attrs
 from trunkline.authoring.json import JSONObject, as_string
+from trunkline.authoring.provider import MediaClass
 from trunkline.authoring.replay import ReplayRules, Turn, replay
 from trunkline.authoring.warnings import Warnings
 from trunkline.messages import (
+    Audio,
     Citation,
+    Document,
     Image,
     Message,
     Opaque,
@@ -52,9 +55,13 @@ class HistoryOptions:
     - `provider`: the provider's name in parts and metadata.
     - `stored`: the provider stores its responses (`store`), so items can be sent with their ids.
     - `continued`: the request continues a stored response, which may contain the calls of results in this request.
+    - `family`: the family of the model. Models of one family accept each other's reasoning.
+    - `readable_media`: the kinds of media that the server accepts in messages.
     """
 
     provider: str
+    family: str | None = None
+    readable_media: tuple[MediaClass, ...] = (Image, Document, Audio)
     stored: bool = False
     continued: bool = False
 
@@ -68,7 +75,8 @@ def rules(options: HistoryOptions, facts: ModelFacts) -> ReplayRules:
     """The API's rules for the conversation history that is sent to a model."""
     return ReplayRules(
         provider=options.provider,
-        family=facts.family,
+        family=options.family,
+        readable_media=options.readable_media,
         reasoning="never" if takes_no_reasoning(facts) else "own",
         # types/responses/response_input_item_param.py of openai 3.54: the last item of a turn must not be reasoning,
         # and a `call_id` has at most 64 characters.
@@ -237,7 +245,7 @@ class _History:
         """Return the reasoning if it can be sent to this model. Reasoning without a family is from an older version."""
         if not self._is_own(part):
             return None
-        family, metadata = self._facts.family, self._metadata(part)
+        family, metadata = self._options.family, self._metadata(part)
         stored = self._options.stored and metadata.get("id")
         if takes_no_reasoning(self._facts):
             why = "this model does not accept it"

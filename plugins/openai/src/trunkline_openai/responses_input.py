@@ -29,6 +29,8 @@ from trunkline.messages import (
 )
 
 from trunkline_openai.caching import marked
+from trunkline_openai.features import RESPONSES_FEATURES
+from trunkline_openai.history import decoded_text
 from trunkline_openai.responses_items import OUTPUT_ONLY
 
 ERROR_PREFIX = "Error: "
@@ -44,7 +46,7 @@ class InputItems:
     """Collects the items of a conversation, with warnings for content that the API does not accept.
 
     `custom_tools` are the names of the tools whose input is free text. With `breakpoints`, items of parts that have a
-    cache breakpoint get a mark (`trunkline_openai.caching`). `system_role` is the role of system messages.
+    cache breakpoint get a mark (`trunkline_openai.caching`). `takes` are the features that the server supports.
     """
 
     def __init__(
@@ -54,14 +56,14 @@ class InputItems:
         *,
         custom_tools: Collection[str] = (),
         breakpoints: bool = False,
-        system_role: str = "developer",
+        takes: frozenset[str] = RESPONSES_FEATURES,
     ) -> None:
         self.items: list[dict[str, Any]] = []
         self._warnings = warnings
         self._provider = provider
         self._custom_tools = custom_tools
         self._breakpoints = breakpoints
-        self._system_role = system_role
+        self._takes = takes
         # The ids of earlier calls of custom tools.
         self._custom_calls: set[str] = set()
         # The message item that the next text is added to.
@@ -106,7 +108,8 @@ class InputItems:
     # System, user and tool messages
 
     def _add_input(self, message: Message) -> None:
-        role = self._system_role if message.role == "system" else "user"
+        system = "developer" if "developer_role" in self._takes else "system"
+        role = system if message.role == "system" else "user"
         content: list[dict[str, Any]] = []
         for part in message.parts:
             if isinstance(part, (ToolResult, Opaque)):
@@ -130,13 +133,39 @@ class InputItems:
         data: dict[str, Any]
         if isinstance(part, Text):
             data = {"type": "input_text", "text": part.text}
+        elif isinstance(part, Audio):
+            return self._audio(part)
+        elif (obstacle := self._obstacle(part)) is not None:
+            self._warnings.add("left_out", type(part).__name__.lower(), obstacle, lossy=True)
+            return []
         elif isinstance(part, Image):
             data = {"type": "input_image", "detail": part.detail or "auto", **self._image_source(part)}
-        elif isinstance(part, Document):
-            data = {"type": "input_file", **self._file_source(part)}
+        elif part.data is not None and "document_data" not in self._takes:
+            data = {"type": "input_text", "text": self._document_text(part, part.data)}
         else:
-            return self._audio(part)
+            data = {"type": "input_file", **self._file_source(part)}
         return [self._cached(with_options(data, part.provider_options, self._provider), part)]
+
+    def _obstacle(self, part: Image | Document) -> str | None:
+        """Why the server does not accept an image or a document, or `None` if it does."""
+        if part.file_id is not None:
+            return None if "document_file_id" in self._takes else "this server does not accept ids of files"
+        if isinstance(part, Image):
+            if part.url is not None and "image_url" not in self._takes and "image_data" in self._takes:
+                return "this server does not accept URLs of images; pass the bytes"
+            accepted = "image_url" if part.url is not None else "image_data"
+            return None if accepted in self._takes else "this server does not accept images"
+        if part.url is not None:
+            return None if "document_url" in self._takes else "this server does not accept URLs of documents"
+        if "document_data" in self._takes or (part.media_type or "").startswith("text/"):
+            return None
+        return "this server does not accept documents; send their text"
+
+    def _document_text(self, part: Document, data: bytes) -> str:
+        why = "a text document was sent as text, preceded by its name"
+        self._warnings.add("emulated", "document", why, lossy=False)
+        text = decoded_text(data, self._warnings)
+        return f"{part.name}\n\n{text}" if part.name else text
 
     def _cached(self, data: dict[str, Any], part: Part) -> dict[str, Any]:
         return marked(data, part) if self._breakpoints else data

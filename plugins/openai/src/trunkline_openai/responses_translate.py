@@ -7,12 +7,12 @@ from typing import Any
 
 import attrs
 from trunkline.authoring.json import encode_request, with_options
-from trunkline.authoring.provider import Translation
+from trunkline.authoring.provider import MediaClass, Translation
 from trunkline.authoring.replay import join_texts
 from trunkline.authoring.response_formats import add_prompt_warning, with_json_instructions
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest
-from trunkline.messages import Message, Text
+from trunkline.messages import Audio, Document, Image, Message, Text
 from trunkline.request import ChatRequest, Tool
 
 from trunkline_openai.by_model import ProfileTranslator
@@ -138,10 +138,13 @@ class ResponsesTranslator(ProfileTranslator):
             warnings,
             custom_tools=custom,
             breakpoints=breakpoints,
-            system_role="developer" if "developer_role" in self.accepted else "system",
+            takes=self.accepted,
         )
+        images: tuple[MediaClass, ...] = (Image,) if self.accepted & {"image_url", "image_data"} else ()
         history = HistoryOptions(
             provider=provider,
+            family=self.family(request.model or "", facts),
+            readable_media=(*images, Document, Audio),
             stored=bool(options.get("store")),
             continued=any(options.get(name) for name in ("previous_response_id", "conversation", "prompt")),
         )
@@ -270,6 +273,14 @@ class ResponsesTranslator(ProfileTranslator):
             else:
                 body[name] = value
         warnings.unsupported(request, supported=SUPPORTED)
+
+
+class CompatibleResponsesTranslator(ResponsesTranslator):
+    """Translates for any server. An unknown model gets only its own reasoning back."""
+
+    def family(self, model: str, facts: ModelFacts) -> str | None:
+        """The family of a model, or the model's name if the family is not known."""
+        return facts.family or model.rpartition("/")[2].lower() or None
 
 
 def _sampled(request: ChatRequest) -> Iterable[tuple[str, Feature, Any]]:

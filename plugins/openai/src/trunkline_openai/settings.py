@@ -91,7 +91,7 @@ class OpenAISettings(Settings):
 
 @settings
 class OpenAICompatibleSettings(Settings):
-    """Settings for a server that is compatible with OpenAI's Chat Completions API."""
+    """Settings for a server that is compatible with OpenAI's Chat Completions API or its Responses API."""
 
     provider: ClassVar[str] = "openai-compatible"
     display_name: ClassVar[str] = "OpenAI Compatible"
@@ -113,6 +113,13 @@ class OpenAICompatibleSettings(Settings):
         group="Authentication",
     )
     send_user_id: SendUserId = send_user_id_setting("user")
+    api: Literal["chat", "responses"] = setting(
+        "API",
+        "The API to use: `chat` (Chat Completions) or `responses` (Responses), which fewer servers have.",
+        default="chat",
+        group="Requests",
+        choices={"chat": "The Chat Completions API.", "responses": "The Responses API."},
+    )
     profile: Converted[Profile | None, str | Mapping[str, object] | None] = setting(
         "Profile",
         "How the server differs from OpenAI: a built-in profile's name, or a table with a `base` and the differences. "
