@@ -122,6 +122,7 @@ SERVICES: dict[str, tuple[str, dict[str, object]]] = {
     ),
     "cohere": ("cohere", {"api_key": "k", "default_model": "command-a-plus-05-2026"}),
     "gemini": ("gemini", {"api_key": "k", "default_model": "gemini-2.5-flash"}),
+    "vertex": ("vertex", {"api_key": "k", "default_model": "gemini-2.5-flash"}),
     "mistral": ("mistral", {"api_key": "k", "default_model": "mistral-medium-3-5"}),
     "azure-openai": (
         "azure-openai",

@@ -44,11 +44,14 @@ SAMPLES: dict[str, object] = {
     "proxy": "http://proxy.example:1",
     "send_user_id": "true",
     "token_provider": "azure-identity",
+    "credentials_json": '{"type": "authorized_user"}',
 }
 """A value, as text, of each setting whose type does not show what it accepts."""
 
 PARTNERS = {
     "client_key": ("client_certificate",),
+    "location": ("project",),
+    "access_token": ("project",),
     "client_key_passphrase": ("client_certificate",),
     "aws_access_key_id": ("aws_secret_access_key",),
     "aws_secret_access_key": ("aws_access_key_id",),

@@ -182,6 +182,17 @@ APIS = {
             429, "RESOURCE_EXHAUSTED", "You exceeded your quota.", {"violations": [{"quotaId": "RequestsPerDay"}]}
         ),
     ),
+    "vertex": Api(
+        settings={"api_key": KEY},
+        chat=reply({"candidates": [{"content": {"role": "model", "parts": [{"text": "ok"}]}, "finishReason": "STOP"}]}),
+        models=reply({"publisherModels": [{"name": "publishers/google/models/gpt-right"}]}),
+        key=google_error(
+            400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid one.", {"reason": "API_KEY_INVALID"}
+        ),
+        permission=google_error(403, "PERMISSION_DENIED", "Permission 'aiplatform.endpoints.predict' denied."),
+        model=google_error(404, "NOT_FOUND", "Publisher Model `publishers/google/models/gpt-wrong` was not found"),
+        quota=google_error(403, "PERMISSION_DENIED", "This API method requires billing to be enabled."),
+    ),
     "mistral": Api(
         settings={"api_key": KEY},
         chat=ANSWER,

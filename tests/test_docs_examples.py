@@ -89,6 +89,7 @@ async def surroundings(example: Example, folder: Path) -> AsyncIterator[str]:
             "AZURE_OPENAI",
             "FAST",
             "OLLAMA",
+            "VERTEX",
         )
         os.environ.update(
             {f"TRUNKLINE_{name}_API_URL": server.url for name in names}
@@ -100,6 +101,7 @@ async def surroundings(example: Example, folder: Path) -> AsyncIterator[str]:
                 "OPENAI_BASE_URL": f"{server.url}/v1",
                 "TRUNKLINE_BEDROCK_API_KEY": "a-key-for-tests",
                 "TRUNKLINE_BEDROCK_AWS_REGION": "us-east-1",
+                "TRUNKLINE_VERTEX_API_KEY": "a-key-for-tests",
                 "TRUNKLINE_LLAMACPP_OUTPUT_TOKEN_LIMIT": "24",
             }
         )

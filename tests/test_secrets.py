@@ -150,6 +150,7 @@ CASES: dict[str, Case] = {
     "cohere": Case(provider="cohere", settings={"api_key": KEY}),
     "gemini": Case(provider="gemini", settings={"api_key": KEY}),
     "ollama": Case(provider="ollama", settings={"api_key": KEY}),
+    "vertex": Case(provider="vertex", settings={"api_key": KEY}),
     "mistral": Case(provider="mistral", settings={"api_key": KEY}),
     "azure": Case(provider="azure-openai", settings={"api_key": KEY}),
     "azure-token": Case(provider="azure-openai", settings={"token_provider": token_provider}),

@@ -41,6 +41,7 @@ PROVIDERS = (
     "ollama",
     "openai",
     "openai-compatible",
+    "vertex",
 )
 ANSWERS: Mapping[str, str] = {
     "api_key": "a-key-for-tests",
@@ -49,6 +50,10 @@ ANSWERS: Mapping[str, str] = {
     "aws_secret_access_key": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
     "aws_profile": "work",
     "token_provider": "azure-identity",
+    "credentials_file": "/run/credentials.json",
+    "credentials_json": '{"type": "authorized_user"}',
+    "access_token": "a-token-for-tests",
+    "project": "project-1",
 }
 """What an administrator enters into the required fields for which the schema has no example."""
 

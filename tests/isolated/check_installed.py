@@ -197,6 +197,7 @@ CHECKS: dict[str, Callable[[], None]] = {
     "trunkline-bedrock": call("bedrock", aws_region="us-east-1", api_key="k"),
     "trunkline-cohere": call("cohere", api_key="k"),
     "trunkline-gemini": call("gemini", api_key="k"),
+    "trunkline-vertex": call("vertex", api_key="k"),
     "trunkline-mistral": call("mistral", streams=True, api_key="k"),
     "trunkline-llamacpp": check_llamacpp,
     "trunkline-ollama": call("ollama", streams=True),

@@ -245,6 +245,9 @@ WIRES: Mapping[str, Wire] = {
     "gemini": Wire(
         "gemini", _KEY, SSE, lambda: _generated(""), _generated, lambda: _generated("", finishReason="STOP")
     ),
+    "vertex": Wire(
+        "vertex", _KEY, SSE, lambda: _generated(""), _generated, lambda: _generated("", finishReason="STOP")
+    ),
     "ollama": Wire("ollama", {}, JSON_LINES, lambda: _line(""), _line, _ollama_end),
 }
 """By name. The provider `openai` has two entries, one for each of its wire formats."""

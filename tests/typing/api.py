@@ -58,6 +58,7 @@ from trunkline_llamacpp import LlamaCppSettings
 from trunkline_mistral import MistralSettings
 from trunkline_ollama import OllamaSettings
 from trunkline_openai import OpenAICompatibleSettings, OpenAISettings, Profile
+from trunkline_vertex import VertexSettings
 
 weather = Tool(
     name="weather",
@@ -97,6 +98,7 @@ def settings() -> None:
     BedrockSettings(aws_region="us-east-1", api_key="k")
     CohereSettings(api_key="k")
     GeminiSettings(api_key="k")
+    VertexSettings(project="p", location="eu", access_token=lambda: "token")
     LlamaCppSettings()
     MistralSettings(api_key="k")
     OllamaSettings(api_key="k", keep_alive=-1)

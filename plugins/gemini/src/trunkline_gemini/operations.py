@@ -22,12 +22,13 @@ from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import ProtocolViolation
 from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import Capability, EmbedResponse, ModelInfo
+from trunkline.settings import Settings
 
 from trunkline_gemini.batches import BATCHES
 from trunkline_gemini.model_facts import facts_of
 from trunkline_gemini.settings import GeminiSettings
 from trunkline_gemini.translate import HEADERS, chat_body
-from trunkline_gemini.urls import base_url, method_url, model_path
+from trunkline_gemini.urls import base_url, default_url, model_path
 
 PAGE_SIZE = 1000
 """Models per page: the most that Gemini allows."""
@@ -91,11 +92,11 @@ def build_embed(context: ServiceContext[GeminiSettings], request: EmbedRequest) 
         each["outputDimensionality"] = request.dimensions
     each = with_options(each, request.provider_options, context.provider)
     body = {"requests": [{**each, "content": {"parts": [{"text": text}]}} for text in request.texts]}
-    url = method_url(_base(context), name, "batchEmbedContents")
+    url = default_url(context.settings, name, "batchEmbedContents")
     return _translation(url, body, warnings)
 
 
-def parse_embeddings(context: ServiceContext[GeminiSettings], wire_response: WireResponse) -> EmbedResponse:
+def parse_embeddings(context: ServiceContext[Settings], wire_response: WireResponse) -> EmbedResponse:
     """Return the vectors in the order of the texts. Gemini reports no usage for them."""
     body = _body(context, wire_response)
     found = body.get("embeddings")
@@ -109,11 +110,11 @@ def build_count(context: ServiceContext[GeminiSettings], request: ChatRequest) -
     name = str(request.model)
     facts = facts_of(name, context.settings.model_facts)
     inner = {"model": model_path(name), **chat_body(request, context.provider, facts, warnings)}
-    url = method_url(_base(context), name, "countTokens")
+    url = default_url(context.settings, name, "countTokens")
     return _translation(url, {"generateContentRequest": inner}, warnings)
 
 
-def parse_count(context: ServiceContext[GeminiSettings], wire_response: WireResponse) -> int:
+def parse_count(context: ServiceContext[Settings], wire_response: WireResponse) -> int:
     """Return the count. Raises `ProtocolViolation` if there is none."""
     total = as_count(_body(context, wire_response).get("totalTokens"))
     if total is None:
@@ -140,5 +141,5 @@ def _translation(url: str, body: dict[str, Any], warnings: Warnings) -> Translat
     return Translation(wire_request=wire_request, warnings=warnings.all())
 
 
-def _body(context: ServiceContext[GeminiSettings], wire_response: WireResponse) -> dict[str, Any]:
+def _body(context: ServiceContext[Settings], wire_response: WireResponse) -> dict[str, Any]:
     return decode_object(wire_response.body, "the response", provider=context.provider)

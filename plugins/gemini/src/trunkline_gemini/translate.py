@@ -5,7 +5,7 @@ A stream uses `:streamGenerateContent?alt=sse`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -17,13 +17,13 @@ from trunkline.authoring.schemas import tool_parameters
 from trunkline.authoring.warnings import Warnings, changes_effort, nearest_effort
 from trunkline.authoring.wire import WireRequest
 from trunkline.request import ChatRequest, Tool
+from trunkline.settings import Settings
 
 from trunkline_gemini.history import history
 from trunkline_gemini.model_facts import GeminiFacts, facts_of
 from trunkline_gemini.schema import gemini_schema
-from trunkline_gemini.settings import GeminiSettings
 from trunkline_gemini.tool_names import wire_name
-from trunkline_gemini.urls import base_url, method_url
+from trunkline_gemini.urls import UrlFor, default_url
 
 HEADERS: Mapping[str, str] = {"content-type": "application/json"}
 
@@ -52,39 +52,56 @@ STOP_LIMIT = 5
 BUDGETS: Mapping[str, int] = {"minimal": 512, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 24576, "max": -1}
 """The thinking budget in tokens for each effort, for models that use budgets; -1 lets the model decide."""
 
-"""The efforts of a request, from the least reasoning to the most."""
-
 _SAMPLING = ("temperature", "top_p", "top_k")
 _PENALTIES = ("frequency_penalty", "presence_penalty")
 _MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY", "tool": "ANY"}
 
 
-class GeminiTranslator:
-    """Translates requests for one service."""
+def default_facts(settings: Settings, model: str | None) -> GeminiFacts:
+    """Return the facts about a model, with the overrides of the setting `model_facts`."""
+    return facts_of(model, settings.model_facts)  # type: ignore[attr-defined]  # `GeminiSettings` has it
 
-    def __init__(self, context: ServiceContext[GeminiSettings]) -> None:
+
+class GeminiTranslator:
+    """Translates requests for one service.
+
+    `url` and `facts` are for another place with Gemini's models: the URL of a method, and the facts about a model.
+    `labels` is whether that place accepts `labels` for the request's `metadata`.
+    """
+
+    def __init__(
+        self,
+        context: ServiceContext[Settings],
+        *,
+        url: UrlFor = default_url,
+        facts: Callable[[Settings, str | None], GeminiFacts] = default_facts,
+        labels: bool = False,
+    ) -> None:
         self._provider = context.provider
-        self._base, _ = base_url(context.settings.api_url)
-        self._overrides = context.settings.model_facts
+        self._settings = context.settings
+        self._url = url
+        self._facts = facts
+        self._labels = labels
 
     def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
         """Return the wire request and its warnings. Raises `InvalidRequest` for a request that can never be sent."""
         warnings = Warnings()
-        facts = facts_of(request.model, self._overrides)
-        body = chat_body(request, self._provider, facts, warnings)
-        model = str(request.model)
-        method, query = ("streamGenerateContent", "alt=sse") if stream else ("generateContent", "")
+        facts = self._facts(self._settings, request.model)
+        body = chat_body(request, self._provider, facts, warnings, labels=self._labels)
+        method = "streamGenerateContent?alt=sse" if stream else "generateContent"
         wire_request = WireRequest(
-            url=method_url(self._base, model, method, query),
+            url=self._url(self._settings, str(request.model), method),
             headers=HEADERS,
             body=encode_request(body),
         )
         return Translation(wire_request=wire_request, warnings=warnings.all(), family=facts.family)
 
 
-def chat_body(request: ChatRequest, provider: str, facts: GeminiFacts, warnings: Warnings) -> dict[str, Any]:
-    """Return the JSON body, with the request's `provider_options` merged in."""
-    warnings.unsupported(request, supported=SUPPORTED)
+def chat_body(
+    request: ChatRequest, provider: str, facts: GeminiFacts, warnings: Warnings, *, labels: bool = False
+) -> dict[str, Any]:
+    """Return the JSON body, with the request's `provider_options` merged in. `labels` carry the `metadata`."""
+    warnings.unsupported(request, supported=SUPPORTED | {"metadata"} if labels else SUPPORTED)
     cached_anyway(request, warnings)
     request = _with_instructions(request, facts, warnings)
     contents, system = history(request.messages, provider, facts, warnings)
@@ -98,6 +115,8 @@ def chat_body(request: ChatRequest, provider: str, facts: GeminiFacts, warnings:
     _thinking(request, config, facts, warnings)
     if config:
         body["generationConfig"] = config
+    if labels and request.metadata:
+        body["labels"] = dict(request.metadata)
     return with_options(body, request.provider_options, provider, joined=("generationConfig",))
 
 

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import TypeAlias
 from urllib.parse import urlunsplit
 
 from trunkline.authoring.urls import endpoint_note, endpoint_url, path_segments, split_url
+from trunkline.settings import Settings
+
+UrlFor: TypeAlias = Callable[[Settings, str, str], str]
+"""Returns the URL of a method from the settings, the model and the method, such as `generateContent`.
+
+For another place with Gemini's models. A method may have a query: `streamGenerateContent?alt=sse`.
+"""
 
 VERSION = "/v1beta"
 """The version for a URL without one: unlike `/v1`, it has model aliases such as `gemini-flash-latest`."""
@@ -31,9 +40,16 @@ def base_url(pasted: str) -> tuple[str, tuple[str, ...]]:
     return urlunsplit(url._replace(path=path.rstrip("/") or VERSION)), tuple(notes)
 
 
-def method_url(base: str, model: str, method: str, query: str = "") -> str:
-    """Return the URL of a model's method. `model` may include its prefix, such as `models/` or `tunedModels/`."""
-    return endpoint_url(base, f"/{path_segments(model_path(model))}:{method}", query)
+def method_url(base: str, path: str, method: str) -> str:
+    """Return the URL of the method of a model with this resource name. The method may have a query."""
+    name, _, query = method.partition("?")
+    return endpoint_url(base, f"/{path_segments(path)}:{name}", query)
+
+
+def default_url(settings: Settings, model: str, method: str) -> str:
+    """Return the URL of a method under the setting `api_url`, for the Gemini API of Google AI Studio."""
+    base, _ = base_url(settings.api_url)  # type: ignore[attr-defined]  # `GeminiSettings` has it
+    return method_url(base, model_path(model), method)
 
 
 def model_path(model: str) -> str:
