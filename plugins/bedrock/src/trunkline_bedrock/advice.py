@@ -125,6 +125,20 @@ def _table(region: str) -> tuple[Advice, ...]:
             message="don.t have access to the model|access to the model .*denied|model access is denied",
         ),
         Advice(
+            "set api to another API that Bedrock has for this model (chat, responses, messages or converse); if it is "
+            "the right one, set the fact mantle_path in model_facts to the model's path, or aws_region to a region "
+            "that offers the model",
+            problem="model",
+            message=r"isn.t supported on this route|does not support the ./",
+        ),
+        Advice(
+            "check that bedrock-mantle offers the model in this region at this path (its model card says so), and that "
+            "the account may call it",
+            problem="model",
+            kind=PermissionDenied,
+            codes=("access_denied",),
+        ),
+        Advice(
             "allow the named action on the named resource in an IAM policy of this user or role, and check the "
             "policies of the organization (SCP); an inference profile also needs the model in each of its regions",
             problem="permission",
