@@ -180,7 +180,7 @@ def test_requests_for_embeddings_are_what_the_official_client_sends(
     tests = conformance_tests(name)
     operation = tests.open_steps().operations.embed
     assert operation is not None
-    request = EmbedRequest(texts=["a", "b"], model="m", dimensions=dimensions)
+    request = EmbedRequest(inputs=["a", "b"], model="m", dimensions=dimensions)
     clients.check(operation.translation(tests.context(), request).wire_request, client)
     clients.check(tests.operation_requests["embed"], client)
 

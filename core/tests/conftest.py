@@ -182,7 +182,7 @@ def _listed(context: ServiceContext[ToySettings], answer: WireResponse) -> tuple
 
 
 def _embed(context: ServiceContext[ToySettings], request: EmbedRequest) -> Translation:
-    return Translation(wire_request=WireRequest(url=f"{context.settings.url}/embed", body=dumps(list(request.texts))))
+    return Translation(wire_request=WireRequest(url=f"{context.settings.url}/embed", body=dumps(list(request.inputs))))
 
 
 def _embedded(context: ServiceContext[ToySettings], answer: WireResponse) -> EmbedResponse:

@@ -675,7 +675,7 @@ async def test_texts_are_embedded(toy: Any) -> None:
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (b"[]", "the number of embeddings is 0, but the number of texts is 2"),
+        (b"[]", "the number of embeddings is 0, but the number of inputs is 2"),
         (b"[[1.0]]", "the number of embeddings is 1, "),
         (b"[[1.0], [2.0], [3.0]]", "the number of embeddings is 3, "),
         (b"[[1.0], []]", "an embedding is empty"),

@@ -14,9 +14,19 @@ from trunkline import (
     EmbedParams,
     EmbedRequest,
     EmbedResponse,
+    ImageParams,
+    ImageRequest,
+    ModerationParams,
+    ModerationRequest,
     Observer,
+    RerankParams,
+    RerankRequest,
     Service,
+    SpeechParams,
+    SpeechRequest,
     Tool,
+    TranscriptionParams,
+    TranscriptionRequest,
     hookimpl,
 )
 from trunkline.authoring.provider import Call, Operation, Operations, Translation
@@ -37,11 +47,20 @@ def accepted_type(request: type, field: attrs.Attribute[Any]) -> object:
 
 @pytest.mark.parametrize(
     ("params", "request_type", "positional"),
-    [(ChatParams, ChatRequest, "messages"), (EmbedParams, EmbedRequest, "texts")],
+    [
+        (ChatParams, ChatRequest, ["messages"]),
+        (EmbedParams, EmbedRequest, ["inputs"]),
+        (RerankParams, RerankRequest, ["query", "documents"]),
+        (TranscriptionParams, TranscriptionRequest, ["audio"]),
+        (SpeechParams, SpeechRequest, ["text"]),
+        (ImageParams, ImageRequest, ["prompt"]),
+        (ModerationParams, ModerationRequest, ["inputs"]),
+    ],
 )
-def test_keywords_are_the_fields_of_the_request(params: Any, request_type: Any, positional: str) -> None:
+def test_keywords_are_the_fields_of_the_request(params: Any, request_type: Any, positional: list[str]) -> None:
     accepted = {field.name: accepted_type(request_type, field) for field in attrs.fields(request_type)}
-    del accepted[positional]
+    for name in positional:
+        del accepted[name]
     assert get_type_hints(params) == accepted
     assert params.__total__ is False
 
@@ -131,11 +150,11 @@ async def test_keywords_replace_fields_of_a_given_request(toy: Any, operation: s
 async def test_keywords_of_embed(toy: Any) -> None:
     async def call(service: Service) -> None:
         await service.embed("a", dimensions=8)
-        await service.embed(EmbedRequest(texts=["a"], dimensions=4, user_id="ann"), dimensions=8, model="toy-2")
+        await service.embed(EmbedRequest(inputs=["a"], dimensions=4, user_id="ann"), dimensions=8, model="toy-2")
 
     assert await requests_of(toy, call) == [
-        EmbedRequest(texts="a", dimensions=8),
-        EmbedRequest(texts=("a",), dimensions=8, user_id="ann", model="toy-2"),
+        EmbedRequest(inputs="a", dimensions=8),
+        EmbedRequest(inputs=("a",), dimensions=8, user_id="ann", model="toy-2"),
     ]
 
 

@@ -478,7 +478,7 @@ def case_of(bug: type[Sound] | Edit | str | None) -> ProviderTests:
         return made
 
     def embed(context: ServiceContext[ToySettings], request: EmbedRequest) -> WireRequest:
-        texts = {"order": request.texts[::-1], "twice": request.texts[:1] * 3}.get(lost, request.texts)
+        texts = {"order": request.inputs[::-1], "twice": request.inputs[:1] * 3}.get(lost, request.inputs)
         path = "/embeddings" if lost == "embed-path" else "/embed"
         name = "size" if lost == "dimensions" else "dimensions"
         body = {"texts": texts} | ({} if request.dimensions is None else {name: request.dimensions})

@@ -24,17 +24,22 @@ from trunkline import (
     Document,
     EmbedRequest,
     Image,
+    ImageRequest,
     InvalidRequest,
     Message,
+    ModerationRequest,
     Opaque,
     Reasoning,
     ReasoningOptions,
+    RerankRequest,
     ResponseFormat,
+    SpeechRequest,
     Text,
     Tool,
     ToolCall,
     ToolChoice,
     ToolResult,
+    TranscriptionRequest,
     tool_result,
     user,
 )
@@ -131,6 +136,13 @@ OPTIONS = Kind(
 )
 DATA = Kind((b"x", bytearray(b"x"), memoryview(b"x")), ("x", 5, [], {}, object()))
 URL = Kind(("https://x", Word("https://x")), (5, b"https://x", [], {}, object()))
+
+PICTURE, RECORDING = Image(file_id="f"), Audio(file_id="f")
+INPUTS = Kind(
+    ("x", PICTURE, ["x"], ("x", Word("y"), PICTURE), [["x", PICTURE], (PICTURE,)]),
+    ([], (), None, 5, [None], ["x", 5], [[]], [["x", 5]], [[["x"]]], RECORDING, [RECORDING], [{"x": 1}], object()),
+)
+POSITIVE = Kind((1, 7, None), (0, -1, *COUNT.wrong))
 
 TEXT_OR_NONE, FLAG_OR_NONE = optional(TEXT), optional(FLAG)
 BOTH_OPTIONS = {"family": TEXT_OR_NONE, "provider_options": OPTIONS, "provider_metadata": METADATA}
@@ -276,14 +288,71 @@ FIELDS: dict[type, tuple[dict[str, Any], dict[str, Kind]]] = {
         },
     ),
     EmbedRequest: (
-        {"texts": "x"},
+        {"inputs": "x"},
         {
-            "texts": Kind(("x", ["x"], ("x", Word("y")), iter(["x"])), ([], (), None, 5, [None], ["x", 5], object())),
+            "inputs": INPUTS,
+            "input_type": Kind(("document", "query", None), ("", "search_query", 5, [], object())),
             "model": TEXT_OR_NONE,
             "dimensions": optional(COUNT),
             "user_id": TEXT_OR_NONE,
             "provider_options": OPTIONS,
         },
+    ),
+    RerankRequest: (
+        {"query": "x", "documents": ["x"]},
+        {
+            "query": TEXT,
+            "documents": Kind(("x", ["x"], iter(["x", Word("y")])), ([], None, 5, [None], [PICTURE], object())),
+            "model": TEXT_OR_NONE,
+            "top_n": POSITIVE,
+            "provider_options": OPTIONS,
+        },
+    ),
+    TranscriptionRequest: (
+        {"audio": RECORDING},
+        {
+            "audio": Kind((RECORDING,), (None, PICTURE, "x", b"x", object())),
+            "model": TEXT_OR_NONE,
+            "language": TEXT_OR_NONE,
+            "prompt": TEXT_OR_NONE,
+            "timestamps": Kind(("word", "segment", ["word", "segment"], ()), ("", "words", ["x"], [None], None, 5)),
+            "diarize": FLAG_OR_NONE,
+            "temperature": optional(NUMBER),
+            "provider_options": OPTIONS,
+        },
+    ),
+    SpeechRequest: (
+        {"text": "x"},
+        {
+            "text": Kind(TEXT.right[1:], ("", *TEXT.wrong)),
+            "model": TEXT_OR_NONE,
+            "voice": TEXT_OR_NONE,
+            "format": TEXT_OR_NONE,
+            "speed": optional(NUMBER),
+            "instructions": TEXT_OR_NONE,
+            "provider_options": OPTIONS,
+        },
+    ),
+    ImageRequest: (
+        {"prompt": "x", "images": [PICTURE]},
+        {
+            "prompt": TEXT,
+            "model": TEXT_OR_NONE,
+            "images": Kind((PICTURE, [PICTURE], iter([PICTURE])), (None, "x", 5, ["x"], [RECORDING], object())),
+            "mask": Kind((PICTURE, None), (RECORDING, "x", [PICTURE], object())),
+            "count": POSITIVE,
+            "size": TEXT_OR_NONE,
+            "aspect_ratio": TEXT_OR_NONE,
+            "quality": TEXT_OR_NONE,
+            "format": TEXT_OR_NONE,
+            "seed": optional(COUNT),
+            "user_id": TEXT_OR_NONE,
+            "provider_options": OPTIONS,
+        },
+    ),
+    ModerationRequest: (
+        {"inputs": "x"},
+        {"inputs": INPUTS, "model": TEXT_OR_NONE, "provider_options": OPTIONS},
     ),
 }
 
@@ -330,7 +399,10 @@ CONTRADICTIONS = (
     "tools",
     "tool_choice",
     "stop",
-    "texts",
+    "inputs",
+    "documents",
+    "timestamps",
+    "images",
     "effort",
     "summary",
 )
@@ -375,8 +447,11 @@ def test_place_of_a_wrong_item_is_named() -> None:
         ChatRequest(messages=[user("x"), "y"])  # type: ignore[list-item]
     with pytest.raises(InvalidRequest, match=r"stop\[1\] must be a string, not int"):
         ChatRequest(messages="x", stop=["a", 5])  # type: ignore[list-item]
-    with pytest.raises(InvalidRequest, match=r"texts\[1\] must be a string, not NoneType"):
-        EmbedRequest(texts=["a", None])  # type: ignore[list-item]
+    with pytest.raises(
+        InvalidRequest,
+        match=r"inputs\[1\] must be a string, a trunkline.Image, or a list of them that belong together, not NoneType",
+    ):
+        EmbedRequest(inputs=["a", None])  # type: ignore[list-item]
     with pytest.raises(InvalidRequest, match=r"Text\.provider_options\['openai'\] must be a mapping, not list"):
         Text(text="x", provider_options={"openai": []})  # type: ignore[dict-item]
 
@@ -452,7 +527,8 @@ def test_tables_of_the_checks_are_complete() -> None:
 
 
 ENUMERATIONS: dict[type, set[str]] = {
-    cls: {Message: {"role"}, ResponseFormat: {"type"}}.get(cls, set()) | ({"cache"} & FIELDS[cls][1].keys())
+    cls: {Message: {"role"}, ResponseFormat: {"type"}, EmbedRequest: {"input_type"}}.get(cls, set())
+    | ({"cache"} & FIELDS[cls][1].keys())
     for cls in FIELDS
     if cls is not ToolChoice
 }

@@ -772,7 +772,7 @@ async def call(service: Any, operation: str) -> object:
     if operation == "chat":
         return (await service.chat("1")).text
     if operation == "embed":
-        return (await service.embed(EmbedRequest(texts=("1",), model="toy-1"))).embeddings
+        return (await service.embed(EmbedRequest(inputs=("1",), model="toy-1"))).embeddings
     if operation == "list_models":
         return [model.id for model in await service.list_models()]
     if operation == "refused":

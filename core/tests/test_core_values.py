@@ -165,7 +165,7 @@ def test_contradictory_request_is_refused(fields: dict[str, Any], message: str) 
         lambda: ResponseFormat(type="json", schema={}),
         lambda: ResponseFormat(type="xml"),  # type: ignore[arg-type]
         lambda: Message(role="king", parts="hi"),  # type: ignore[arg-type]
-        lambda: trunkline.EmbedRequest(texts=[]),
+        lambda: trunkline.EmbedRequest(inputs=[]),
     ],
 )
 def test_a_value_that_contradicts_itself_is_refused(make: Any) -> None:

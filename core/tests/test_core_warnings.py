@@ -99,7 +99,7 @@ def test_a_field_that_is_not_supported_is_lossy_unless_it_asks_for_what_happens_
     warnings = Warnings()
     warnings.unsupported(ChatRequest(messages="hi", seed=1, parallel_tool_calls=True), supported=())
     warnings.unsupported(ChatRequest(messages="hi", parallel_tool_calls=False, logprobs=False), supported=())
-    warnings.unsupported(EmbedRequest(texts="hi", dimensions=8), supported=())
+    warnings.unsupported(EmbedRequest(inputs="hi", dimensions=8), supported=())
     assert sorted((warning.subject, warning.lossy) for warning in warnings.all()) == [
         ("dimensions", True),
         ("parallel_tool_calls", False),

@@ -102,6 +102,10 @@ if TYPE_CHECKING:
         ToolCallStart as ToolCallStart,
         UsageReported as UsageReported,
     )
+    from trunkline.inputs import (
+        Input as Input,
+        Inputs as Inputs,
+    )
     from trunkline.mcp import (
         MCPSession as MCPSession,
         mcp_tools as mcp_tools,
@@ -127,6 +131,27 @@ if TYPE_CHECKING:
         Services as Services,
         open_service as open_service,
         open_services as open_services,
+    )
+    from trunkline.operations import (
+        ImageParams as ImageParams,
+        ImageRequest as ImageRequest,
+        ImageResponse as ImageResponse,
+        Moderation as Moderation,
+        ModerationParams as ModerationParams,
+        ModerationRequest as ModerationRequest,
+        ModerationResponse as ModerationResponse,
+        RankedDocument as RankedDocument,
+        RerankParams as RerankParams,
+        RerankRequest as RerankRequest,
+        RerankResponse as RerankResponse,
+        SpeechParams as SpeechParams,
+        SpeechRequest as SpeechRequest,
+        SpeechResponse as SpeechResponse,
+        TranscribedSegment as TranscribedSegment,
+        TranscribedWord as TranscribedWord,
+        TranscriptionParams as TranscriptionParams,
+        TranscriptionRequest as TranscriptionRequest,
+        TranscriptionResponse as TranscriptionResponse,
     )
     from trunkline.provider_service import (
         ProviderService as ProviderService,
@@ -215,10 +240,16 @@ _MODULES = {
         "Event Finished PartAdded ReasoningDelta ReasoningEnd ReasoningStart ResponseStarted TextDelta "
         "TextEnd TextStart ToolCallDelta ToolCallEnd ToolCallStart UsageReported"
     ),
+    "inputs": "Input Inputs",
     "mcp": "MCPSession mcp_tools",
     "messages": (
         "Audio Citation Document Image Message Opaque Part Reasoning Text ToolCall ToolResult assistant "
         "system tool_result user"
+    ),
+    "operations": (
+        "ImageParams ImageRequest ImageResponse Moderation ModerationParams ModerationRequest ModerationResponse "
+        "RankedDocument RerankParams RerankRequest RerankResponse SpeechParams SpeechRequest SpeechResponse "
+        "TranscribedSegment TranscribedWord TranscriptionParams TranscriptionRequest TranscriptionResponse"
     ),
     "opening": "Services open_service open_services",
     "provider_service": "ProviderService",

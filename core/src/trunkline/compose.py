@@ -486,7 +486,7 @@ class LimitedService(_Composed):
     async def _embed(self, request: EmbedRequest, outer: CallOptions) -> EmbedResponse:
         return await self._limited(
             outer,
-            self._estimate.of_texts(request.texts),
+            self._estimate.of_inputs(request.inputs),
             lambda member, options: member._embed(request, options),
             lambda response: used_tokens(response.usage),
             [],

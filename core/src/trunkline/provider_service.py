@@ -29,6 +29,7 @@ from trunkline._plugins.plugin_errors import plugin_error
 from trunkline._plugins.registry import Steps, open_steps, provider_label
 from trunkline.authoring.embeddings import check_vectors
 from trunkline.authoring.provider import Operation, Provider, ServiceContext, Translation, Transport
+from trunkline.authoring.results import check_result
 from trunkline.authoring.warnings import merged
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
@@ -191,7 +192,7 @@ class ProviderService(Service):
 
             def parse(wire_response: WireResponse) -> EmbedResponse:
                 response = parse_result(pipeline.at_border, pipeline.context, operation, wire_response)
-                pipeline.run_step("operations", check_vectors, response.embeddings, len(request.texts))
+                pipeline.run_step("operations", check_vectors, response.embeddings, len(request.inputs))
                 return attrs.evolve(response, rate_limits=pipeline.rate_limits(wire_response))
 
             response = await pipeline.call(translation, parse, call.deadline, call.retried)
@@ -237,6 +238,7 @@ class ProviderService(Service):
 
                 passed = await pipeline.for_operation(step).call(translation, parse, call.deadline, call.retried)
             pipeline.run_step("operations", _check_class, passed, result, name)
+            pipeline.run_step("operations", check_result, value, passed)
             known["warnings"] = merged((*warnings, *getattr(passed, "warnings", ())))
             return cast(R, attrs.evolve(passed, **{key: value for key, value in known.items() if hasattr(passed, key)}))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal, TypeAlias, TypedDict, TypeVar, cast, get_args
+from typing import Literal, TypeAlias, TypedDict, cast, get_args
 
 import attrs
 
@@ -23,9 +23,8 @@ from trunkline._field_types import (
 )
 from trunkline._json import JSONObject, ProviderOptions
 from trunkline._masking import listed
+from trunkline.inputs import Input, as_inputs, as_strings, as_tuple
 from trunkline.messages import CacheLifetime, Message, check_cache, user
-
-T = TypeVar("T")
 
 ToolChoiceMode: TypeAlias = Literal["auto", "none", "required", "tool"]
 Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
@@ -159,7 +158,7 @@ def _messages(value: str | Message | Iterable[Message]) -> tuple[Message, ...]:
     if isinstance(value, Message):
         return (value,)
     refuse_dict(value, "messages", "a string, a trunkline.Message or an iterable of them")
-    messages: tuple[object, ...] = _tuple(value, "messages", "a string, a trunkline.Message or an iterable of them")
+    messages: tuple[object, ...] = as_tuple(value, "messages", "a string, a trunkline.Message or an iterable of them")
     for position, message in enumerate(messages):
         if not isinstance(message, Message):
             where = f"messages[{position}]"
@@ -168,36 +167,14 @@ def _messages(value: str | Message | Iterable[Message]) -> tuple[Message, ...]:
     return cast("tuple[Message, ...]", messages)
 
 
-def _tuple(value: Iterable[T], name: str, accepted: str) -> tuple[T, ...]:
-    try:
-        items = iter(value)
-    except TypeError:
-        raise InvalidRequest(f"{name} must be {accepted}, not {type(value).__name__}") from None
-    return tuple(items)
-
-
-def _strings(value: str | Iterable[str], name: str) -> tuple[str, ...]:
-    strings = (value,) if isinstance(value, str) else _tuple(value, name, "a string or an iterable of strings")
-    if set(map(type, strings)) == {str}:  # fast for many texts
-        return strings
-    for position, item in enumerate(strings):
-        if not isinstance(item, str):
-            raise InvalidRequest(f"{name}[{position}] must be a string, not {type(item).__name__}")
-    return strings
-
-
 def _stop(value: str | Iterable[str]) -> tuple[str, ...]:
-    return () if type(value) is tuple and not value else _strings(value, "stop")
-
-
-def _texts(value: str | Iterable[str]) -> tuple[str, ...]:
-    return _strings(value, "texts")
+    return () if type(value) is tuple and not value else as_strings(value, "stop")
 
 
 def _tools(value: Iterable[Tool]) -> tuple[Tool, ...]:
     if type(value) is tuple and not value:  # the default
         return ()
-    tools: tuple[object, ...] = _tuple(value, "tools", "an iterable of trunkline.Tool")
+    tools: tuple[object, ...] = as_tuple(value, "tools", "an iterable of trunkline.Tool")
     for position, tool in enumerate(tools):
         if not isinstance(tool, Tool):
             raise InvalidRequest(f"tools[{position}] must be a trunkline.Tool, not {type(tool).__name__}")
@@ -368,22 +345,32 @@ class ChatParams(RunParams, total=False):
     tools: Iterable[Tool]
 
 
+InputType: TypeAlias = Literal["document", "query"]
+"""What is embedded: documents to search in, or a query that searches them."""
+
+
 @attrs.frozen(kw_only=True)
 class EmbedRequest:
-    """Texts to embed. `dimensions` is the length of the vectors, for models that support a choice.
+    """Texts and images to embed.
 
-    `texts` accepts a string or an iterable of strings. Raises `InvalidRequest` if there is no text.
+    `inputs` accepts a string, an `Image`, or an iterable of them. A list among the inputs holds what gets one vector
+    together, such as an image with its caption. `input_type` is `document` or `query`, for models that embed the two
+    differently. `dimensions` is the length of the vectors, for models that support a choice. Raises `InvalidRequest` if
+    there is no input.
     """
 
-    texts: tuple[str, ...] = attrs.field(converter=_texts)
+    inputs: tuple[Input, ...] = attrs.field(converter=as_inputs)
     model: str | None = None
+    input_type: InputType | None = None
     dimensions: int | None = None
     user_id: str | None = attrs.field(default=None, repr=False)
     provider_options: ProviderOptions = attrs.field(factory=dict, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        if not self.texts:
-            raise InvalidRequest("an embedding request needs at least one text")
+        if not self.inputs:
+            raise InvalidRequest("an embedding request needs at least one input")
+        if self.input_type not in (None, "document", "query"):
+            raise InvalidRequest(f"EmbedRequest.input_type must be document or query, not {shown(self.input_type)}")
         if (
             (self.model is not None and type(self.model) is not str)
             or self.dimensions is not None
@@ -400,9 +387,10 @@ _EMBED_TYPES = FieldTypes(
 
 
 class EmbedParams(TypedDict, total=False):
-    """The keywords of `Service.embed`: the fields of an `EmbedRequest` but for `texts`."""
+    """The keywords of `Service.embed`: the fields of an `EmbedRequest` but for `inputs`."""
 
     model: str | None
+    input_type: InputType | None
     dimensions: int | None
     user_id: str | None
     provider_options: ProviderOptions

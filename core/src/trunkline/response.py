@@ -208,7 +208,7 @@ class ChatResponse:
 
 @attrs.frozen(kw_only=True)
 class EmbedResponse:
-    """The response to an `EmbedRequest`: one vector for each text, in the same order. All have the same length."""
+    """The response to an `EmbedRequest`: one vector for each input, in the same order. All have the same length."""
 
     embeddings: tuple[tuple[float, ...], ...] = attrs.field(repr=False)
     model: str | None = None

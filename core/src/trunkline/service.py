@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Self, TypeVar, Unpack, overload
+from collections.abc import Iterable, Mapping
+from typing import Any, Self, TypeVar, Unpack, cast, overload
 
 import attrs
 
@@ -17,7 +17,25 @@ from trunkline.answers import AnswerType, TypedResponse, answer_type_of, check_r
 from trunkline.authoring.provider import CallGroup, Operation
 from trunkline.batches import Batch, BatchResults
 from trunkline.errors import InvalidAnswer, InvalidRequest, TrunklineError
-from trunkline.messages import Message
+from trunkline.inputs import Inputs
+from trunkline.messages import Audio, Message
+from trunkline.operations import (
+    ImageParams,
+    ImageRequest,
+    ImageResponse,
+    ModerationParams,
+    ModerationRequest,
+    ModerationResponse,
+    RerankParams,
+    RerankRequest,
+    RerankResponse,
+    SpeechParams,
+    SpeechRequest,
+    SpeechResponse,
+    TranscriptionParams,
+    TranscriptionRequest,
+    TranscriptionResponse,
+)
 from trunkline.request import ChatParams, ChatRequest, EmbedParams, EmbedRequest
 from trunkline.response import ChatResponse, EmbedResponse, ModelInfo, Usage, sum_usage
 from trunkline.secrets import without_traceback
@@ -186,22 +204,93 @@ class Service(ABC):
         """
         return await self._list_models(NO_OPTIONS)
 
-    async def embed(self, texts: str | Sequence[str] | EmbedRequest, **params: Unpack[EmbedParams]) -> EmbedResponse:
-        """Return one vector for each text. The keywords are the fields of an `EmbedRequest`.
+    async def embed(self, inputs: Inputs | EmbedRequest, **params: Unpack[EmbedParams]) -> EmbedResponse:
+        """Return one vector for each text or image. The keywords are the fields of an `EmbedRequest`.
 
         Raises `UnsupportedOperation` if the provider has no embeddings, and `ProtocolViolation` if the response does
-        not have exactly one vector for each text, or if the vectors differ in length or contain NaN or infinity.
+        not have exactly one vector for each input, or if the vectors differ in length or contain NaN or infinity.
         """
         check_keywords(params, EmbedRequest, "embed")
         try:
-            if isinstance(texts, EmbedRequest):
-                request = attrs.evolve(texts, **params)
+            if isinstance(inputs, EmbedRequest):
+                request = attrs.evolve(inputs, **params)
             else:
-                request = EmbedRequest(texts=texts, **params)
+                request = EmbedRequest(inputs=inputs, **params)
         except TrunklineError as error:
             error.service = self.name
             raise
         return await self._embed(request, NO_OPTIONS)
+
+    async def rerank(
+        self, query: str | RerankRequest, documents: Iterable[str] = (), **params: Unpack[RerankParams]
+    ) -> RerankResponse:
+        """Sort documents by their relevance to a query. The keywords are the fields of a `RerankRequest`.
+
+        Raises `UnsupportedOperation` if the provider has no reranking, and `ProtocolViolation` if the response ranks a
+        document twice, or one that is not in the request.
+        """
+        fields = {} if isinstance(query, RerankRequest) else {"query": query, "documents": documents}
+        return await self._perform_new("rerank", RerankRequest, query, fields, params, RerankResponse)
+
+    async def transcribe(
+        self, audio: Audio | TranscriptionRequest, **params: Unpack[TranscriptionParams]
+    ) -> TranscriptionResponse:
+        """Return the text of recorded speech. The keywords are the fields of a `TranscriptionRequest`.
+
+        Raises `UnsupportedOperation` if the provider has no transcription. A model that answers chats about audio is
+        not one for this method: send it the audio with `chat`.
+        """
+        fields = {"audio": audio}
+        return await self._perform_new("transcribe", TranscriptionRequest, audio, fields, params, TranscriptionResponse)
+
+    async def generate_speech(self, text: str | SpeechRequest, **params: Unpack[SpeechParams]) -> SpeechResponse:
+        """Return audio in which a voice reads the text. The keywords are the fields of a `SpeechRequest`.
+
+        Raises `UnsupportedOperation` if the provider has no speech.
+        """
+        return await self._perform_new("generate_speech", SpeechRequest, text, {"text": text}, params, SpeechResponse)
+
+    async def generate_images(self, prompt: str | ImageRequest, **params: Unpack[ImageParams]) -> ImageResponse:
+        """Generate images, or edit those in `images`. The keywords are the fields of an `ImageRequest`.
+
+        Raises `UnsupportedOperation` if the provider generates no images, `ContentFiltered` if it refused to make one,
+        and `ProtocolViolation` if the response has none.
+        """
+        return await self._perform_new(
+            "generate_images", ImageRequest, prompt, {"prompt": prompt}, params, ImageResponse
+        )
+
+    async def moderate(
+        self, inputs: Inputs | ModerationRequest, **params: Unpack[ModerationParams]
+    ) -> ModerationResponse:
+        """Judge whether texts and images break the provider's rules. The keywords are those of a `ModerationRequest`.
+
+        Raises `UnsupportedOperation` if the provider has no moderation, and `ProtocolViolation` if the response does
+        not have one result for each input.
+        """
+        fields = {"inputs": inputs}
+        return await self._perform_new("moderate", ModerationRequest, inputs, fields, params, ModerationResponse)
+
+    async def _perform_new(
+        self,
+        name: str,
+        kind: type[attrs.AttrsInstance],
+        given: object,
+        fields: Mapping[str, object],
+        params: Mapping[str, Any],
+        result: type[R],
+    ) -> R:
+        """Perform an operation. `given` is its request, or `fields` and `params` make one."""
+        check_keywords(params, kind, name)
+        try:
+            if isinstance(given, kind):
+                request = attrs.evolve(cast(Any, given), **params)
+            else:
+                request = cast(Any, kind)(**fields, **params)
+        except TrunklineError as error:
+            error.service = self.name
+            raise
+        return await self._perform(name, request, result, NO_OPTIONS)
 
     async def count_tokens(
         self, request: ChatRequest | str | Message | Iterable[Message], **params: Unpack[ChatParams]

@@ -83,7 +83,7 @@ async def test_the_request_s_model_goes_before_every_other() -> None:
 def trunkline_embed(model: str) -> Any:
     from trunkline import EmbedRequest
 
-    return EmbedRequest(texts=["a"], model=model)
+    return EmbedRequest(inputs=["a"], model=model)
 
 
 async def test_models_are_listed() -> None:

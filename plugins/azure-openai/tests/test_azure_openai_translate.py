@@ -401,7 +401,7 @@ def test_texts_are_embedded_by_a_deployment(api_url: str, url: str) -> None:
     here = context(api_url)
     operation = azure_openai.operations(here).embed
     assert operation is not None
-    wire = operation.build(here, EmbedRequest(texts=["a"], model="ada", dimensions=2)).wire_request
+    wire = operation.build(here, EmbedRequest(inputs=["a"], model="ada", dimensions=2)).wire_request
     assert wire.url == url
     assert json.loads(wire.body) == {"model": "ada", "input": ["a"], "encoding_format": "float", "dimensions": 2}
     answer = {"data": [{"index": 0, "embedding": [0.5, 1]}], "model": "ada", "usage": {"prompt_tokens": 1}}

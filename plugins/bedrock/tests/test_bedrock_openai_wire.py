@@ -275,7 +275,7 @@ async def test_embeddings_are_made_by_the_runtime_whatever_the_api_is() -> None:
     async with serve(handler) as server:
         options = {"aws_region": "us-east-1", **KEYS, "api": "chat"}
         async with trunkline.open_service("bedrock", api_url=server.url, **options) as opened:
-            response = await opened.embed(EmbedRequest(texts="x", model="amazon.titan-embed-text-v2:0"))
+            response = await opened.embed(EmbedRequest(inputs="x", model="amazon.titan-embed-text-v2:0"))
             assert list(response.embeddings[0]) == [0.5]
             with pytest.raises(UnsupportedOperation, match="count_tokens"):
                 await opened.count_tokens(ChatRequest(messages="x", model=OSS))

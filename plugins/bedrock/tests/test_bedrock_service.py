@@ -170,7 +170,7 @@ async def test_tokens_are_counted() -> None:
     [
         (
             "cohere.embed-v4:0",
-            {"texts": ["a", "b"], "dimensions": 256},
+            {"inputs": ["a", "b"], "dimensions": 256},
             {
                 "texts": ["a", "b"],
                 "input_type": "search_document",
@@ -183,7 +183,7 @@ async def test_tokens_are_counted() -> None:
         ),
         (
             "cohere.embed-english-v3",
-            {"texts": "a", "provider_options": {"bedrock": {"input_type": "search_query"}}},
+            {"inputs": "a", "provider_options": {"bedrock": {"input_type": "search_query"}}},
             {"texts": ["a"], "input_type": "search_query", "embedding_types": ["float"]},
             {"embeddings": [[1.5]]},
             ((1.5,),),
@@ -191,7 +191,7 @@ async def test_tokens_are_counted() -> None:
         ),
         (
             "amazon.titan-embed-text-v2:0",
-            {"texts": "a", "dimensions": 512},
+            {"inputs": "a", "dimensions": 512},
             {"inputText": "a", "dimensions": 512},
             {"embedding": [0.5], "inputTextTokenCount": 3},
             ((0.5,),),
@@ -223,7 +223,7 @@ async def test_embeddings(
 async def test_embeddings_that_cannot_be_asked_for(model: str, kind: type[Exception]) -> None:
     async with opened("http://127.0.0.1:9") as service:
         with pytest.raises(kind):
-            await service.embed(EmbedRequest(texts=["a", "b"], model=model))
+            await service.embed(EmbedRequest(inputs=["a", "b"], model=model))
 
 
 @pytest.mark.anyio
@@ -233,7 +233,7 @@ async def test_embeddings_that_are_none_are_a_violation() -> None:
 
     async with serve(handler) as server, opened(server.url) as service:
         with pytest.raises(ProtocolViolation):
-            await service.embed(EmbedRequest(texts="a", model="cohere.embed-v4:0"))
+            await service.embed(EmbedRequest(inputs="a", model="cohere.embed-v4:0"))
 
 
 def test_importing_the_provider_imports_neither_botocore_nor_the_parser() -> None:

@@ -51,7 +51,7 @@ def test_the_last_page_has_no_cursor(page: Any, context: Context) -> None:
 
 
 def test_texts_are_embedded_as_documents_unless_the_options_say_otherwise(context: Context) -> None:
-    translation = build_embed(context, EmbedRequest(texts=["a", "b"], model="m", dimensions=256))
+    translation = build_embed(context, EmbedRequest(inputs=["a", "b"], model="m", dimensions=256))
     assert translation.wire_request.url == "https://api.cohere.com/v2/embed"
     assert json.loads(translation.wire_request.body) == {
         "model": "m",
@@ -62,12 +62,12 @@ def test_texts_are_embedded_as_documents_unless_the_options_say_otherwise(contex
     }
     assert translation.warnings == ()
     options = {"cohere": {"input_type": "search_query", "truncate": "NONE"}}
-    body = json.loads(build_embed(context, EmbedRequest(texts="a", provider_options=options)).wire_request.body)
+    body = json.loads(build_embed(context, EmbedRequest(inputs="a", provider_options=options)).wire_request.body)
     assert (body["input_type"], body["truncate"]) == ("search_query", "NONE")
 
 
 def test_a_user_id_cannot_be_sent(context: Context) -> None:
-    translation = build_embed(context, EmbedRequest(texts="a", model="m", user_id="u"))
+    translation = build_embed(context, EmbedRequest(inputs="a", model="m", user_id="u"))
     assert [(warning.kind, warning.subject) for warning in translation.warnings] == [("unsupported", "user_id")]
 
 

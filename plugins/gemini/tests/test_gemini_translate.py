@@ -447,7 +447,7 @@ def test_hosted_call_is_sent_back_only_with_its_result() -> None:
 
 def test_dimensions_are_sent_with_each_text() -> None:
     context = ServiceContext(name="g", provider="gemini", settings=GeminiSettings(api_key=Secret("k")))
-    request = EmbedRequest(texts=["a", "b"], model="gemini-embedding-001", dimensions=256)
+    request = EmbedRequest(inputs=["a", "b"], model="gemini-embedding-001", dimensions=256)
     assert loads(build_embed(context, request).wire_request.body) == {
         "requests": [
             {

@@ -106,7 +106,7 @@ def test_texts_are_embedded() -> None:
     operation = mistral.operations(context()).embed
     assert operation is not None
     request = EmbedRequest(
-        texts=["a", "b"],
+        inputs=["a", "b"],
         model="mistral-embed",
         dimensions=2,
         user_id="u",

@@ -362,7 +362,7 @@ def test_options_of_one_s_own_are_merged_last() -> None:
 
 
 def test_embedding() -> None:
-    request = EmbedRequest(texts=["a", "b"], model="nomic-embed-text", dimensions=64, user_id="u")
+    request = EmbedRequest(inputs=["a", "b"], model="nomic-embed-text", dimensions=64, user_id="u")
     translation = build_embed(context(keep_alive="5m"), request)
     made = loads(translation.wire_request.body)
     assert made == {

@@ -190,7 +190,7 @@ def test_texts_are_embedded(service: ServiceContext[Settings]) -> None:
     operation = openai_compatible.operations(service).embed
     assert operation is not None
     request = EmbedRequest(
-        texts=["a", "b"], model="m", dimensions=2, user_id="u", provider_options={"openai-compatible": {"x": 1}}
+        inputs=["a", "b"], model="m", dimensions=2, user_id="u", provider_options={"openai-compatible": {"x": 1}}
     )
     wire = operation.build(service, request).wire_request
     assert wire.url == "https://x/v1/embeddings"

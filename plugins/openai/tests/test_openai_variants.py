@@ -167,7 +167,7 @@ def initech_requests(**changes: Any) -> list[WireRequest]:
     return [
         steps.translator.translate(ChatRequest(messages="Hi", model="m"), stream=True).wire_request,
         operations.list_models.translation(context, None).wire_request,
-        operations.embed.translation(context, EmbedRequest(texts=["Hi"], model="m")).wire_request,
+        operations.embed.translation(context, EmbedRequest(inputs=["Hi"], model="m")).wire_request,
     ]
 
 

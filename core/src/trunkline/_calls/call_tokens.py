@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from trunkline.authoring.token_estimates import MARGIN, estimate_fixed_tokens, estimate_text, estimate_tokens
+from trunkline.authoring.token_estimates import MARGIN, estimate_fixed_tokens, estimate_input, estimate_tokens
+from trunkline.inputs import Input
 from trunkline.messages import Message
 from trunkline.request import ChatRequest
 from trunkline.response import ChatResponse, FinishReason, Usage
@@ -40,9 +41,9 @@ class TokenEstimate:
             expected = min(_FIRST_OUTPUT, limit // _SHARE_OF_LIMIT) if self._output is None else round(self._output)
         return math.ceil((messages + estimate_fixed_tokens(request)) * (1 + MARGIN)) + expected
 
-    def of_texts(self, texts: Sequence[str]) -> int:
-        """Return the tokens of texts to embed."""
-        return sum(math.ceil(estimate_text(text) * (1 + MARGIN)) for text in texts)
+    def of_inputs(self, inputs: Sequence[Input]) -> int:
+        """Return the tokens of inputs to embed."""
+        return sum(math.ceil(estimate_input(value) * (1 + MARGIN)) for value in inputs)
 
     def used(self, response: ChatResponse) -> int | None:
         """Return the tokens that a response used, or `None` if that is not known.

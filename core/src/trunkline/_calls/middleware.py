@@ -110,9 +110,9 @@ class _Border:
             raise self.error(f"{what} {_described(value)}, not a value of type {wanted.__name__}")
 
     def check_embeddings(self, request: EmbedRequest, response: EmbedResponse) -> None:
-        """Raise `PluginError` if the middleware does not return one vector for each text that it was given."""
+        """Raise `PluginError` if the middleware does not return one vector for each input that it was given."""
         try:
-            return check_vectors(response.embeddings, len(request.texts))
+            return check_vectors(response.embeddings, len(request.inputs))
         except (ProtocolViolation, TypeError) as error:
             failed = self.error(f"returned wrong embeddings: {error}")
         raise failed

@@ -25,6 +25,7 @@ from trunkline.errors import (
     TrunklineError,
     UnexpectedRedirect,
 )
+from trunkline.secrets import Headers
 from trunkline.settings import Settings
 
 if TYPE_CHECKING:
@@ -92,8 +93,15 @@ async def read_body(response: ByteStream, settings: Settings, read_timeouts: Rea
     finally:
         read_timeouts.release(read_timeout)
     body = b"".join(chunks)
-    check_structure(body, settings.nesting_limit, status=response.status)
+    if not _is_media(response.headers, body):
+        check_structure(body, settings.nesting_limit, status=response.status)
     return WireResponse(status=response.status, headers=response.headers, body=body)
+
+
+def _is_media(headers: Headers, body: bytes) -> bool:
+    """Whether a body is audio or an image, in which brackets mean nothing. No decoder takes it for nested JSON."""
+    has_type = headers.get("content-type", "").lower().startswith(("audio/", "image/", "application/octet-stream"))
+    return has_type and body.lstrip()[:1] not in (b"[", b"{")
 
 
 def parse_body(response: WireResponse, parse: Callable[[WireResponse], T]) -> T:

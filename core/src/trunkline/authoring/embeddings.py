@@ -13,12 +13,12 @@ from trunkline.errors import ProtocolViolation
 def decode_vectors(values: object, *, provider: str, indexes: Sequence[object] = ()) -> tuple[tuple[float, ...], ...]:
     """Decode a list of vectors, each a list of numbers or base64 of little-endian 32-bit floats.
 
-    `indexes` are the positions of the texts that the vectors belong to, if the API sends them: the result is in the
-    order of the texts. `None` is an index that is missing. If all are missing, the vectors are in order; otherwise a
+    `indexes` are the positions of the inputs that the vectors belong to, if the API sends them: the result is in the
+    order of the inputs. `None` is an index that is missing. If all are missing, the vectors are in order; otherwise a
     missing one is 0, because some servers leave out zeros.
 
-    The core checks that there is one vector for each text. Raises `ProtocolViolation` if the indexes are not those of
-    one vector for each text, and for values that are not vectors.
+    The core checks that there is one vector for each input. Raises `ProtocolViolation` if the indexes are not those of
+    one vector for each input, and for values that are not vectors.
     """
     if not isinstance(values, list):
         raise ProtocolViolation("the response has no list of embeddings", provider=provider)
@@ -43,7 +43,7 @@ def check_vectors(vectors: Sequence[Sequence[float]], count: int) -> None:
     The core calls this for each response to an embedding request. Raises `ProtocolViolation`.
     """
     if len(vectors) != count:
-        raise ProtocolViolation(f"the number of embeddings is {len(vectors)}, but the number of texts is {count}")
+        raise ProtocolViolation(f"the number of embeddings is {len(vectors)}, but the number of inputs is {count}")
     lengths = {len(vector) for vector in vectors}
     if 0 in lengths:
         raise ProtocolViolation("an embedding is empty")

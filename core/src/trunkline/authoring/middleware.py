@@ -70,6 +70,8 @@ class Middleware:
         - `embed` takes an `EmbedRequest` and returns an `EmbedResponse`.
         - `count_tokens` takes a `ChatRequest` and returns an `int`.
         - `list_models` takes `None` and returns a tuple of `ModelInfo`.
+        - `rerank`, `transcribe`, `generate_speech`, `generate_images` and `moderate` take and return the types of the
+          methods of `Service` with these names.
         - An `Operation` given to `Service.run` takes and returns any value.
         """
         return await proceed(value)

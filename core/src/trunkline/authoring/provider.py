@@ -27,6 +27,18 @@ from trunkline.batches import Batch
 from trunkline.errors import TrunklineError
 from trunkline.events import Event
 from trunkline.messages import Audio, Document, Image
+from trunkline.operations import (
+    ImageRequest,
+    ImageResponse,
+    ModerationRequest,
+    ModerationResponse,
+    RerankRequest,
+    RerankResponse,
+    SpeechRequest,
+    SpeechResponse,
+    TranscriptionRequest,
+    TranscriptionResponse,
+)
 from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import CallWarning, ChatResponse, EmbedResponse, ModelInfo
 from trunkline.secrets import Headers, Secret
@@ -472,6 +484,10 @@ class OperationChain(Generic[V_contra, R_co]):
     steps: tuple[Operation[Any, Any], ...] = attrs.field(validator=attrs.validators.min_len(1))
 
 
+AnyOperation: TypeAlias = Operation[V_contra, R_co] | OperationChain[V_contra, R_co]
+"""An operation of one request, or of several."""
+
+
 @attrs.frozen(kw_only=True)
 class BatchOperations:
     """The operations on batches. All functions are pure.
@@ -502,13 +518,16 @@ class Operations:
     """The operations of a provider other than chat. An operation that is `None` raises `UnsupportedOperation`.
 
     `list_models` is built from the cursor of the page; that of the first page is `None`. `embed` parses the vectors in
-    the order of the texts; the core checks that there is one for each. Their names are those of the fields.
+    the order of the inputs; the core checks that there is one for each. Their names are those of the fields.
 
     `model_info` takes the name of a model, and returns what the provider reports about it. The core uses it for
     settings that are `"auto"`. A provider needs it only if its list of models has no limits, or lacks names that
     requests may use, such as aliases; otherwise the core looks the model up in the list.
 
     `batches` are the operations on batches: see `trunkline.authoring.batches`.
+
+    `rerank`, `transcribe`, `generate_speech`, `generate_images` and `moderate` are the methods of `Service` with these
+    names. The core checks the ranking, and that there is a result for each input and at least one image.
     """
 
     list_models: Operation[str | None, ModelPage] | None = None
@@ -516,6 +535,11 @@ class Operations:
     count_tokens: Operation[ChatRequest, int] | None = None
     model_info: Operation[str, ModelInfo] | None = None
     batches: BatchOperations | None = None
+    rerank: AnyOperation[RerankRequest, RerankResponse] | None = None
+    transcribe: AnyOperation[TranscriptionRequest, TranscriptionResponse] | None = None
+    generate_speech: AnyOperation[SpeechRequest, SpeechResponse] | None = None
+    generate_images: AnyOperation[ImageRequest, ImageResponse] | None = None
+    moderate: AnyOperation[ModerationRequest, ModerationResponse] | None = None
 
 
 def _no_transport(context: ServiceContext[Any]) -> Transport | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 from trunkline._json import dumps
+from trunkline.inputs import Input, parts_of
 from trunkline.messages import (
     Audio,
     Citation,
@@ -39,7 +40,7 @@ MARGIN = 0.1
 def estimate_request(request: ChatRequest | EmbedRequest) -> int:
     """Estimate the input tokens of a request, with `MARGIN`."""
     if isinstance(request, EmbedRequest):
-        estimate = sum(estimate_text(text) for text in request.texts)
+        estimate = sum(map(estimate_input, request.inputs))
     else:
         estimate = estimate_fixed_tokens(request) + sum(estimate_tokens(message) for message in request.messages)
     return math.ceil(estimate * (1 + MARGIN))
@@ -104,6 +105,11 @@ def _is_text(data: bytes) -> bool:
 def estimate_text(text: str) -> int:
     """Estimate the tokens of a text, without `MARGIN`."""
     return -(-len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN)
+
+
+def estimate_input(value: Input) -> int:
+    """Estimate the tokens of an input to embed, without `MARGIN`."""
+    return sum(estimate_text(part) if isinstance(part, str) else TOKENS_PER_IMAGE for part in parts_of(value))
 
 
 def _json_tokens(value: object) -> int:

@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterable, Sequence
 
 import attrs
 
-from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import CallWarning, WarningKind
 
-_ALWAYS = frozenset({"messages", "texts", "model", "provider_options"})
+_ALWAYS = frozenset({"model", "provider_options"})
+_NOT_LOSSY = frozenset({"cache", "cache_key", "parallel_tool_calls", "input_type"})
 
 
 class Warnings:
@@ -35,20 +35,20 @@ class Warnings:
         """Add a warning about a change to the history that the provider would refuse. Such a warning is never lossy."""
         self.add("mended", subject, message, lossy=False, cause=cause)
 
-    def unsupported(self, request: ChatRequest | EmbedRequest, *, supported: Collection[str]) -> None:
+    def unsupported(self, request: attrs.AttrsInstance, *, supported: Collection[str]) -> None:
         """Add a warning for each field of the request that is set but is not in `supported`.
 
-        `logprobs=False` asks for nothing, so it counts as not set. The warnings are lossy, except for
-        `parallel_tool_calls=True`, which asks for what every model does by default, and for `cache` and `cache_key`,
-        which do not change the answer.
+        `logprobs=False` and `diarize=False` ask for nothing, so they count as not set. The warnings are lossy, except
+        for `parallel_tool_calls=True`, which asks for what every model does by default, for `cache` and `cache_key`,
+        which do not change the answer, and for `input_type`: an API without it embeds documents and queries alike.
         """
         for field in attrs.fields(type(request)):
-            if field.name in supported or field.name in _ALWAYS:
+            if field.name in supported or field.name in _ALWAYS or field.default is attrs.NOTHING:
                 continue
             value = getattr(request, field.name)
-            if value is None or value in ((), {}) or (field.name == "logprobs" and value is False):
+            if value is None or value in ((), {}) or (field.name in ("logprobs", "diarize") and value is False):
                 continue
-            lossy = field.name not in ("cache", "cache_key", "parallel_tool_calls") or value is False
+            lossy = field.name not in _NOT_LOSSY or value is False
             self.add("unsupported", field.name, "not supported by this provider; ignored", lossy=lossy)
 
     def all(self) -> tuple[CallWarning, ...]:

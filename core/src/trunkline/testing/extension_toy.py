@@ -56,7 +56,7 @@ def toy_provider(name: str) -> Provider:
         api_key: Converted[Secret, str] = setting("API Key", "A key.", default=Secret("the-key-of-the-toy"))
 
     def embed(context: ServiceContext[ToySettings], request: EmbedRequest) -> WireRequest:
-        return WireRequest(url=context.settings.api_url + "/embed", body=dumps(list(request.texts)))
+        return WireRequest(url=context.settings.api_url + "/embed", body=dumps(list(request.inputs)))
 
     return Provider(
         name=name,

@@ -166,7 +166,7 @@ class RequestTests(ProviderCase):
             if operations.list_models is not None:
                 found.append(operations.list_models.translation(context, None).wire_request.url)
             if operations.embed is not None:
-                request = EmbedRequest(texts=["Hi"], model=self.embedding_model)
+                request = EmbedRequest(inputs=["Hi"], model=self.embedding_model)
                 found.append(operations.embed.translation(context, request).wire_request.url)
         except TrunklineError:
             return []

@@ -26,7 +26,7 @@ def _auth(context: ServiceContext[AzureOpenAISettings]) -> Auth:
 def _operations(context: ServiceContext[AzureOpenAISettings]) -> Operations:
     from trunkline_openai.operations import chat_operations
 
-    operations = chat_operations(profile_for, endpoint_url)
+    operations = chat_operations(profile_for(context.settings), endpoint_url)
     # On the inference surface, /models describes one deployment and lists none.
     return attrs.evolve(operations, list_models=None) if context.settings.surface.kind == "inference" else operations
 

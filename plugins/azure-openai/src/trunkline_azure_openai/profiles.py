@@ -24,6 +24,7 @@ V1 = attrs.evolve(
     # Versions with developer messages convert system messages themselves.
     developer_role=False,
     obfuscation=False,
+    operations={"transcribe", "generate_speech", "generate_images"},
     models=AZURE_MODELS,
     takes=PROFILES["openai"].takes - {"document_data", "document_file_id"},
     # Older versions refuse unknown fields. No specification has an endpoint that counts.
@@ -44,6 +45,7 @@ INFERENCE = attrs.evolve(
     name="azure-ai-inference",
     max_tokens_field="max_tokens",
     user_id_field=None,
+    operations=(),
     takes=V1.takes - {"metadata", "names", "refusals", "strict_tools", "logprobs", "parallel_tool_calls"},
 )
 """The `/models` surface, which has models of many vendors."""

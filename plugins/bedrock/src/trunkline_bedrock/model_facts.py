@@ -480,13 +480,18 @@ def facts_of(model: str, overrides: FactOverrides | None = None) -> BedrockFacts
     Patterns of `overrides` are compared with the whole name and with the foundation model id that the name contains.
     """
     given = model.lower()
-    name = _plain(given)
-    base = _changes(overrides, given, name).get("base_model") if overrides else None
-    if isinstance(base, str):
-        name = _plain(base.lower())
+    name = plain_name(model, overrides)
     facts = _from_table(name)
     changes = _changes(overrides, given, name) if overrides else {}
     return attrs.evolve(facts, **changes) if changes else facts  # type: ignore[arg-type]  # the setting checked them
+
+
+def plain_name(model: str, overrides: FactOverrides | None = None) -> str:
+    """Return the id of the foundation model that a model is, in lower case."""
+    given = model.lower()
+    name = _plain(given)
+    base = _changes(overrides, given, name).get("base_model") if overrides else None
+    return _plain(base.lower()) if isinstance(base, str) else name
 
 
 def is_profile(model: str) -> bool:
@@ -515,10 +520,7 @@ def mantle_api_of(model: str, overrides: FactOverrides) -> API:
 
 def openai_name(model: str, overrides: FactOverrides) -> str:
     """Return the name of a model as its vendor's own API has it: `gpt-5.6-sol` for `us.openai.gpt-5.6-sol`."""
-    given = model.lower()
-    name = _plain(given)
-    base = _changes(overrides, given, name).get("base_model") if overrides else None
-    vendor, _, rest = (_plain(base.lower()) if isinstance(base, str) else name).partition(".")
+    vendor, _, rest = plain_name(model, overrides).partition(".")
     if not rest:
         return vendor
     return f"{vendor}-{rest}" if vendor == "deepseek" else rest

@@ -1,26 +1,28 @@
-"""Listing models, counting tokens and embedding texts: pure pairs of functions that build a request and parse it."""
+"""Listing models and counting tokens: pure pairs of functions that build a request and parse its response."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from trunkline.authoring.embeddings import decode_vectors
-from trunkline.authoring.json import as_count, as_objects, as_string, decode_object, encode_request, with_options
+from trunkline.authoring.json import as_count, as_objects, as_string, decode_object
 from trunkline.authoring.model_facts import capabilities_from
 from trunkline.authoring.provider import Operation, Operations, ServiceContext, Translation
 from trunkline.authoring.urls import query_string
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest, WireResponse
-from trunkline.errors import InvalidRequest, ProtocolViolation, UnsupportedOperation
-from trunkline.request import ChatRequest, EmbedRequest
-from trunkline.response import Capability, EmbedResponse, ModelInfo, Usage
+from trunkline.errors import ProtocolViolation
+from trunkline.request import ChatRequest
+from trunkline.response import Capability, ModelInfo
 
 from trunkline_bedrock.doors import openai_address
-from trunkline_bedrock.endpoints import control_base, runtime_base
+from trunkline_bedrock.embeddings import EMBED
+from trunkline_bedrock.endpoints import control_base
+from trunkline_bedrock.images import GENERATE_IMAGES
+from trunkline_bedrock.invoke import model_request
 from trunkline_bedrock.model_facts import facts_of
+from trunkline_bedrock.rerank import RERANK
 from trunkline_bedrock.settings import BedrockSettings
-from trunkline_bedrock.translate import converse_body, request_headers
-from trunkline_bedrock.urls import model_url
+from trunkline_bedrock.translate import converse_body
 
 _PROFILES = "profiles"
 """The cursor of the first page of inference profiles, which follow the foundation models."""
@@ -93,14 +95,9 @@ def build_count(context: ServiceContext[BedrockSettings], request: ChatRequest) 
     body = converse_body(request, facts, warnings, provider=context.provider)
     counted = {"input": {"converse": {key: body[key] for key in _COUNTED if key in body}}}
     return Translation(
-        wire_request=_model_request(context.settings, request.model or "", "count-tokens", counted),
+        wire_request=model_request(context.settings, request.model or "", "count-tokens", counted),
         warnings=warnings.all(),
     )
-
-
-def _model_request(settings: BedrockSettings, model: str, operation: str, body: dict[str, Any]) -> WireRequest:
-    url = model_url(runtime_base(settings), model, operation)
-    return WireRequest(url=url, headers=request_headers(), body=encode_request(body))
 
 
 def parse_count(context: ServiceContext[BedrockSettings], wire_response: WireResponse) -> int:
@@ -112,60 +109,11 @@ def parse_count(context: ServiceContext[BedrockSettings], wire_response: WireRes
     return count
 
 
-def build_embed(context: ServiceContext[BedrockSettings], request: EmbedRequest) -> Translation:
-    """Build the InvokeModel request for embeddings, in the form of Cohere's or Titan's models.
-
-    Titan embeds one text per request. Raises `InvalidRequest` for more, and `UnsupportedOperation` for a model of
-    another family.
-    """
-    warnings = Warnings()
-    model = request.model or ""
-    facts = facts_of(model, context.settings.model_facts)
-    if facts.family == "cohere":
-        body: dict[str, Any] = {
-            "texts": list(request.texts),
-            "input_type": "search_document",
-            "embedding_types": ["float"],
-        }
-        if request.dimensions is not None and "embed-v4" in model:
-            body["output_dimension"] = request.dimensions
-        elif request.dimensions is not None:
-            warnings.add("unsupported", "dimensions", "not supported by this model; ignored", lossy=True)
-    elif facts.family == "titan" and "embed" in model:
-        if len(request.texts) > 1:
-            raise InvalidRequest("Titan embeds one text per request: make one call for each, or use a Cohere model")
-        body = {"inputText": next(iter(request.texts))}
-        if request.dimensions is not None:
-            body["dimensions"] = request.dimensions
-    else:
-        raise UnsupportedOperation(
-            f"embeddings on Bedrock are supported for models of Cohere and Amazon Titan, not for {model!r}"
-        )
-    warnings.unsupported(request, supported={"dimensions"})
-    body = with_options(body, request.provider_options, context.provider)
-    return Translation(wire_request=_model_request(context.settings, model, "invoke", body), warnings=warnings.all())
-
-
-def parse_embed(context: ServiceContext[BedrockSettings], wire_response: WireResponse) -> EmbedResponse:
-    """Return the vectors, in the order of the texts. Raises `ProtocolViolation` if the response has none."""
-    data = decode_object(wire_response.body, "the response", provider=context.provider)
-    vectors = data.get("embeddings")
-    if isinstance(vectors, dict):
-        vectors = vectors.get("float")
-    if vectors is None and "embedding" in data:
-        vectors = [data["embedding"]]
-    embeddings = decode_vectors(vectors, provider=context.provider)
-    tokens = as_count(data.get("inputTextTokenCount"))
-    if tokens is None:
-        header = wire_response.headers.get("x-amzn-bedrock-input-token-count", "")
-        tokens = int(header) if header.isascii() and header.isdigit() and len(header) < 16 else None
-    usage = Usage(input_tokens=tokens, total_tokens=tokens) if tokens is not None else None
-    return EmbedResponse(embeddings=embeddings, usage=usage, raw=data)
-
-
 SHARED = Operations(
     list_models=Operation(build=build_models, parse=parse_models),
-    embed=Operation(build=build_embed, parse=parse_embed),
+    embed=EMBED,
+    rerank=RERANK,
+    generate_images=GENERATE_IMAGES,
 )
 """What Bedrock offers besides chat, whatever the API for chat is."""
 

@@ -11,10 +11,14 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from trunkline.authoring.http_errors import parse_wait, request_id_from, server_time, status_error
-from trunkline.authoring.json import JSONValue, as_object, as_string
+from trunkline.authoring.http_errors import error_from_json, parse_wait, request_id_from, server_time, status_error
+from trunkline.authoring.json import JSONValue, as_object, as_string, decode_object
+from trunkline.authoring.provider import ServiceContext
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ContentFiltered, ContextTooLong, QuotaExhausted, RemoteError
 from trunkline.secrets import Headers, HeaderValues
+
+from trunkline_cohere.settings import CohereSettings
 
 _OWN_STATUSES: Mapping[int | None, type[RemoteError]] = {
     498: ContentFiltered,  # the prompt contains a token on Cohere's deny list
@@ -84,3 +88,11 @@ def _message(body: Any, depth: int = 0) -> str:
             if found.strip():
                 return found
     return ""
+
+
+def response_body(context: ServiceContext[CohereSettings], wire_response: WireResponse) -> dict[str, Any]:
+    """Return the JSON object of a response. Raises the error that it describes, and `ProtocolViolation`."""
+    body = decode_object(wire_response.body, "the response", provider=context.provider)
+    if isinstance(body.get("message"), str):
+        raise error_from_json(body, provider=context.provider, read=error_from_body, headers=wire_response.headers)
+    return body

@@ -1,23 +1,30 @@
-"""The operations besides chat: `GET /v1/models` and `POST /v2/embed`. Cohere cannot count a conversation's tokens."""
+"""The operations besides chat, of which `GET /v1/models` and `POST /v2/embed` are here.
+
+Cohere cannot count a conversation's tokens.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from trunkline.authoring.embeddings import decode_vectors
-from trunkline.authoring.http_errors import error_from_json
-from trunkline.authoring.json import as_count, as_objects, as_string, decode_object, encode_request, with_options
+from trunkline.authoring.json import as_count, as_objects, as_string, encode_request, with_options
 from trunkline.authoring.model_facts import capabilities_from
 from trunkline.authoring.provider import Operation, Operations, ServiceContext, Translation
+from trunkline.authoring.results import image_data
 from trunkline.authoring.urls import endpoint_url, query_string
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import ProtocolViolation
+from trunkline.inputs import Input, parts_of
+from trunkline.messages import Image
 from trunkline.request import EmbedRequest
 from trunkline.response import Capability, EmbedResponse, ModelInfo
 
-from trunkline_cohere.errors import error_from_body
+from trunkline_cohere.errors import response_body
+from trunkline_cohere.rerank import RERANK
 from trunkline_cohere.settings import CohereSettings
+from trunkline_cohere.transcription import TRANSCRIBE
 from trunkline_cohere.translate import HEADERS
 from trunkline_cohere.urls import base_url
 from trunkline_cohere.usage import embedding_usage
@@ -39,7 +46,7 @@ def parse_models(
     context: ServiceContext[CohereSettings], wire_response: WireResponse
 ) -> tuple[tuple[ModelInfo, ...], str | None]:
     """Return the models of a page and the cursor of the next. Raises `ProtocolViolation` if there is no list."""
-    body = _body(context, wire_response)
+    body = response_body(context, wire_response)
     models = body.get("models")
     if not isinstance(models, list):
         raise ProtocolViolation("the list of models has no field 'models'", provider=context.provider)
@@ -67,22 +74,55 @@ def _model_info(model: dict[str, Any]) -> ModelInfo:
     )
 
 
-def build_embed(context: ServiceContext[CohereSettings], request: EmbedRequest) -> Translation:
-    """Build the request for the vectors of some texts.
+_INPUT_TYPES = {None: "search_document", "document": "search_document", "query": "search_query"}
 
-    The texts are embedded as documents to be searched. To embed the query that searches them, set `input_type` to
-    `search_query` in `provider_options`.
+
+def embed_inputs(request: EmbedRequest) -> dict[str, Any]:
+    """Return the fields with the inputs of a request and their type, as Cohere takes them.
+
+    Raises `InvalidRequest` for an image that has no data.
+    """
+    input_type = _INPUT_TYPES[request.input_type]
+    if all(isinstance(value, str) for value in request.inputs):
+        return {"texts": list(request.inputs), "input_type": input_type}
+    if all(isinstance(value, Image) for value in request.inputs):
+        # The only type of images that models before v4 know. It means the same to newer ones as a document.
+        return {
+            "images": [_data_url(value) for value in request.inputs if isinstance(value, Image)],
+            "input_type": "image" if request.input_type is None else input_type,
+        }
+    return {"inputs": [{"content": _content(value)} for value in request.inputs], "input_type": input_type}
+
+
+def _content(value: Input) -> list[dict[str, Any]]:
+    return [
+        {"type": "text", "text": part}
+        if isinstance(part, str)
+        else {"type": "image_url", "image_url": {"url": _data_url(part)}}
+        for part in parts_of(value)
+    ]
+
+
+def _data_url(image: Image) -> str:
+    data = image_data(image, provider="Cohere")
+    return f"data:{data.media_type or 'image/png'};base64,{data.base64}"
+
+
+def build_embed(context: ServiceContext[CohereSettings], request: EmbedRequest) -> Translation:
+    """Build the request for the vectors of some texts and images.
+
+    They are embedded as documents, unless the request says that they are a query. Models before v4 embed texts, or one
+    image, in a request; the others also embed texts and images together.
     """
     warnings = Warnings()
     body: dict[str, Any] = {
         "model": request.model,
-        "texts": list(request.texts),
-        "input_type": "search_document",
+        **embed_inputs(request),
         "embedding_types": ["float"],
     }
     if request.dimensions is not None:
         body["output_dimension"] = request.dimensions
-    warnings.unsupported(request, supported={"dimensions"})
+    warnings.unsupported(request, supported={"dimensions", "input_type"})
     body = with_options(body, request.provider_options, context.provider)
     url = endpoint_url(base_url(context.settings.api_url)[0], "/v2/embed")
     wire_request = WireRequest(url=url, headers=HEADERS, body=encode_request(body))
@@ -90,8 +130,8 @@ def build_embed(context: ServiceContext[CohereSettings], request: EmbedRequest) 
 
 
 def parse_embeddings(context: ServiceContext[CohereSettings], wire_response: WireResponse) -> EmbedResponse:
-    """Return the vectors in the order of the texts. If several encodings came, floats win; `raw` has all of them."""
-    body = _body(context, wire_response)
+    """Return the vectors in the order of the inputs. If several encodings came, floats win; `raw` has all of them."""
+    body = response_body(context, wire_response)
     found = body.get("embeddings")
     kind = "float"
     if isinstance(found, dict):
@@ -104,12 +144,7 @@ def parse_embeddings(context: ServiceContext[CohereSettings], wire_response: Wir
 OPERATIONS = Operations(
     list_models=Operation(build=build_models, parse=parse_models),
     embed=Operation(build=build_embed, parse=parse_embeddings),
+    rerank=RERANK,
+    transcribe=TRANSCRIBE,
 )
-"""Listing models and embedding."""
-
-
-def _body(context: ServiceContext[CohereSettings], wire_response: WireResponse) -> dict[str, Any]:
-    body = decode_object(wire_response.body, "the response", provider=context.provider)
-    if isinstance(body.get("message"), str):
-        raise error_from_json(body, provider=context.provider, read=error_from_body, headers=wire_response.headers)
-    return body
+"""What Cohere offers besides chat."""

@@ -35,4 +35,7 @@ def embedding_usage(meta: Any) -> Usage | None:
     fields = as_object(meta)
     counted, billed = as_object(fields.get("tokens")), as_object(fields.get("billed_units"))
     tokens = as_count(counted.get("input_tokens"), billed.get("input_tokens"))
+    images = as_count(billed.get("image_tokens"))
+    if images is not None and "input_tokens" not in counted:
+        tokens = images + (tokens or 0)
     return None if tokens is None else Usage(input_tokens=tokens, total_tokens=tokens, raw=fields)

@@ -44,7 +44,7 @@ from trunkline.errors import ProtocolViolation, TrunklineError
 from trunkline_gemini.errors import error_from_body
 from trunkline_gemini.settings import GeminiSettings
 from trunkline_gemini.translate import HEADERS
-from trunkline_gemini.urls import base_url, method_url
+from trunkline_gemini.urls import base_url, default_url
 
 LIMITS = BatchLimits(
     # A file of at most 2 GB: docs, "Input file". One model: it is in the URL.
@@ -109,7 +109,7 @@ def build_create(context: ServiceContext[GeminiSettings], submission: BatchSubmi
 def _create(context: ServiceContext[GeminiSettings], submission: BatchSubmission, source: bytes) -> WireRequest:
     # The name is required. It tells batches apart in the list if the answer to a submission is lost.
     fields = encode_request({"displayName": f"trunkline-{submission.token}", **submission.options})
-    url = method_url(_base(context), submission.items[0].model, "batchGenerateContent")
+    url = default_url(context.settings, submission.items[0].model, "batchGenerateContent")
     return WireRequest(url=url, headers=HEADERS, body=b'{"batch":' + fields[:-1] + b',"inputConfig":' + source + b"}}")
 
 

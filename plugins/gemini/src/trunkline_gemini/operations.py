@@ -25,10 +25,13 @@ from trunkline.response import Capability, EmbedResponse, ModelInfo
 from trunkline.settings import Settings
 
 from trunkline_gemini.batches import BATCHES
+from trunkline_gemini.generated_media import generate_images, generate_speech
+from trunkline_gemini.inputs import MULTIMODAL, NO_TASKS, TASKS, content_parts
 from trunkline_gemini.model_facts import facts_of
 from trunkline_gemini.settings import GeminiSettings
 from trunkline_gemini.translate import HEADERS, chat_body
 from trunkline_gemini.urls import base_url, default_url, model_path
+from trunkline_gemini.usage import usage_from
 
 PAGE_SIZE = 1000
 """Models per page: the most that Gemini allows."""
@@ -83,25 +86,30 @@ def _model_info(model: dict[str, Any]) -> ModelInfo:
 
 
 def build_embed(context: ServiceContext[GeminiSettings], request: EmbedRequest) -> Translation:
-    """Build the request for the vectors of some texts. Set `taskType` and `title` in `provider_options`."""
+    """Build the request for the vectors of some texts and images. Set other fields, such as `title`, in the options."""
     warnings = Warnings()
-    warnings.unsupported(request, supported={"dimensions"})
+    warnings.unsupported(request, supported={"dimensions", "input_type"})
     name = str(request.model)
     each: dict[str, Any] = {"model": model_path(name)}
+    if request.input_type is not None and MULTIMODAL not in name:
+        each["taskType"] = TASKS[request.input_type]
+    elif request.input_type is not None:
+        warnings.add("unsupported", "input_type", NO_TASKS, lossy=False)
     if request.dimensions is not None:
         each["outputDimensionality"] = request.dimensions
     each = with_options(each, request.provider_options, context.provider)
-    body = {"requests": [{**each, "content": {"parts": [{"text": text}]}} for text in request.texts]}
+    body = {"requests": [{**each, "content": {"parts": content_parts(value)}} for value in request.inputs]}
     url = default_url(context.settings, name, "batchEmbedContents")
     return _translation(url, body, warnings)
 
 
 def parse_embeddings(context: ServiceContext[Settings], wire_response: WireResponse) -> EmbedResponse:
-    """Return the vectors in the order of the texts. Gemini reports no usage for them."""
+    """Return the vectors in the order of the inputs, and the usage, which only newer models report."""
     body = _body(context, wire_response)
     found = body.get("embeddings")
     values = [as_object(item).get("values") for item in found] if isinstance(found, list) else found
-    return EmbedResponse(embeddings=decode_vectors(values, provider=context.provider), raw=body)
+    usage = usage_from(body.get("usageMetadata"), is_final=True)
+    return EmbedResponse(embeddings=decode_vectors(values, provider=context.provider), usage=usage, raw=body)
 
 
 def build_count(context: ServiceContext[GeminiSettings], request: ChatRequest) -> Translation:
@@ -128,8 +136,10 @@ OPERATIONS = Operations(
     count_tokens=Operation(build=build_count, parse=parse_count),
     model_info=Operation(build=build_model_info, parse=parse_model_info),
     batches=BATCHES,
+    generate_speech=generate_speech(),
+    generate_images=generate_images(),
 )
-"""Listing models, embedding, counting tokens, and batches."""
+"""What Gemini offers besides chat."""
 
 
 def _base(context: ServiceContext[GeminiSettings]) -> str:

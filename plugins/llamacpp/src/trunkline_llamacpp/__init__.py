@@ -6,6 +6,7 @@ transport is different. The first call loads the model.
 
 from __future__ import annotations
 
+import attrs
 from trunkline.authoring.provider import ServiceContext, Transport
 from trunkline.settings import Settings
 from trunkline_openai import ChatParts, chat_completions
@@ -44,7 +45,7 @@ def _transport(context: ServiceContext[LlamaCppSettings]) -> Transport:
 llamacpp = chat_completions(
     name="llamacpp",
     settings=LlamaCppSettings,
-    profile=PROFILES["llama.cpp"],
+    profile=attrs.evolve(PROFILES["llama.cpp"], operations=()),  # the transport has chat and embeddings only
     url=_url,
     load=lambda: ChatParts(transport=_transport),
 )

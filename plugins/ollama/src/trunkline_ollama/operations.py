@@ -21,6 +21,7 @@ from trunkline.authoring.json import (
 )
 from trunkline.authoring.model_facts import capabilities_from
 from trunkline.authoring.provider import Operation, Operations, ServiceContext, Translation
+from trunkline.authoring.results import texts_of
 from trunkline.authoring.urls import endpoint_url
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest, WireResponse
@@ -100,7 +101,11 @@ def build_embed(context: ServiceContext[OllamaSettings], request: EmbedRequest) 
     warnings = Warnings()
     warnings.unsupported(request, supported={"dimensions"})
     settings = context.settings
-    body: dict[str, Any] = {"model": request.model, "input": list(request.texts), "truncate": settings.truncate}
+    body: dict[str, Any] = {
+        "model": request.model,
+        "input": texts_of(request.inputs, provider=context.provider),
+        "truncate": settings.truncate,
+    }
     if request.dimensions is not None:
         body["dimensions"] = request.dimensions
     add_settings(body, settings, {})

@@ -13,8 +13,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
-from trunkline.authoring.http_errors import error_class, request_id_from, status_error
+from trunkline.authoring.http_errors import error_class, error_from_json, request_id_from, status_error
 from trunkline.authoring.json import JSONValue, loads
+from trunkline.authoring.provider import ServiceContext
+from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
     AuthenticationError,
     BadRequest,
@@ -23,6 +25,7 @@ from trunkline.errors import (
     NotFound,
     Overloaded,
     PermissionDenied,
+    ProtocolViolation,
     QuotaExhausted,
     RateLimited,
     RemoteError,
@@ -323,3 +326,16 @@ def _status_number(value: object) -> int | None:
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) == 3:
         value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and 400 <= value <= 599 else None
+
+
+def response_body(context: ServiceContext[Any], wire_response: WireResponse) -> Any:
+    """Return the JSON object or list of a response. Raises the error that it describes, and `ProtocolViolation`."""
+    try:
+        body = loads(wire_response.body)
+    except (ValueError, RecursionError):
+        body = None
+    if isinstance(body, dict) and body.get("error"):
+        raise error_from_json(body, provider=context.provider, read=error_from_body, headers=wire_response.headers)
+    if not isinstance(body, (dict, list)):
+        raise ProtocolViolation("the response is not JSON", provider=context.provider)
+    return body

@@ -104,5 +104,10 @@ Beside those of `Feature`:
 
 RESPONSES_FEATURES: frozenset[str] = frozenset(name for names in get_args(ResponsesFeature) for name in get_args(names))
 
+OtherOperation: TypeAlias = Literal["rerank", "transcribe", "generate_speech", "generate_images", "moderate"]
+"""Operations besides chat and embeddings that a server may have: the words of `Profile.operations`."""
+
+OTHER_OPERATIONS: frozenset[str] = frozenset(get_args(OtherOperation))
+
 SAMPLING: frozenset[Feature] = frozenset({"temperature", "top_p", "penalties", "logprobs", "stop"})
 """The features that OpenAI's models refuse while they reason."""

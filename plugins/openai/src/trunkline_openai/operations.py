@@ -1,14 +1,17 @@
-"""List models and embed texts: functions that build a request and parse its response. Pure."""
+"""List models and embed texts: functions that build a request and parse its response. Pure.
+
+The other operations have modules of their own.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from trunkline.authoring.embeddings import decode_vectors
-from trunkline.authoring.http_errors import error_from_json
-from trunkline.authoring.json import as_count, as_object, as_objects, as_string, encode_request, loads, with_options
+from trunkline.authoring.json import as_count, as_object, as_objects, as_string, encode_request, with_options
 from trunkline.authoring.model_facts import capabilities_from
 from trunkline.authoring.provider import Operation, Operations, ServiceContext, Translation
+from trunkline.authoring.results import texts_of
 from trunkline.authoring.urls import query_string
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest, WireResponse
@@ -16,22 +19,27 @@ from trunkline.errors import ProtocolViolation
 from trunkline.request import EmbedRequest
 from trunkline.response import Capability, EmbedResponse, ModelInfo
 
-from trunkline_openai.errors import error_from_body
-from trunkline_openai.profile import Profile, ProfileFor
+from trunkline_openai.errors import response_body
+from trunkline_openai.images import generate_images
+from trunkline_openai.moderation import moderate
+from trunkline_openai.profile import Profile
+from trunkline_openai.rerank import rerank
+from trunkline_openai.speech import generate_speech
+from trunkline_openai.transcription import transcribe
 from trunkline_openai.translate import request_headers, sent_user_id
 from trunkline_openai.urls import HeadersFor, S, UrlFor, no_headers
 from trunkline_openai.usage import usage_from
 
 
 def chat_operations(
-    profile: ProfileFor[S],
+    profile: Profile,
     url: UrlFor[S],
     headers: HeadersFor[S] = no_headers,
     *,
     embed: bool = True,
     list_models: bool = True,
 ) -> Operations:
-    """The operations of a compatible server: `GET /models` and `POST /embeddings`."""
+    """The operations of a compatible server: `GET /models`, `POST /embeddings`, and those that its profile names."""
 
     def build_models(context: ServiceContext[S], cursor: str | None) -> WireRequest:
         settings = context.settings
@@ -42,13 +50,17 @@ def chat_operations(
 
     def build_embed(context: ServiceContext[S], request: EmbedRequest) -> Translation:
         settings = context.settings
-        chosen = profile if isinstance(profile, Profile) else profile(settings)
-        body: dict[str, Any] = {"model": request.model, "input": list(request.texts), "encoding_format": "float"}
+        body: dict[str, Any] = {
+            "model": request.model,
+            "input": texts_of(request.inputs, provider=context.provider),
+            "encoding_format": "float",
+        }
         if request.dimensions is not None:
             body["dimensions"] = request.dimensions
         warnings = Warnings()
+        warnings.unsupported(request, supported={"dimensions", "user_id"})
         user_id = sent_user_id(request.user_id, settings)
-        if user_id is not None and chosen.user_id_field is not None:
+        if user_id is not None and profile.user_id_field is not None:
             # The embeddings endpoint only has the older field.
             body["user"] = user_id
         elif user_id is not None:
@@ -64,12 +76,17 @@ def chat_operations(
     return Operations(
         list_models=Operation(build=build_models, parse=parse_models) if list_models else None,
         embed=Operation(build=build_embed, parse=parse_embeddings) if embed else None,
+        rerank=rerank(url, headers) if "rerank" in profile.operations else None,
+        transcribe=transcribe(url, headers) if "transcribe" in profile.operations else None,
+        generate_speech=generate_speech(url, headers) if "generate_speech" in profile.operations else None,
+        generate_images=generate_images(url, headers) if "generate_images" in profile.operations else None,
+        moderate=moderate(url, headers) if "moderate" in profile.operations else None,
     )
 
 
 def parse_models(context: ServiceContext[Any], wire_response: WireResponse) -> tuple[tuple[ModelInfo, ...], str | None]:
     """The models of a page, and the cursor of the next page. OpenAI has one page; compatible servers may have more."""
-    body = _body(context, wire_response)
+    body = response_body(context, wire_response)
     # Together sends the list itself.
     data = body if isinstance(body, list) else body.get("data", body.get("models"))
     if not isinstance(data, list):
@@ -130,8 +147,8 @@ def _model_info(model: dict[str, Any]) -> ModelInfo:
 
 
 def parse_embeddings(context: ServiceContext[Any], wire_response: WireResponse) -> EmbedResponse:
-    """The vectors, in the order of the texts. Raises `ProtocolViolation` for anything else."""
-    body = _body(context, wire_response)
+    """The vectors, in the order of the inputs. Raises `ProtocolViolation` for anything else."""
+    body = response_body(context, wire_response)
     data = body if isinstance(body, list) else body.get("data")
     if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
         raise ProtocolViolation("the response has no list of embeddings", provider=context.provider)
@@ -152,15 +169,3 @@ def _vector(item: dict[str, Any]) -> object:
     vector = item.get("embedding")
     # llama.cpp puts a vector into a list of its own if the model has no pooling.
     return vector[0] if isinstance(vector, list) and len(vector) == 1 and isinstance(vector[0], list) else vector
-
-
-def _body(context: ServiceContext[Any], wire_response: WireResponse) -> Any:
-    try:
-        body = loads(wire_response.body)
-    except (ValueError, RecursionError):
-        body = None
-    if isinstance(body, dict) and body.get("error"):
-        raise error_from_json(body, provider=context.provider, read=error_from_body, headers=wire_response.headers)
-    if not isinstance(body, (dict, list)):
-        raise ProtocolViolation("the response is not JSON", provider=context.provider)
-    return body

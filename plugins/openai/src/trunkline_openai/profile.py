@@ -16,7 +16,7 @@ from trunkline.authoring.json import JSONObject
 from trunkline.authoring.model_facts import fields_schema
 
 from trunkline_openai import compatible_models as models
-from trunkline_openai.features import FEATURES, RESPONSES_FEATURES, AnswerSchemas, SchemaRules
+from trunkline_openai.features import FEATURES, OTHER_OPERATIONS, RESPONSES_FEATURES, AnswerSchemas, SchemaRules
 from trunkline_openai.model_facts import OPENAI_MODELS, ModelFacts, Rows, check_length, check_pattern
 from trunkline_openai.urls import S, azure_version, is_azure
 
@@ -69,6 +69,10 @@ def _responses_features(value: str | Iterable[str]) -> frozenset[str]:
     return _known(value, RESPONSES_FEATURES)
 
 
+def _other_operations(value: str | Iterable[str]) -> frozenset[str]:
+    return _known(value, OTHER_OPERATIONS)
+
+
 def _feature_schema(known: frozenset[str]) -> JSONObject:
     return {"anyOf": [{"type": "array", "items": {"enum": sorted(known)}}, {"enum": sorted(known)}]}
 
@@ -100,6 +104,8 @@ class Profile:
       is `BASIC_FEATURES`; for more, write `takes=BASIC_FEATURES | {"top_k"}`.
     - `responses`: the same for the Responses API, in the words of `ResponsesFeature`. The default is
       `BASIC_RESPONSES_FEATURES`.
+    - `operations`: the operations that the server has besides chat, embeddings and the list of models, in the words of
+      `OtherOperation`. By default it has none.
     - `stream_options`: the server reports usage in streams on request.
     - `obfuscation`: the server pads its chunks unless asked not to.
     - `stop_limit`: the number of stop sequences that it accepts; `None` is no limit.
@@ -144,6 +150,11 @@ class Profile:
         converter=_responses_features,
         default=BASIC_RESPONSES_FEATURES,
         metadata={"schema": _feature_schema(RESPONSES_FEATURES)},
+    )
+    operations: frozenset[str] = attrs.field(
+        converter=_other_operations,
+        factory=frozenset[str],
+        metadata={"schema": _feature_schema(OTHER_OPERATIONS)},
     )
     stream_options: bool = False
     obfuscation: bool = False
@@ -210,12 +221,19 @@ _ALL = (
         takes=_COMMON
         | {"metadata", "refusals", "audio_data", "document_data", "document_file_id", "cache_key", "cache_breakpoints"},
         responses=RESPONSES_FEATURES,
+        operations=OTHER_OPERATIONS - {"rerank"},
         stream_options=True,
         obfuscation=True,
     ),
     # Every server is asked for usage. For the few that refuse the field, set `stream_options = false`.
     # The server is unknown, so system messages come first, as most chat templates require.
-    Profile(name="generic", stream_options=True, system_messages="first", models=models.ANYWHERE),
+    Profile(
+        name="generic",
+        operations=OTHER_OPERATIONS,
+        stream_options=True,
+        system_messages="first",
+        models=models.ANYWHERE,
+    ),
     Profile(
         name="ollama",
         # openai/responses.go of ollama, read in 2026-11: other fields are ignored, and other items are refused.
@@ -245,6 +263,7 @@ _ALL = (
         # `ResponsesRequest` in vllm/entrypoints/openai/protocol.py, 2026-11
         responses=BASIC_RESPONSES_FEATURES
         | {"strict_tools", "encrypted_reasoning", "logprobs", "metadata", "cache_key", "developer_role"},
+        operations={"rerank", "transcribe"},
         answer_schemas="closed",
         takes=_COMMON | {"top_k", "audio_data"},
         stream_options=True,
@@ -258,6 +277,7 @@ _ALL = (
         # `top_logprobs` are refused.
         responses=BASIC_RESPONSES_FEATURES - {"json_object", "json_schema", "image_url", "reasoning_effort"}
         | {"count_tokens"},
+        operations={"rerank", "transcribe"},
         answer_schemas="grammar",
         schemas="grammar",
         system_messages="first",
@@ -287,6 +307,7 @@ _ALL = (
         # `previous_response_id` are refused. The rest: recorded traffic.
         responses=BASIC_RESPONSES_FEATURES
         | {"encrypted_reasoning", "reasoning_summary", "metadata", "cache_key", "document_data", "document_url"},
+        operations={"rerank", "generate_speech"},  # recordings c3fe5df596c570b1 and aa06fef004ae0f9c
         models=models.OPENROUTER,
         takes=_COMMON | {"top_k", "document_data", "audio_data", "cache_control"},
         stream_options=True,
@@ -310,6 +331,7 @@ _ALL = (
         # https://console.groq.com/docs/responses-api, 2026-11: no `store`, `include`, `previous_response_id`,
         # `prompt_cache_key` and `safety_identifier`.
         responses=BASIC_RESPONSES_FEATURES - {"store"} | {"metadata"},
+        operations={"transcribe", "generate_speech"},
         max_tokens_field="max_completion_tokens",
         models=models.GROQ,
         # https://console.groq.com/docs/openai, 2026-11: names of participants and logprobs are refused with status 400.
@@ -320,6 +342,7 @@ _ALL = (
     ),
     Profile(
         name="together",
+        operations={"rerank", "transcribe", "generate_speech", "generate_images"},
         answer_schemas="closed",
         takes=_COMMON - {"strict_tools"} | {"top_k"},
         stream_options=True,
@@ -338,6 +361,7 @@ _ALL = (
         name="xai",
         # Recorded traffic; `prompt_cache_key`: the page on caching below.
         responses=BASIC_RESPONSES_FEATURES | {"encrypted_reasoning", "cache_key"},
+        operations="generate_images",  # recording a6e0638a8a5c77ce
         models=models.GROK,
         # langchain-ai/langchain#34140, 2025-11; langbot-app/LangBot#1205, 2025-03
         null_content=False,
@@ -458,6 +482,7 @@ _ALL = (
     Profile(
         name="azure",
         responses=RESPONSES_FEATURES - {"stream_options", "count_tokens"},
+        operations={"transcribe", "generate_speech", "generate_images"},
         max_tokens_field="max_completion_tokens",
         models=(*OPENAI_MODELS, *models.ANYWHERE),
         takes=_COMMON | {"metadata", "refusals", "audio_data", "cache_key", "cache_breakpoints"},

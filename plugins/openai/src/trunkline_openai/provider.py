@@ -56,8 +56,8 @@ class ChatParts:
     whole body, `content_part`, `text`, `reasoning`, `reasoning_end`, `keep`, `keep_logprobs`, `sources` and `error`.
     Call the method of the base class for whatever your server sends as others do. All other methods are internal.
 
-    `operations` replaces listing models
-    and embedding texts. `transport` replaces HTTP, for a model that is not behind a server.
+    `operations` replaces the operations besides chat. `transport` replaces HTTP, for a model that is not behind a
+    server.
 
     `advice` returns what to do about an error: see `trunkline.authoring.advice`. `rate_limits` has the names of the
     server's headers about rate limits, if they are none that the known servers send. `batches` are the operations on
@@ -143,7 +143,7 @@ def chat_completions(
             response_parser=lambda context: ChatResponseParser(context, profile=profile_of(context), parser=parser),
             transport=parts.transport or _no_transport,
             operations=_with_batches(
-                parts.operations or (lambda context: chat_operations(profile, url, headers)), parts.batches
+                parts.operations or (lambda context: chat_operations(profile_of(context), url, headers)), parts.batches
             ),
             advice=parts.advice or compatible_advice,
             rate_limits=parts.rate_limits or RATE_LIMITS,

@@ -16,8 +16,8 @@ S = TypeVar("S", bound=Settings)
 UrlFor: TypeAlias = Callable[[S, str, str | None], str]
 """Returns the URL of an endpoint, for the settings, the endpoint's path and the request's model.
 
-The path is `/chat/completions`, `/embeddings` or `/models`. The model is `None` for `/models`. Put the text of a
-setting or a model into a URL with `path_segment` of `trunkline.authoring.urls`, which encodes it.
+The path is that of an endpoint, such as `/chat/completions` or `/models`. The model is `None` for `/models`. Put the
+text of a setting or a model into a URL with `path_segment` of `trunkline.authoring.urls`, which encodes it.
 """
 
 HeadersFor: TypeAlias = Callable[[S], Mapping[str, str]]
@@ -29,9 +29,13 @@ ENDPOINTS = (
     "/responses/input_tokens",
     "/audio/transcriptions",
     "/audio/speech",
+    "/images/generations",
+    "/images/edits",
     "/completions",
     "/embeddings",
+    "/moderations",
     "/responses",
+    "/rerank",
     "/models",
 )
 """The endpoint paths that are removed from a pasted URL."""

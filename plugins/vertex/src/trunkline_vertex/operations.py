@@ -19,12 +19,15 @@ from trunkline.authoring.json import (
     with_options,
 )
 from trunkline.authoring.provider import ModelPage, Operation, Operations, ServiceContext, Translation
+from trunkline.authoring.results import texts_of
 from trunkline.authoring.urls import query_string
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import ProtocolViolation, UnsupportedRequest
 from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import EmbedResponse, ModelInfo, Usage
+from trunkline_gemini.generated_media import generate_images, generate_speech
+from trunkline_gemini.inputs import MULTIMODAL, NO_TASKS, TASKS, content_parts
 from trunkline_gemini.operations import parse_count
 from trunkline_gemini.translate import HEADERS, chat_body
 
@@ -62,21 +65,25 @@ def parse_models(context: ServiceContext[VertexSettings], wire_response: WireRes
 
 
 def build_embed(context: ServiceContext[VertexSettings], request: EmbedRequest) -> Translation:
-    """Build the request for the vectors of some texts. Set `taskType`, `title` and `autoTruncate` in options.
+    """Build the request for the vectors of some texts and images. Options are other tasks, `title`, `autoTruncate`.
 
     Gemini's models for embeddings have methods of their own; all others have `predict`. Raises `UnsupportedRequest` for
     several texts for a model that accepts one (those whose names contain `maas`).
     """
     warnings = Warnings()
-    warnings.unsupported(request, supported={"dimensions"})
+    warnings.unsupported(request, supported={"dimensions", "input_type"})
     model = str(request.model)
     config: dict[str, Any] = {} if request.dimensions is None else {"outputDimensionality": request.dimensions}
+    if request.input_type is not None and MULTIMODAL not in model:
+        config["taskType"] = TASKS[request.input_type]
+    elif request.input_type is not None:
+        warnings.add("unsupported", "input_type", NO_TASKS, lossy=False)
     config = with_options(config, request.provider_options, context.provider)
     name = model.rpartition("/")[2]
     if "gemini" not in name and "maas" not in name:
         method, body = "predict", _predict(request, config)
     else:
-        each = [{"content": {"role": "user", "parts": [{"text": text}]}} for text in request.texts]
+        each = [{"content": {"role": "user", "parts": content_parts(value)}} for value in request.inputs]
         options = {"embedContentConfig": config} if config else {}
         if len(each) == 1:
             method, body = "embedContent", {**each[0], **options}
@@ -92,12 +99,13 @@ def build_embed(context: ServiceContext[VertexSettings], request: EmbedRequest) 
 
 def _predict(request: EmbedRequest, config: dict[str, Any]) -> dict[str, Any]:
     own = {field: config.pop(name) for name, field in (("taskType", "task_type"), ("title", "title")) if name in config}
-    body: dict[str, Any] = {"instances": [{"content": text, **own} for text in request.texts]}
+    texts = texts_of(request.inputs, provider="this model")
+    body: dict[str, Any] = {"instances": [{"content": text, **own} for text in texts]}
     return {**body, "parameters": config} if config else body
 
 
 def parse_embeddings(context: ServiceContext[VertexSettings], wire_response: WireResponse) -> EmbedResponse:
-    """Return the vectors in the order of the texts, whichever method sent them."""
+    """Return the vectors in the order of the inputs, whichever method sent them."""
     body = decode_object(wire_response.body, "the response", provider=context.provider)
     found: object = body.get("embeddings")
     if "predictions" in body:
@@ -144,5 +152,7 @@ OPERATIONS = Operations(
     list_models=Operation(build=build_models, parse=parse_models),
     embed=Operation(build=build_embed, parse=parse_embeddings),
     count_tokens=Operation(build=build_count, parse=parse_count),
+    generate_speech=generate_speech(gemini_url),
+    generate_images=generate_images(gemini_url),
 )
-"""Listing models, embedding and counting tokens."""
+"""What Vertex AI offers besides chat."""
