@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
 import pytest
-from batch_servers import AnthropicBatches, BatchServer, GeminiBatches, MistralBatches, OpenAIBatches
+from batch_servers import (
+    AnthropicBatches,
+    AzureBatches,
+    BatchServer,
+    BedrockBatches,
+    GeminiBatches,
+    MistralBatches,
+    OpenAIBatches,
+)
 from trunkline import (
     Batch,
     BatchResults,
@@ -50,9 +58,14 @@ class Door:
     provider: str
     server: type[BatchServer]
     settings: dict[str, Any]
-    url: str = "api_url"
+    urls: Mapping[str, str] = {"api_url": ""}
+    """The settings that are URLs, and their paths on the server."""
     ignored: dict[str, Any]
     """A field of a request that the provider does not have."""
+
+    def at(self, root: str) -> dict[str, Any]:
+        """The settings that are URLs, for the URL of a server."""
+        return {name: root + path for name, path in self.urls.items()}
 
 
 DOORS = {
@@ -73,6 +86,27 @@ DOORS = {
         server=OpenAIBatches,
         settings={"api_key": "k", "default_model": "gpt-4.1", "api": "responses"},
         ignored={"top_k": 1},
+    ),
+    "azure-openai": Door(
+        provider="azure-openai",
+        server=AzureBatches,
+        settings={"api_key": "k", "default_model": "gpt-4.1"},
+        urls={"api_url": "/openai/v1"},
+        ignored={"top_k": 1},
+    ),
+    "bedrock": Door(
+        provider="bedrock",
+        server=BedrockBatches,
+        settings={
+            "aws_region": "us-east-1",
+            "aws_access_key_id": BedrockBatches.KEYS[0],
+            "aws_secret_access_key": BedrockBatches.KEYS[1],
+            "batch_s3_uri": "s3://my-bucket/batches/",
+            "batch_role_arn": "arn:aws:iam::123456789012:role/batches",
+            "default_model": "us.anthropic.claude-sonnet-4-6",
+        },
+        urls={"api_url": "", "s3_url": "/s3"},
+        ignored={"seed": 1},
     ),
     "mistral": Door(
         provider="mistral",
@@ -99,7 +133,7 @@ async def opened(door: Door, **changes: Any) -> AsyncIterator[tuple[ProviderServ
     server = door.server()
     async with serve(server) as running:
         server.url = running.url
-        settings = {**door.settings, door.url: running.url, **changes}
+        settings = {**door.settings, **door.at(running.url), **changes}
         async with open_service(door.provider, **settings) as service:
             yield service, server
 
@@ -114,7 +148,7 @@ async def test_results_are_read_later_from_a_stored_batch(door: Door) -> None:
         server.status = "completed"
 
         # Another process knows the stored text only.
-        async with open_service(door.provider, **door.settings, **{door.url: server.url}) as later:
+        async with open_service(door.provider, **door.settings, **door.at(server.url)) as later:
             again = await later.get_batch(from_json(Batch, json.loads(stored)))
             assert again.status == "completed"
             assert [request.id for request in again.requests] == list(requests)
@@ -180,6 +214,11 @@ async def test_an_id_alone_finds_the_batch(door: Door) -> None:
 
 async def test_a_submission_whose_answer_is_lost_is_not_sent_again(door: Door) -> None:
     async with opened(door) as (service, server):
+        if door.provider == "bedrock":  # which recognises it by its token
+            server.fails = 1
+            await service.submit_batch({"a": "one", "b": "two"})
+            assert len(server.submitted) == 1
+            return
         server.fails = 1
         with pytest.raises(ConnectionFailed):
             await service.submit_batch({"a": "one", "b": "two"})

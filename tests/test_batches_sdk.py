@@ -375,3 +375,92 @@ def test_every_state_that_the_client_knows_has_a_status(name: str, model: str, w
         others = {"UNSPECIFIED", "QUEUED", "PAUSED", "UPDATING"}
         states = {state.value.removeprefix("JOB_STATE_") for state in types.JobState} - others
     assert states == set(known)
+
+
+def botocore_client(service: str, sent: list[Sent], **options: Any) -> Any:
+    """A client of botocore whose requests are caught."""
+    from botocore.session import Session
+
+    client = Session().create_client(service, aws_access_key_id="k", aws_secret_access_key="k", **options)
+
+    def catch(request: Any, **_: Any) -> Any:
+        body = request.body.read() if hasattr(request.body, "read") else request.body
+        sent.append(Sent(request.method, request.url, {}, body or b""))
+        raise ValueError("caught")
+
+    client.meta.events.register(f"before-send.{service}", catch)
+    return client
+
+
+BEDROCK = {
+    "aws_region": "us-west-2",
+    "batch_s3_uri": "s3://my-bucket/batches",
+    "batch_role_arn": "arn:aws:iam::123456789012:role/batches",
+    "api_url": None,
+    "api_key": None,
+    "aws_access_key_id": "k",
+    "aws_secret_access_key": "k",
+}
+ARN = "arn:aws:bedrock:us-west-2:123456789012:model-invocation-job/abcdefghijkl"
+
+
+def test_bedrock_requests_are_those_of_botocore() -> None:
+    sent: list[Sent] = []
+    client = botocore_client("bedrock", sent, region_name="us-west-2")
+    own = ours("bedrock", "us.anthropic.claude-sonnet-4-6", **BEDROCK)
+    place = "s3://my-bucket/batches/t"
+    fields = {
+        "jobName": "trunkline-t",
+        "clientRequestToken": "t",
+        "roleArn": BEDROCK["batch_role_arn"],
+        "modelId": "us.anthropic.claude-sonnet-4-6",
+        "modelInvocationType": "Converse",
+        "inputDataConfig": {"s3InputDataConfig": {"s3InputFormat": "JSONL", "s3Uri": f"{place}/requests.jsonl"}},
+        "outputDataConfig": {"s3OutputDataConfig": {"s3Uri": f"{place}/results/"}},
+    }
+    created = caught(lambda: client.create_model_invocation_job(**fields), sent)
+    assert_same(own.submit(1), created)
+    assert own.submit(1).url == created.url
+    batch = Batch(id=ARN, status="running")
+    read = caught(lambda: client.get_model_invocation_job(jobIdentifier=ARN), sent)
+    assert (own.sent("get", batch).method, own.sent("get", batch).url) == (read.method, read.url)
+    stopped = caught(lambda: client.stop_model_invocation_job(jobIdentifier=ARN), sent)
+    assert (own.sent("cancel", batch).method, own.sent("cancel", batch).url) == (stopped.method, stopped.url)
+    query = {"maxResults": 100, "sortBy": "CreationTime", "sortOrder": "Descending", "nextToken": "n"}
+    assert_same(own.sent("list", "n"), caught(lambda: client.list_model_invocation_jobs(**query), sent))
+
+
+@pytest.mark.parametrize(
+    ("region", "fips", "dual_stack", "bucket"),
+    [
+        ("us-west-2", False, False, "my-bucket"),
+        ("us-west-2", False, False, "my.bucket"),
+        ("us-west-2", True, False, "my-bucket"),
+        ("us-west-2", True, True, "my-bucket"),
+        ("eu-central-1", False, True, "my-bucket"),
+        ("cn-north-1", False, False, "my-bucket"),
+        ("us-gov-west-1", False, False, "my-bucket"),
+    ],
+)
+def test_objects_in_s3_have_the_urls_of_botocore(region: str, fips: bool, dual_stack: bool, bucket: str) -> None:
+    from botocore.config import Config
+    from trunkline_bedrock import BedrockSettings
+    from trunkline_bedrock.endpoints import object_url, signing_scope
+
+    sent: list[Sent] = []
+    config = Config(use_fips_endpoint=fips, use_dualstack_endpoint=dual_stack, retries={"total_max_attempts": 1})
+    client = botocore_client("s3", sent, region_name=region, config=config)
+    theirs = caught(lambda: client.get_object(Bucket=bucket, Key="batches/t-1/requests.jsonl.out"), sent)
+    settings = BedrockSettings(aws_region=region, use_fips_endpoint=fips, use_dualstack_endpoint=dual_stack)
+    url = object_url(settings, f"s3://{bucket}/batches/t-1/requests.jsonl.out")
+    assert url == theirs.url
+    assert signing_scope(settings, url).service == "s3"
+    assert signing_scope(settings, f"https://bedrock.{region}.amazonaws.com/x").service == "bedrock"
+
+
+def test_every_state_of_bedrocks_jobs_has_a_status() -> None:
+    from botocore.session import Session
+    from trunkline_bedrock.batches import STATUSES
+
+    shape = Session().get_service_model("bedrock").shape_for("ModelInvocationJobStatus")
+    assert set(shape.enum) == set(STATUSES)

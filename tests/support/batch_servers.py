@@ -265,6 +265,15 @@ class OpenAIBatches(BatchServer):
         self.files["file-err"] = "\n".join(errors).encode()
 
 
+class AzureBatches(OpenAIBatches):
+    """Azure's Batch API, on the surface `/openai/v1`."""
+
+    root = "/openai/v1"
+
+    def authorized(self, headers: Mapping[str, str]) -> bool:
+        return headers["api-key"] == "k"
+
+
 class MistralBatches(OpenAIBatches):
     """Mistral's batch jobs."""
 
@@ -404,3 +413,102 @@ class GeminiBatches(BatchServer):
                 "responseId": "r1",
             }
         }
+
+
+class BedrockBatches(BatchServer):
+    """Bedrock's jobs, and S3 at `/s3`. Signatures are verified with botocore's own signers."""
+
+    KEYS = ("AKIAIOSFODNN7EXAMPLE", "secret-of-the-tests")
+
+    def _verify(self, method: str, target: str, headers: Mapping[str, str], body: bytes, service: str) -> None:
+        from botocore.auth import S3SigV4Auth, SigV4Auth
+        from botocore.awsrequest import AWSRequest
+        from botocore.credentials import Credentials
+
+        scope, signed, signature = (part.partition("=")[2] for part in headers["authorization"].split(", "))
+        assert scope.split("/")[3] == service
+        covered = {name: headers[name] for name in signed.split(";")}
+        kind = S3SigV4Auth if service == "s3" else SigV4Auth
+        signer = kind(Credentials(*self.KEYS), service, "us-east-1")
+        request = AWSRequest(method=method, url=f"http://{headers['host']}{target}", data=body, headers=covered)
+        request.context["timestamp"] = headers["x-amz-date"]
+        # S3's signer sets this header itself.
+        assert service != "s3" or covered["x-amz-content-sha256"] == signer.payload(request)
+        expected = signer.signature(signer.string_to_sign(request, signer.canonical_request(request)), request)
+        assert signature == expected
+
+    async def __call__(self, exchange: Exchange) -> None:
+        request = exchange.request
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        service = "s3" if request.target.startswith("/s3/") else "bedrock"
+        self._verify(request.method, request.target, headers, request.body, service)
+        await super().__call__(exchange)
+
+    def answer(
+        self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        match method, path.removeprefix("/model-invocation-job").strip("/").split("/"):
+            case "PUT", ["s3", bucket, *key]:
+                self.files[f"s3://{bucket}/{'/'.join(key)}"] = body
+                return 200, {}, b""
+            case "GET", ["s3", bucket, *key]:
+                return 200, LINES, self.files[f"s3://{bucket}/{'/'.join(key)}"]
+            case "POST", [""]:
+                created = json.loads(body)
+                assert created["modelInvocationType"] == "Converse"
+                known = [job for job in self.submitted if job["clientRequestToken"] == created["clientRequestToken"]]
+                if known:
+                    return found({"jobArn": self._arn})
+                return self.submit(created, {"jobArn": self._arn})
+            case "GET", ["s"]:
+                return found({"invocationJobSummaries": [self._job()]})
+            case "GET", [*arn] if "/".join(arn) == self._arn:
+                return found(self._job())
+            case "POST", [*arn, "stop"] if "/".join(arn) == self._arn:
+                self.status = "cancelling"
+                return found({})
+        return 404, {**JSON, "x-amzn-errortype": "ResourceNotFoundException"}, b'{"message":"no such job"}'
+
+    _arn = "arn:aws:bedrock:us-east-1:123456789012:model-invocation-job/abcdefghijkl"
+
+    def _job(self) -> dict[str, Any]:
+        words = {
+            "running": "InProgress",
+            "cancelling": "Stopping",
+            "completed": "Completed",
+            "cancelled": "Stopped",
+            "expired": "PartiallyCompleted",
+        }
+        job = self.submitted[-1]
+        source = job["inputDataConfig"]["s3InputDataConfig"]["s3Uri"]
+        records = lines_of(self.files[source])
+        if self.status not in ("running", "cancelling"):
+            place = job["outputDataConfig"]["s3OutputDataConfig"]["s3Uri"]
+            output = f"{place}abcdefghijkl/{source.rpartition('/')[2]}.out"
+            made = [self._record(record) for record in records]
+            self.files[output] = "\n".join(json.dumps(record) for record in made if record).encode()
+        return {
+            "jobArn": self._arn,
+            "jobName": job["jobName"],
+            "modelId": job["modelId"],
+            "roleArn": job["roleArn"],
+            "status": words[self.status],
+            "submitTime": "2026-11-22T01:02:03Z",
+            "jobExpirationTime": "2026-11-23T01:02:03Z",
+            "inputDataConfig": job["inputDataConfig"],
+            "outputDataConfig": job["outputDataConfig"],
+            "totalRecordCount": len(records),
+            "processedRecordCount": len(records) if self.status != "running" else 0,
+        }
+
+    @staticmethod
+    def _record(record: dict[str, Any]) -> dict[str, Any] | None:
+        text = record["modelInput"]["messages"][-1]["content"][-1]["text"]
+        if text == "skip":
+            return None
+        if text == "fail":
+            return {**record, "error": {"errorCode": 400, "errorMessage": "Input is too long for requested model."}}
+        message = {"role": "assistant", "content": [{"text": text.upper()}]}
+        usage = {"inputTokens": 20, "outputTokens": 5, "totalTokens": 25}
+        output = {"output": {"message": message}, "stopReason": "end_turn", "usage": usage, "metrics": {"latencyMs": 1}}
+        return {**record, "modelOutput": output}

@@ -24,11 +24,15 @@ def _auth(context: ServiceContext[AzureOpenAISettings]) -> Auth:
 
 
 def _operations(context: ServiceContext[AzureOpenAISettings]) -> Operations:
+    from trunkline_openai.batches import batch_operations
     from trunkline_openai.operations import chat_operations
 
     operations = chat_operations(profile_for(context.settings), endpoint_url)
-    # On the inference surface, /models describes one deployment and lists none.
-    return attrs.evolve(operations, list_models=None) if context.settings.surface.kind == "inference" else operations
+    if context.settings.surface.kind == "inference":
+        # On this surface, /models describes one deployment and lists none.
+        return attrs.evolve(operations, list_models=None)
+    # The path of the requests is that of learn.microsoft.com/azure/foundry/openai/how-to/batch (2026-11).
+    return attrs.evolve(operations, batches=batch_operations("/chat/completions", endpoint_url))
 
 
 def _load_chat() -> ChatParts:

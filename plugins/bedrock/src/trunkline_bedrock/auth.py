@@ -113,6 +113,8 @@ class StaticAuth(NoAuth):
     def sign(self, wire_request: WireRequest, credentials: Credentials) -> WireRequest:  # type: ignore[override]
         """Return the request with a signature, or with the bearer token."""
         if isinstance(credentials, BearerToken):
+            if self._scope_of(wire_request.url).service == "s3":
+                raise ConfigurationError("S3, which stores batches, accepts IAM credentials, not a Bedrock API key")
             return wire_request.with_headers({"authorization": f"Bearer {credentials.token.reveal()}"})
         from trunkline_bedrock.sign import sign
 

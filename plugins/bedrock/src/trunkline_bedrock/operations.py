@@ -14,6 +14,7 @@ from trunkline.errors import ProtocolViolation
 from trunkline.request import ChatRequest
 from trunkline.response import Capability, ModelInfo
 
+from trunkline_bedrock.batches import BATCHES
 from trunkline_bedrock.doors import openai_address
 from trunkline_bedrock.embeddings import EMBED
 from trunkline_bedrock.endpoints import control_base
@@ -114,6 +115,7 @@ SHARED = Operations(
     embed=EMBED,
     rerank=RERANK,
     generate_images=GENERATE_IMAGES,
+    batches=BATCHES,
 )
 """What Bedrock offers besides chat, whatever the API for chat is."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import ClassVar, Literal
 
@@ -15,7 +16,16 @@ from trunkline_bedrock.aws_config import aws_values, read_aws_files
 from trunkline_bedrock.aws_settings import CREDENTIALS, AWSSettings, configured_credentials
 from trunkline_bedrock.credentials import BearerToken, Chain, Keys, read_api_key
 from trunkline_bedrock.model_facts import BedrockFacts
-from trunkline_bedrock.urls import NO_DUAL_STACK, Place, base_url, control_url, place_of, without_fips
+from trunkline_bedrock.urls import (
+    NO_DUAL_STACK,
+    S3_URI,
+    Place,
+    base_url,
+    control_url,
+    place_of,
+    split_s3_uri,
+    without_fips,
+)
 
 _NO_LOGIN_NOR_QUERY: JSONObject = {"not": {"type": "string", "pattern": "[?]|^(?:[^/]*:/|[^/]*//)?[^/?#]*@"}}
 _WITHOUT_DUAL_STACK: JSONObject = {
@@ -31,6 +41,25 @@ _WITHOUT_DUAL_STACK: JSONObject = {
     },
 }
 """The schema of the tables that ask for dual-stack endpoints in a region that has none."""
+
+
+_s3_root = control_url  # in the class below, this is the name of a setting
+
+# botocore's model of `RoleArn`.
+_ROLE = re.compile(r"arn:aws(?:-[^:]+)?:iam::[0-9]{12}:role/[!-~]+")
+
+
+def _convert_s3_uri(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"an S3 URI such as s3://bucket/folder, not {value!r}")
+    split_s3_uri(value.strip())
+    return value.strip()
+
+
+def _convert_role(value: object) -> str:
+    if isinstance(value, str) and _ROLE.fullmatch(value.strip()):
+        return value.strip()
+    raise ValueError(f"the ARN of an IAM role, such as arn:aws:iam::123456789012:role/batches, not {value!r}")
 
 
 @settings
@@ -159,6 +188,36 @@ class BedrockSettings(AWSSettings):
             "type": "string",
             "pattern": "^[!-9;-~]+(?::[!-9;-~]+){0,2}$",
         },
+    )
+    batch_s3_uri: str | None = setting(
+        "S3 Location of Batches",
+        "Where the requests and results of batches are stored: a place in a bucket of the region.",
+        default=None,
+        convert=_convert_s3_uri,
+        schema={"type": "string", "pattern": f"^{S3_URI.pattern}$"},
+        group="Batches",
+        examples=("s3://my-bucket/batches",),
+        advanced=True,
+    )
+    batch_role_arn: str | None = setting(
+        "IAM Role of Batches",
+        "The ARN of the IAM role that Bedrock assumes to read and write the objects of batches in S3.",
+        default=None,
+        convert=_convert_role,
+        schema={"type": "string", "pattern": f"^{_ROLE.pattern}$"},
+        group="Batches",
+        examples=("arn:aws:iam::123456789012:role/bedrock-batches",),
+        advanced=True,
+    )
+    s3_url: str | None = url_setting(
+        "S3 Endpoint URL",
+        "The URL of S3, which stores batches, instead of the region's public endpoint.",
+        default=None,
+        environment=("AWS_ENDPOINT_URL_S3",),
+        base_url=_s3_root,
+        schema=_NO_LOGIN_NOR_QUERY,
+        group="Batches",
+        advanced=True,
     )
     model_facts: ModelFactsSetting = model_facts_setting(BedrockFacts)
 

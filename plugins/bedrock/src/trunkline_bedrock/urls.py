@@ -52,6 +52,21 @@ _SIBLINGS = {
 _SERVICE = re.compile(r"(?P<service>[a-z-]+?)(?P<fips>-fips)?\.(?P<rest>[a-z0-9-]+\..+)")
 
 
+# Of the keys, only characters that neither a URL nor a signature encodes.
+S3_URI = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/((?:[A-Za-z0-9_-][A-Za-z0-9._-]*/?)*))?")
+"""The form of a URI of S3: the bucket and the key."""
+
+
+def split_s3_uri(uri: str) -> tuple[str, str]:
+    """Return the bucket and the key of a URI `s3://bucket/key`. Raises `ValueError` for another text."""
+    found = S3_URI.fullmatch(uri)
+    if found is None:
+        raise ValueError(
+            "an S3 URI such as s3://bucket/folder, whose folders are letters, digits, dots, hyphens and underscores"
+        )
+    return found[1], found[2] or ""
+
+
 def without_fips(region: str) -> tuple[str, bool]:
     """Return the name of a region, and whether AWS's old form of it, such as `fips-us-east-1`, asks for FIPS."""
     plain = region.replace("fips-", "").replace("-fips", "")
