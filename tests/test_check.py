@@ -184,7 +184,24 @@ APIS = {
     ),
     "vertex": Api(
         settings={"api_key": KEY},
-        chat=reply({"candidates": [{"content": {"role": "model", "parts": [{"text": "ok"}]}, "finishReason": "STOP"}]}),
+        # The name of the model chooses the API: that of `gpt-right` is Responses.
+        chat=reply(
+            {
+                "id": "resp_1",
+                "object": "response",
+                "status": "completed",
+                "model": "gpt-right",
+                "output": [
+                    {
+                        "type": "message",
+                        "id": "msg_1",
+                        "role": "assistant",
+                        "status": "completed",
+                        "content": [{"type": "output_text", "text": "ok", "annotations": []}],
+                    }
+                ],
+            }
+        ),
         models=reply({"publisherModels": [{"name": "publishers/google/models/gpt-right"}]}),
         key=google_error(
             400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid one.", {"reason": "API_KEY_INVALID"}

@@ -11,6 +11,7 @@ A provider declares an attrs class with one field for each fact (`thinking_level
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -30,6 +31,9 @@ FactOverrides: TypeAlias = Mapping[str, Mapping[str, object]]
 """Facts by patterns of model names (`gemini-3*`), as the setting `model_facts` holds them."""
 
 ModelFactsSetting: TypeAlias = Converted[FactOverrides, FactOverrides]
+
+NO_OTHERS: Mapping[str, tuple[str, type[attrs.AttrsInstance]]] = types.MappingProxyType({})
+"""No other kinds of models: see `model_facts_setting`."""
 
 
 @attrs.frozen
@@ -78,19 +82,31 @@ def capabilities_from(value: object, known: Mapping[str, Capability]) -> frozens
     return frozenset(known[name] for name in names if isinstance(name, str) and name in known)
 
 
-def model_facts_setting(facts: type[attrs.AttrsInstance]) -> Any:
+def model_facts_setting(
+    facts: type[attrs.AttrsInstance], *, others: Mapping[str, tuple[str, type[attrs.AttrsInstance]]] = NO_OTHERS
+) -> Any:
     """Declare the setting `model_facts`, whose tables have the fields of `facts`, an attrs class.
 
     A validator of a field raises `ValueError` with a noun phrase that names the accepted values.
+
+    `others` are for a provider of several kinds of models with different facts: by a regular expression that is
+    searched in the pattern of a table, the name of the kind and its class. No pattern may contain two of them.
     """
     names = ", ".join(f"`{name}`" for name in _fields(facts))
+    names += "".join(f"; of {kind}: {', '.join(f'`{name}`' for name in _fields(one))}" for kind, one in others.values())
+    nothing = (None, "none")
+    schema: dict[str, Any] = {"type": "object", "additionalProperties": fields_schema(facts, nothing=nothing)}
+    if others:
+        schema["patternProperties"] = {
+            expression: fields_schema(one, nothing=nothing) for expression, (_, one) in others.items()
+        }
     return setting(
         "Model Facts",
         "Facts about models that the built-in table does not have or gets wrong, keyed by patterns of model names: "
         f'`{{"name*" = {{fact = value}}}}`. The facts are {names}.',
         factory=dict,
-        convert=_converter(facts),
-        schema={"type": "object", "additionalProperties": fields_schema(facts, nothing=(None, "none"))},
+        convert=_converter(facts, {expression: one for expression, (_, one) in others.items()}),
+        schema=schema,
         group="Model",
         advanced=True,
     )
@@ -101,9 +117,11 @@ def _fields(facts: type[attrs.AttrsInstance]) -> dict[str, object]:
     return {field.name: hints[field.name] for field in attrs.fields(facts)}
 
 
-def _converter(facts: type[attrs.AttrsInstance]) -> Callable[[object], FactOverrides]:
+def _converter(
+    of_others: type[attrs.AttrsInstance], kinds: Mapping[str, type[attrs.AttrsInstance]]
+) -> Callable[[object], FactOverrides]:
     def convert(value: object) -> FactOverrides:
-        fields = _fields(facts)
+        fields = _fields(of_others)
         if isinstance(value, str):  # from an environment variable, or in the place of a table
             raise ValueError(f'a table or JSON, such as {{"name*": {{"{next(iter(fields))}": …}}}}')
         if not isinstance(value, Mapping):
@@ -114,6 +132,8 @@ def _converter(facts: type[attrs.AttrsInstance]) -> Callable[[object], FactOverr
             if not isinstance(changes, Mapping):
                 problems.append(f"the value of {pattern!r} is not a table; facts belong in the table of a pattern")
                 continue
+            facts = next((kind for expression, kind in kinds.items() if re.search(expression, str(pattern))), of_others)
+            fields = _fields(facts)
             converted[str(pattern)] = {}
             for name, fact in changes.items():
                 if name not in fields:

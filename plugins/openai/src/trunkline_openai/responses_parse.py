@@ -60,6 +60,7 @@ _TERMINALS = {
     "response.cancelled": "cancelled",
 }
 _UNFINISHED = ("queued", "in_progress")
+_STATUSES = (*_UNFINISHED, "completed", "incomplete", "failed", "cancelled")
 
 READ_FIELDS = frozenset({"id", "model", "status", "output", "usage", "error", "incomplete_details"})
 """The fields of a response object that become fields of `ChatResponse`."""
@@ -176,7 +177,7 @@ class ResponsesParser:
         for a body that is not a response object.
         """
         data = decode_object(wire_response.body, "the body", provider=self._provider)
-        if "output" not in data and "status" not in data and not data.get("error"):
+        if "output" not in data and data.get("status") not in _STATUSES and not data.get("error"):
             raise ProtocolViolation("the body is not a response object: it has no output", provider=self._provider)
         # A body is read as a stream with only its last event.
         folded = Fold(self._provider)

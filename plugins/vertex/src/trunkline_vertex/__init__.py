@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from trunkline.authoring.provider import Auth, ProviderParts, ServiceContext, lazy_provider
+from collections.abc import Mapping
+
+from trunkline.authoring.advice import Advice
+from trunkline.authoring.provider import Auth, Operations, Provider, ProviderParts, ServiceContext
+from trunkline.authoring.wire_formats import provider_with_formats
+from trunkline.errors import TrunklineError
 from trunkline.messages import Audio, Document, Image
 
 from trunkline_vertex.settings import GoogleCloudSettings, VertexSettings
+from trunkline_vertex.urls import format_of
 
 __version__ = "0.1.0"
 
@@ -23,21 +29,44 @@ def _auth(context: ServiceContext[VertexSettings]) -> Auth:
     return google_auth(context, api_key=context.settings.api_key)
 
 
-def _load() -> ProviderParts[VertexSettings]:
+def _format_of(context: ServiceContext[VertexSettings], model: str) -> str:
+    return format_of(model)
+
+
+def _load() -> Mapping[str, ProviderParts[VertexSettings]]:
     from trunkline_gemini.parse import GeminiParser
 
-    from trunkline_vertex.advice import advice
+    from trunkline_vertex.claude import claude_parts
     from trunkline_vertex.gemini import translator
-    from trunkline_vertex.operations import OPERATIONS
+    from trunkline_vertex.operations import GEMINI
+    from trunkline_vertex.responses import responses_parts
 
-    return ProviderParts(
-        auth=_auth,
-        translator=translator,
-        response_parser=GeminiParser,
-        operations=lambda context: OPERATIONS,
-        advice=advice,
+    gemini = ProviderParts(
+        auth=_auth, translator=translator, response_parser=GeminiParser, operations=lambda context: GEMINI
     )
+    return {"gemini": gemini, "messages": claude_parts(_auth), "responses": responses_parts(_auth)}
 
 
-vertex = lazy_provider(name="vertex", settings=VertexSettings, load=_load, bytes_only_media=(Image, Document, Audio))
-"""The provider `vertex`: chat, embeddings, token counts and the list of models."""
+def _shared_operations(context: ServiceContext[VertexSettings]) -> Operations:
+    from trunkline_vertex.operations import SHARED
+
+    return SHARED
+
+
+def _advice(context: ServiceContext[VertexSettings], error: TrunklineError) -> Advice | None:
+    from trunkline_vertex.advice import advice
+
+    return advice(context, error)
+
+
+vertex: Provider = provider_with_formats(
+    name="vertex",
+    settings=VertexSettings,
+    auth=_auth,
+    format_of=_format_of,
+    load=_load,
+    shared_operations=_shared_operations,
+    advice=_advice,
+    bytes_only_media=(Image, Document, Audio),
+)
+"""Vertex AI: Gemini, Claude, and OpenAI's models, each with its own API."""

@@ -23,7 +23,7 @@ def gemini_url(settings: Settings, model: str, method: str) -> str:
 def gemini_facts(settings: Settings, model: str | None) -> GeminiFacts:
     """Return the facts about a model of Gemini."""
     assert isinstance(settings, VertexSettings)
-    return facts_of(model, settings.model_facts)
+    return facts_of(model, settings.facts_for("gemini"))
 
 
 def translator(context: ServiceContext[VertexSettings]) -> GeminiTranslator:

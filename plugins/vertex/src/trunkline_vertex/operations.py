@@ -148,11 +148,13 @@ def build_count(context: ServiceContext[VertexSettings], request: ChatRequest) -
     return Translation(wire_request=wire_request, warnings=warnings.all())
 
 
-OPERATIONS = Operations(
-    list_models=Operation(build=build_models, parse=parse_models),
+SHARED = Operations(list_models=Operation(build=build_models, parse=parse_models))
+"""Listing models, which depends on no model."""
+
+GEMINI = Operations(
     embed=Operation(build=build_embed, parse=parse_embeddings),
     count_tokens=Operation(build=build_count, parse=parse_count),
     generate_speech=generate_speech(gemini_url),
     generate_images=generate_images(gemini_url),
 )
-"""What Vertex AI offers besides chat."""
+"""What Google's models offer besides chat."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from itertools import combinations
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from trunkline.authoring.json import JSONObject, loads
-from trunkline.authoring.model_facts import ModelFactsSetting, model_facts_setting
+from trunkline.authoring.model_facts import FactOverrides, ModelFactsSetting, model_facts_setting
 from trunkline.authoring.urls import plain_http_note
 from trunkline.secrets import Secret
 from trunkline.settings import (
@@ -22,9 +22,19 @@ from trunkline.settings import (
     settings,
     url_setting,
 )
+from trunkline_anthropic.endpoint import NEWER
+from trunkline_anthropic.model_facts import AnthropicFacts
+from trunkline_anthropic.settings import (
+    NO_BETA_HEADER,
+    BetasSetting,
+    beta_header_problems,
+    beta_problems,
+    betas_setting,
+)
 from trunkline_gemini.model_facts import GeminiFacts
+from trunkline_openai.model_facts import ModelFacts
 
-from trunkline_vertex.urls import UNKNOWN_PROJECT, base_url, host_url
+from trunkline_vertex.urls import CLAUDE, OPENAI, UNKNOWN_PROJECT, Format, base_url, format_of, host_url
 
 PROJECT_VARIABLE = "GOOGLE_CLOUD_PROJECT"
 LOCATION_VARIABLE = "GOOGLE_CLOUD_LOCATION"
@@ -266,6 +276,7 @@ class VertexSettings(GoogleCloudSettings):
         DEFAULT_CREDENTIALS,
     )
     schema_rules: ClassVar[tuple[JSONObject, ...]] = (
+        NO_BETA_HEADER,
         *one_of(*CREDENTIAL_SETTINGS, "api_key"),
         {"anyOf": [{"not": is_set("api_key", "location")}, is_set("project")]},
         {"anyOf": [{"not": is_set("access_token")}, is_set("project")]},
@@ -289,7 +300,22 @@ class VertexSettings(GoogleCloudSettings):
         advanced=True,
         examples=("https://us-east5-aiplatform.googleapis.com",),
     )
-    model_facts: ModelFactsSetting = model_facts_setting(GeminiFacts)
+    anthropic_version: Literal["2026-10-21", "vertex-2023-10-16"] = setting(
+        "Anthropic Version",
+        "The version of the Messages API for Claude's models. The newer version refuses `temperature`, `top_p` and "
+        "`top_k`.",
+        default=NEWER,
+        group="Requests",
+        advanced=True,
+        choices={
+            NEWER: "The newer version, which refuses `temperature`, `top_p` and `top_k`.",
+            "vertex-2023-10-16": "The older version.",
+        },
+    )
+    betas: BetasSetting = betas_setting()
+    model_facts: ModelFactsSetting = model_facts_setting(
+        GeminiFacts, others={CLAUDE: ("Claude's models", AnthropicFacts), OPENAI: ("OpenAI's models", ModelFacts)}
+    )
 
     @property
     def root(self) -> str:
@@ -301,14 +327,24 @@ class VertexSettings(GoogleCloudSettings):
         """The resource name of the project's location, or `""` for an API key that needs none."""
         return "" if self.api_key is not None and self.project is None else super().parent
 
+    def facts_for(self, kind: Format) -> FactOverrides:
+        """The setting `model_facts` for the models of one format."""
+        return {pattern: facts for pattern, facts in self.model_facts.items() if format_of(pattern) == kind}
+
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Report what the base class does, and a location without a project beside an API key."""
+        """Report what the base class does, a location without a project, and betas that cannot be sent."""
         yield from super().problems()
-        yield from self.separate_problems(self._express_problems)
+        yield from self.separate_problems(self._express_problems, self._beta_problems, self._header_problems)
 
     def _express_problems(self) -> Iterator[tuple[str, str]]:
         if self.api_key is not None and self.location is not None and self.project is None:
             yield "project", "is required beside 'location'; an API key alone (express mode) needs neither"
+
+    def _beta_problems(self) -> Iterator[tuple[str, str]]:
+        yield from beta_problems(self.betas)
+
+    def _header_problems(self) -> Iterator[tuple[str, str]]:
+        yield from beta_header_problems(self.headers)
 
     def notes(self) -> Iterator[tuple[str, str]]:
         """Report what the base class does, and plain HTTP for an access token."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Literal, TypeAlias
 from urllib.parse import urlunsplit
 
 from trunkline.authoring.urls import endpoint_note, endpoint_url, path_segments, split_url
@@ -12,8 +13,24 @@ _REST = re.compile(r"/v1(?:beta1)?(?:/(?:projects|publishers)/.*)?$", re.IGNOREC
 MULTI_REGIONS = ("us", "eu")
 """Locations that span the regions of a continent, with hosts of their own (google-genai 3.6.1, `_api_client`)."""
 
+CLAUDE = r"(?:^|publishers/)anthropic/|^claude"
+"""The regular expression of the names of Claude's models, and of patterns for them."""
+
+OPENAI = r"(?:^|publishers/)openai/|^gpt-"
+"""The regular expression of the names of OpenAI's models, and of patterns for them."""
+
+Format: TypeAlias = Literal["gemini", "messages", "responses"]
+"""The APIs that Vertex AI serves models with."""
+
 UNKNOWN_PROJECT = "PROJECT-OF-THE-CREDENTIALS"
 """Stands in a URL for the project until the credentials are known. The id of a project has no capital letters."""
+
+
+def format_of(model: str) -> Format:
+    """Return the API of a model, by its name or by a pattern of names. Any other name is one of Gemini's."""
+    if re.search(CLAUDE, model):
+        return "messages"
+    return "responses" if re.search(OPENAI, model) else "gemini"
 
 
 def base_url(pasted: str) -> tuple[str, tuple[str, ...]]:
