@@ -194,7 +194,7 @@ def test_texts_are_embedded_as_in_googles_sdk(model: str, texts: tuple[str, ...]
     embed = vertex.operations(where).embed
     assert embed is not None
     request = EmbedRequest(
-        texts=texts, model=model, dimensions=5, provider_options={"vertex": {"taskType": "RETRIEVAL_QUERY"}}
+        inputs=texts, model=model, dimensions=5, provider_options={"vertex": {"taskType": "RETRIEVAL_QUERY"}}
     )
     ours = signed(where, embed.translation(where, request).wire_request)
     theirs = sent_by(
