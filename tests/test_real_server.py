@@ -24,6 +24,7 @@ import pytest
 from backends import one_backend
 from server_process import server_process
 from trunkline import (
+    Audio,
     AuthenticationError,
     Call,
     ChatRequest,
@@ -93,6 +94,13 @@ def url(model_file: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def embedding_url(model_file: Path) -> Iterator[str]:
     arguments = (str(SERVER), str(model_file), "--key", KEY, "--alias", ALIAS, "--embeddings")
+    with server_process(sys.executable, *arguments) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def reranking_url(model_file: Path) -> Iterator[str]:
+    arguments = (str(SERVER), str(model_file), "--key", KEY, "--alias", ALIAS, "--rerank")
     with server_process(sys.executable, *arguments) as found:
         yield found
 
@@ -429,6 +437,30 @@ async def test_texts_are_embedded_in_their_order(embedding_url: str) -> None:
     assert response.usage is not None
     assert response.usage.input_tokens
     assert response.usage.output_tokens in (0, None)
+
+
+@one_backend
+async def test_documents_are_reranked(reranking_url: str) -> None:
+    # SmolLM2 is no rerank model, so its scores mean nothing; the server computes them all the same.
+    async with opener(reranking_url, "chat")() as service:
+        response = await service.rerank("Which pet purrs?", ["a cat", "the national debt", "a dog"])
+        assert sorted(ranked.index for ranked in response.results) == [0, 1, 2]
+        assert [ranked.score for ranked in response.results] == sorted(
+            (ranked.score for ranked in response.results), reverse=True
+        )
+        assert response.usage is not None
+        assert response.usage.input_tokens
+        best = await service.rerank("Which pet purrs?", ["a cat", "the national debt", "a dog"], top_n=1)
+        assert len(best.results) == 1
+
+
+@one_backend
+async def test_a_server_that_does_not_rerank_or_transcribe_says_so(open_chat: Open) -> None:
+    async with open_chat() as service:
+        with pytest.raises(ServerError, match="does not support reranking"):
+            await service.rerank("q", ["a"])
+        with pytest.raises(ServerError, match="does not support audio"):
+            await service.transcribe(Audio(data=b"RIFF\x00\x00\x00\x00WAVE"))
 
 
 async def test_disabled_embeddings_are_an_error(open_chat: Open) -> None:

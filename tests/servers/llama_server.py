@@ -1,6 +1,6 @@
 """Runs llama.cpp's own HTTP server, from the package xllamacpp, on a free port of 127.0.0.1.
 
-    python llama_server.py MODEL.gguf --key KEY --alias NAME [--context 2048] [--embeddings]
+    python llama_server.py MODEL.gguf --key KEY --alias NAME [--context 2048] [--embeddings | --rerank]
 
 It prints `ready URL` when it listens. It stops on SIGTERM, and when its standard input is closed, so that it never
 outlives the tests. It has one slot, so concurrent calls wait for one another.
@@ -31,6 +31,9 @@ def parameters(arguments: argparse.Namespace) -> xllamacpp.CommonParams:
     if arguments.embeddings:
         params.embedding = True
         params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+    if arguments.rerank:
+        params.embedding = True
+        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_RANK
     return params
 
 
@@ -42,6 +45,7 @@ def main() -> None:
     parser.add_argument("--alias", required=True)
     parser.add_argument("--context", type=int, default=2048)
     parser.add_argument("--embeddings", action="store_true")
+    parser.add_argument("--rerank", action="store_true")
     arguments = parser.parse_args()
 
     stop = threading.Event()
