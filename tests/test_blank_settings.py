@@ -30,7 +30,12 @@ from trunkline.settings import SettingInfo, setting_infos
 BLANKS = ("", " ", "\t\r\n", "\ufeff\u200b \u2060\u00a0\n")
 AROUND = ("\ufeff \t{}\u200b\r\n", "\u00a0{}\u2060\n")
 
-REQUIRED = {"api_key": "key-0123456789", "api_url": "https://service.example", "aws_region": "us-east-1"}
+REQUIRED = {
+    "api_key": "key-0123456789",
+    "api_url": "https://service.example",
+    "aws_region": "us-east-1",
+    "workspace_id": "w",
+}
 
 SAMPLES: dict[str, object] = {
     "api_url": "https://other.example",

@@ -35,7 +35,12 @@ from trunkline.testing import serve
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("core/*.md"), *ROOT.glob("plugins/*/*.md")])
 EXAMPLES = [example for page in PAGES for example in examples(page, ROOT)]
-PLACEHOLDERS = ("https://RESOURCE.openai.azure.com", "http://127.0.0.1:8080", "localhost:8080")
+PLACEHOLDERS = (
+    "https://RESOURCE.openai.azure.com",
+    "https://RESOURCE.services.ai.azure.com",
+    "http://127.0.0.1:8080",
+    "localhost:8080",
+)
 """URLs that stand for the reader's own; an example gets the test's server in their place."""
 
 
@@ -82,6 +87,7 @@ async def surroundings(example: Example, folder: Path) -> AsyncIterator[str]:
             "OPENAI",
             "OPENAI_COMPATIBLE",
             "ANTHROPIC",
+            "ANTHROPIC_AWS",
             "BEDROCK",
             "COHERE",
             "GEMINI",
@@ -95,10 +101,11 @@ async def surroundings(example: Example, folder: Path) -> AsyncIterator[str]:
             {f"TRUNKLINE_{name}_API_URL": server.url for name in names}
             | {
                 f"{name}_API_KEY": "a-key-for-tests"
-                for name in ("OPENAI", "ANTHROPIC", "COHERE", "GEMINI", "MISTRAL", "AZURE_OPENAI")
+                for name in ("OPENAI", "ANTHROPIC", "COHERE", "GEMINI", "MISTRAL", "AZURE_OPENAI", "ANTHROPIC_FOUNDRY")
             }
             | {
                 "OPENAI_BASE_URL": f"{server.url}/v1",
+                "TRUNKLINE_ANTHROPIC_AWS_API_KEY": "a-key-for-tests",
                 "TRUNKLINE_BEDROCK_API_KEY": "a-key-for-tests",
                 "TRUNKLINE_BEDROCK_AWS_REGION": "us-east-1",
                 "TRUNKLINE_VERTEX_API_KEY": "a-key-for-tests",

@@ -126,6 +126,9 @@ TEXTS = (
     *_split("http://proxy:8080|socks5://proxy|ftp://proxy|proxy:0|proxy:70000"),
 )
 
+AWS = ("anthropic-aws", "bedrock")
+"""The providers whose region may come from AWS's files."""
+
 VALIDATORS = {
     name: jsonschema.Draft202012Validator(
         json_schema(load_provider(name).settings), format_checker=jsonschema.FormatChecker(["regex"])
@@ -328,7 +331,7 @@ def _without_exceptions(name: str, table: Mapping[str, Any]) -> dict[str, Any]:
     """Return a table that the library accepts, without what only the schema refuses (see `EXCEPTIONS`)."""
     kind = load_provider(name).settings
     left = dict(table)
-    for only_in_schema, value in (("default_model", "m"), ("aws_region", "us-east-1" if name == "bedrock" else None)):
+    for only_in_schema, value in (("default_model", "m"), ("aws_region", "us-east-1" if name in AWS else None)):
         if value is not None and (left.get(only_in_schema) is None or is_blank(left[only_in_schema])):
             left[only_in_schema] = value
     for info in setting_infos(kind):

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import unquote
 
-import httpx2
 import pytest
 from anthropic import Anthropic, AnthropicBedrock, AnthropicVertex
+from anthropic_sdk import assert_same, sent_by
 from trunkline.authoring.auth import NoAuth
 from trunkline.authoring.provider import Provider, ServiceContext
 from trunkline.authoring.urls import path_segment
@@ -61,29 +60,6 @@ def provider(endpoint: MessagesEndpoint, load: Callable[[], MessagesParts] = Mes
 
 
 CONTEXT = ServiceContext(name="test", provider="place", settings=Settings())
-
-
-def sent_by(call: Callable[[httpx2.Client], object]) -> httpx2.Request:
-    """Return the request that the SDK sends."""
-    caught: list[httpx2.Request] = []
-
-    def handle(request: httpx2.Request) -> httpx2.Response:
-        caught.append(request)
-        return httpx2.Response(400, json={"error": {"message": "caught"}})
-
-    with pytest.raises(Exception, match="caught"):
-        call(httpx2.Client(transport=httpx2.MockTransport(handle)))
-    [request] = caught
-    return request
-
-
-def assert_same(ours: WireRequest, theirs: httpx2.Request) -> None:
-    """Compare what a place reads: the URL, the body, and the headers about versions."""
-    # The SDK leaves `@` in a path as it is, and we encode it; a server reads both as the same.
-    assert (ours.method, unquote(ours.url)) == (theirs.method, unquote(str(theirs.url)))
-    assert json.loads(ours.body) == json.loads(theirs.read())
-    for name in ("anthropic-version", "anthropic-beta", "content-type"):
-        assert ours.headers.get(name) == theirs.headers.get(name), name
 
 
 def chat(endpoint: MessagesEndpoint, *, stream: bool) -> tuple[WireRequest, dict[str, Any]]:

@@ -1,18 +1,29 @@
-"""Azure OpenAI and Azure AI Foundry: OpenAI's APIs with Azure's URLs, credentials and content filters."""
+"""Azure OpenAI and Azure AI Foundry: OpenAI's APIs and Claude, with Azure's URLs, credentials and content filters."""
 
 from __future__ import annotations
 
 import attrs
 from trunkline.authoring.auth import HeaderAuth
 from trunkline.authoring.provider import Auth, Operations, Provider, ServiceContext
+from trunkline_anthropic import MessagesParts, messages_api
 from trunkline_openai import ChatParts, ResponsesParts, chat_completions, chat_or_responses, responses
 
+from trunkline_azure_openai.anthropic_settings import AzureAnthropicSettings, azure_anthropic_endpoint
+from trunkline_azure_openai.entra import TokenCredential, TokenProvider
 from trunkline_azure_openai.profiles import profile_for
-from trunkline_azure_openai.settings import AzureOpenAISettings, TokenCredential, TokenProvider, endpoint_url
+from trunkline_azure_openai.settings import AzureOpenAISettings, endpoint_url
 
 __version__ = "0.1.0"
 
-__all__ = ["AzureOpenAISettings", "TokenCredential", "TokenProvider", "__version__", "azure_openai"]
+__all__ = [
+    "AzureAnthropicSettings",
+    "AzureOpenAISettings",
+    "TokenCredential",
+    "TokenProvider",
+    "__version__",
+    "azure_anthropic",
+    "azure_openai",
+]
 
 
 def _auth(context: ServiceContext[AzureOpenAISettings]) -> Auth:
@@ -70,3 +81,29 @@ azure_openai: Provider = chat_or_responses(
     ),
 )
 """A resource of Azure: its deployments, on the classic surface, `/openai/v1` or `/models`."""
+
+
+def _anthropic_auth(context: ServiceContext[AzureAnthropicSettings]) -> Auth:
+    key = context.settings.api_key
+    if key is not None:
+        # Both headers, as the anthropic SDK 2.14 sends them (lib/foundry.py): the second is an older name.
+        return HeaderAuth({"x-api-key": key, "api-key": key})
+    from trunkline_azure_openai.auth import TokenAuth
+
+    return TokenAuth(context)
+
+
+def _load_anthropic() -> MessagesParts:
+    from trunkline_azure_openai.anthropic import AzureMessagesParser, advice
+
+    return MessagesParts(parser=AzureMessagesParser, advice=advice)
+
+
+azure_anthropic: Provider = messages_api(
+    name="azure-anthropic",
+    settings=AzureAnthropicSettings,
+    endpoint=azure_anthropic_endpoint,
+    auth=_anthropic_auth,
+    load=_load_anthropic,
+)
+"""Claude in Azure's Foundry: the Messages API of a resource, with a key or Entra ID."""

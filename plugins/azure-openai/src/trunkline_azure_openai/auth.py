@@ -15,9 +15,9 @@ from trunkline.authoring.auth import CachedToken, Token
 from trunkline.authoring.provider import ServiceContext
 from trunkline.errors import AuthenticationError
 
-from trunkline_azure_openai.settings import AZURE_IDENTITY, AzureOpenAISettings, TokenCredential
+from trunkline_azure_openai.entra import AZURE_IDENTITY, TokenCredential, TokenSettings
 from trunkline_azure_openai.tokens import token_from
-from trunkline_azure_openai.urls import PUBLIC, cloud_of
+from trunkline_azure_openai.urls import PUBLIC
 
 MARGIN = 300.0
 """Seconds before its expiry at which a token is renewed; at most half of its life."""
@@ -39,13 +39,14 @@ class TokenAuth(CachedToken):
     refused with 401 and then renewed once.
     """
 
-    def __init__(self, context: ServiceContext[AzureOpenAISettings]) -> None:
+    def __init__(self, context: ServiceContext[Any]) -> None:
+        settings: TokenSettings = context.settings
         super().__init__(self._token_of_provider, margin=MARGIN, timeout=TIMEOUT)
         self._name = context.name
         self._provider = context.provider
-        self._source = context.settings.token_provider
-        self._scope = context.settings.token_scope
-        self._authority = cloud_of(context.settings.surface.root).authority
+        self._source = settings.token_provider
+        self._scope = settings.token_scope
+        self._authority = settings.token_authority
         self._own: Any = None
 
     def __repr__(self) -> str:

@@ -11,12 +11,16 @@ from trunkline_openai.errors import error_from_body as read
 def error_from_body(
     body: JSONValue, *, provider: str, status: int | None = None, headers: HeaderValues = Headers()
 ) -> RemoteError:
-    """The error that a decoded body describes. It never raises.
+    """The error that a decoded body describes. It never raises."""
+    return without_role(read(body, provider=provider, status=status, headers=headers))
+
+
+def without_role(error: RemoteError) -> RemoteError:
+    """Return `PermissionDenied` for a token without the required role, and any other error unchanged.
 
     A valid token without the required role is refused with 401 and the code `PermissionDenied`. This becomes the error
     `PermissionDenied`, because a new token would be refused as well.
     """
-    error = read(body, provider=provider, status=status, headers=headers)
     if error.status != 401 or (error.code or "").lower() != "permissiondenied":
         return error
     return PermissionDenied(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
+from collections.abc import Iterator
+from typing import ClassVar, Literal
 
 from trunkline.authoring.json import JSONObject
 from trunkline.authoring.model_facts import ModelFactsSetting, model_facts_setting
@@ -23,6 +23,14 @@ from trunkline.settings import (
 )
 from trunkline_openai.model_facts import ModelFacts
 
+from trunkline_azure_openai.entra import (
+    TokenProvider,
+    credential_problems,
+    header_problems,
+    package_problems,
+    scope_setting,
+    token_provider_setting,
+)
 from trunkline_azure_openai.urls import (
     CLASSIC_VERSION,
     DATE_PATTERN,
@@ -44,9 +52,12 @@ _QUERY = rf"(?:/[^?#]*)?[?](?:.*&)?{any_case('api-version')}="
 _V1 = "/[Vv]1"
 _WITH_DATE = rf"/(?:{any_case('deployments')}|{any_case('models')})"
 _PORTAL = "|".join(map(any_case, PORTALS))
+WRONG_PORTALS = rf"{_START}(?:{_PORTAL})[.]?(?::|{_SEGMENT_END})"
+"""The pattern of URLs of the portal."""
+
 _WRONG_URLS = "|".join(
     (
-        rf"{_START}(?:{_PORTAL})[.]?(?::|{_SEGMENT_END})",
+        WRONG_PORTALS,
         rf"[?].*%|[?&]{any_case('api-version')}=(?!{VERSION_PATTERN}{_END})",
         rf"{_V1}{_QUERY}{DATE_PATTERN}{_END}",
         rf"{_WITH_DATE}{_QUERY}(?!{DATE_PATTERN}{_END})",
@@ -61,47 +72,9 @@ def _texts(**patterns: str) -> JSONObject:
     return {"required": list(patterns), "properties": properties}
 
 
-AZURE_IDENTITY: Literal["azure-identity"] = "azure-identity"
-"""The value of `token_provider` that stands for the default credential of the package azure-identity."""
-
-
-@runtime_checkable
-class TokenCredential(Protocol):
-    """A credential of azure-identity, sync or async."""
-
-    def get_token(self, *scopes: str) -> Any:
-        """Return a token for the scopes: an object with `token` and `expires_on`, or an awaitable of one."""
-        ...
-
-
-TokenProvider: TypeAlias = Callable[[], object] | TokenCredential | Literal["azure-identity"]
-"""Where tokens come from.
-
-- A sync or async function that returns a token: a string, or an object with `token` and `expires_on` (in seconds since
-  the epoch).
-- A credential of azure-identity.
-- `"azure-identity"`, for its default credential.
-"""
-
-
 def _root_url(pasted: str) -> tuple[str, tuple[str, ...]]:
     surface = surface_of(pasted)
     return surface.root, surface.notes
-
-
-def _convert_token_provider(value: object) -> TokenProvider:
-    if isinstance(value, str):
-        if value.strip().lower() == AZURE_IDENTITY:
-            return AZURE_IDENTITY
-        # Someone may have pasted a token, so the error does not show the text.
-        raise ValueError(f"{AZURE_IDENTITY!r}, a function that returns a token, or a credential, not other text")
-    if isinstance(value, type) or not (isinstance(value, TokenCredential) or callable(value)):
-        raise ValueError(f"{AZURE_IDENTITY!r}, a function that returns a token, or a credential, not {value!r}")
-    return value
-
-
-def _show_token_provider(value: object) -> str:
-    return repr(value) if value is None or isinstance(value, str) else f"<{type(value).__qualname__}>"
 
 
 @settings
@@ -157,25 +130,9 @@ class AzureOpenAISettings(Settings):
         group="Authentication",
         from_function=True,
     )
-    token_provider: TokenProvider | None = setting(
-        "Token Provider",
-        "Use Entra ID instead of a key: `azure-identity` for the default credential of that package (needs the extra "
-        "`azure-identity`); in code also a sync or async function that returns a token, or a credential.",
-        default=None,
-        source_group="credential",
-        group="Authentication",
-        convert=_convert_token_provider,
-        show=_show_token_provider,
-        schema={"enum": [AZURE_IDENTITY]},
-        choices={AZURE_IDENTITY: "The default credential of the package azure-identity."},
-    )
-    scope: str | None = setting(
-        "Scope",
-        "The scope to request from credentials of azure-identity. The default is that of the resource's cloud: "
-        f"`{PUBLIC.scope}`, or that of `azure.us` or `azure.cn`.",
-        default=None,
-        group="Authentication",
-        advanced=True,
+    token_provider: TokenProvider | None = token_provider_setting()
+    scope: str | None = scope_setting(
+        f"that of the resource's cloud: `{PUBLIC.scope}`, or that of `azure.us` or `azure.cn`"
     )
     api_version: str | None = setting(
         "API Version",
@@ -214,6 +171,11 @@ class AzureOpenAISettings(Settings):
         """The scope of tokens: the setting `scope`, or that of the resource's cloud."""
         return self.scope or cloud_of(self.surface.root).scope
 
+    @property
+    def token_authority(self) -> str:
+        """The host of Entra ID that issues tokens: that of the resource's cloud."""
+        return cloud_of(self.surface.root).authority
+
     def notes(self) -> Iterator[tuple[str, str]]:
         """What is worth a warning about the URL, given `api_version` and the other settings."""
         surface = self.surface
@@ -238,19 +200,13 @@ class AzureOpenAISettings(Settings):
         )
 
     def _credential_problems(self) -> Iterator[tuple[str, str]]:
-        if self.api_key is None and self.token_provider is None:
-            yield "api_key", "is required, or 'token_provider' for Entra ID; the key can be set as AZURE_OPENAI_API_KEY"
-        if self.api_key is not None and self.token_provider is not None:
-            yield "token_provider", "and 'api_key' are both set; set only one, because only one of the two can be sent"
+        yield from credential_problems(self.api_key, self.token_provider, variable="AZURE_OPENAI_API_KEY")
 
     def _header_problems(self) -> Iterator[tuple[str, str]]:
-        for name in self.headers:
-            if name.lower() in ("api-key", "authorization"):
-                yield "headers", f"contains {name!r}; set the key as 'api_key', or the token as 'token_provider'"
+        yield from header_problems(self.headers, "api-key", "authorization")
 
     def _package_problems(self) -> Iterator[tuple[str, str]]:
-        if self.token_provider == AZURE_IDENTITY and not _has_azure_identity():
-            yield "token_provider", "needs azure-identity: pip install 'trunkline-azure-openai[azure-identity]'"
+        yield from package_problems(self.token_provider)
 
     def _version_problems(self) -> Iterator[tuple[str, str]]:
         surface = self.surface
@@ -266,15 +222,6 @@ class AzureOpenAISettings(Settings):
     def _api_problems(self) -> Iterator[tuple[str, str]]:
         if self.surface.kind == "inference" and self.api == "responses":
             yield "api", "is 'responses', which /models does not have; set 'api_url' to the resource's root"
-
-
-def _has_azure_identity() -> bool:
-    from importlib.util import find_spec
-
-    try:
-        return find_spec("azure.identity") is not None
-    except ModuleNotFoundError:
-        return False
 
 
 def endpoint_url(settings: Settings, path: str, model: str | None) -> str:

@@ -1,4 +1,4 @@
-"""AWS Bedrock: Converse, and OpenAI's and Anthropic's APIs."""
+"""AWS Bedrock: Converse, and OpenAI's and Anthropic's APIs. The Claude Platform on AWS: the Messages API."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from trunkline.authoring.provider import Auth, Operations, Provider, ProviderPar
 from trunkline.authoring.wire_formats import provider_with_formats
 from trunkline.errors import TrunklineError
 from trunkline.messages import Audio, Document, Image
+from trunkline_anthropic import MessagesParts, messages_api
 
+from trunkline_bedrock.anthropic_aws_settings import AnthropicAWSSettings, anthropic_aws_endpoint
 from trunkline_bedrock.settings import BedrockSettings
 
 __version__ = "0.1.0"
 
-__all__ = ["BedrockSettings", "__version__", "bedrock"]
+__all__ = ["AnthropicAWSSettings", "BedrockSettings", "__version__", "anthropic_aws", "bedrock"]
 
 
 def _auth(context: ServiceContext[BedrockSettings]) -> Auth:
@@ -84,3 +86,26 @@ def _operations(context: ServiceContext[BedrockSettings]) -> Operations:
 
 bedrock: Provider = attrs.evolve(_provider, operations=_operations)
 """AWS Bedrock, with all of AWS's ways to authenticate."""
+
+
+def _anthropic_aws_auth(context: ServiceContext[AnthropicAWSSettings]) -> Auth:
+    from trunkline_bedrock.auth import aws_auth
+    from trunkline_bedrock.claude_platform import signing_scope
+
+    return aws_auth(context, signing_scope)
+
+
+def _load_anthropic_aws() -> MessagesParts:
+    from trunkline_bedrock.claude_platform import AnthropicAWSParser, advice
+
+    return MessagesParts(parser=AnthropicAWSParser, advice=advice)
+
+
+anthropic_aws: Provider = messages_api(
+    name="anthropic-aws",
+    settings=AnthropicAWSSettings,
+    endpoint=anthropic_aws_endpoint,
+    auth=_anthropic_aws_auth,
+    load=_load_anthropic_aws,
+)
+"""The Claude Platform on AWS, with an API key of a workspace or any of AWS's ways to authenticate."""
