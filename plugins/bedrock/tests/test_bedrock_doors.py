@@ -31,6 +31,7 @@ def made(**settings: Any) -> BedrockSettings:
         ("us.openai.gpt-5.6-sol", "converse"),
         ("global.xai.grok-4.7", "converse"),
         ("openai.gpt-oss-120b-1:0", "converse"),
+        ("openai.gpt-oss-120b", "chat"),
         ("google.gemma-3-27b-it", "converse"),
         ("us.anthropic.claude-opus-4-8", "converse"),
         ("amazon.nova-pro-v1:0", "converse"),
@@ -61,9 +62,9 @@ def test_auto_chooses_an_api_that_mantle_has_if_only_mantle_is_called(
 
 def test_the_setting_api_and_model_facts_win_over_the_table() -> None:
     assert api_for(made(api="chat"), "openai.gpt-5.5") == "chat"
-    facts = {"us.openai.gpt-5.6*": {"api": "responses"}, "openai.gpt-oss*": {"api": "chat"}}
+    facts = {"us.openai.gpt-5.6*": {"api": "responses"}, "openai.gpt-oss*": {"api": "responses"}}
     assert api_for(made(model_facts=facts), "us.openai.gpt-5.6-sol") == "responses"
-    assert api_for(made(model_facts=facts), "openai.gpt-oss-20b") == "chat"
+    assert api_for(made(model_facts=facts), "openai.gpt-oss-20b") == "responses"
     arn = "arn:aws:bedrock:us-east-1:1:application-inference-profile/abc"
     assert api_for(made(model_facts={"*abc": {"base_model": "openai.gpt-6-sol"}}), arn) == "converse"
 

@@ -19,6 +19,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from openai import OpenAI
 from openai.providers import bedrock as sdk_bedrock
+from trunkline.authoring.decoder import StreamDecoder
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import (
@@ -32,6 +33,7 @@ from trunkline.errors import (
     TrunklineError,
     UnsupportedOperation,
 )
+from trunkline.fold import fold
 from trunkline.messages import Message, Reasoning, Text, ToolCall, assistant, tool_result, user
 from trunkline.request import ChatRequest, EmbedRequest, ResponseFormat, Tool
 from trunkline.testing import Exchange, serve
@@ -333,7 +335,54 @@ def test_options_that_bedrock_does_not_have_are_told() -> None:
         assert {"user_id", "top_k"} <= {warning.subject for warning in warnings}
 
 
+# Answers
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        ["<reasoning>We need</reasoning>", "<reasoning> to greet.</reasoning>", "Hello, ", "you"],
+        ["<reasoning>We need to greet.</reasoning>Hello, you"],
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_reasoning_between_tags_is_no_text(pieces: list[str], stream: bool) -> None:
+    parser = bedrock.response_parser(context(api="chat"))
+    if stream:
+        deltas = [*({"delta": {"content": piece}, "finish_reason": None} for piece in pieces)]
+        deltas.append({"delta": {}, "finish_reason": "stop"})
+        body = b"".join(
+            b"data: " + json.dumps({"choices": [{"index": 0, **item}]}).encode() + b"\n\n" for item in deltas
+        )
+        decoder = StreamDecoder(*parser.stream())
+        response = fold([*decoder.feed(body + b"data: [DONE]\n\n"), *decoder.finish()], "bedrock")
+    else:
+        content = pieces[0] if len(pieces) == 1 else "<reasoning>We need to greet.</reasoning>Hello, you"
+        answer = {"choices": [{"index": 0, "finish_reason": "stop", "message": {"content": content}}]}
+        response = parser.body(WireResponse(status=200, headers={}, body=json.dumps(answer).encode()))
+    reasoning = "".join(part.text for part in response.message.parts if isinstance(part, Reasoning))
+    assert (reasoning, response.text) == ("We need to greet.", "Hello, you")
+
+
 # Errors
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (400, {"error": {"message": "model `m` isn't supported on this route"}}, "set the fact mantle_path"),
+        (400, {"error": {"message": "The model 'm' does not support the '/v1/responses' API"}}, "set api to another"),
+        (401, {"error": {"code": "access_denied", "message": "m is not enabled for this account"}}, "its model card"),
+    ],
+)
+def test_an_error_about_the_wrong_door_says_what_to_do(status: int, body: Any, words: str) -> None:
+    service = context(api="responses")
+    error = bedrock.response_parser(service).error(
+        WireResponse(status=status, headers={}, body=json.dumps(body).encode())
+    )
+    found = bedrock.advice(service, error)
+    assert found is not None
+    assert words in found.text
 
 
 @pytest.mark.parametrize(

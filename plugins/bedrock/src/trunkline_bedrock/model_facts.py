@@ -30,7 +30,7 @@ from functools import lru_cache
 from typing import Literal, TypeAlias
 
 import attrs
-from trunkline.authoring.model_facts import FactOverrides, ModelRow, facts_about
+from trunkline.authoring.model_facts import FactOverrides, ModelRow, facts_about, rows_for
 
 ReasoningStyle: TypeAlias = Literal[
     "budget", "adaptive", "reasoningConfig", "reasoning_effort", "reasoning.effort", "reasoning_config"
@@ -376,6 +376,12 @@ ROWS: tuple[ModelRow[BedrockFacts], ...] = (
     ),
     ModelRow("amazon.nova*", _NOVA, "converse; parameters; strands: refuses reasoning; recorded"),
     ModelRow("amazon.titan*", attrs.evolve(_OLD, family="titan"), "converse: no system prompts, no tools"),
+    *rows_for(
+        attrs.evolve(_GPT_OSS, api="chat"),
+        "cards: the ids at bedrock-mantle, /v1 (recorded); those at bedrock-runtime end with -1:0",
+        "openai.gpt-oss-120b",
+        "openai.gpt-oss-20b",
+    ),
     ModelRow("openai.gpt-oss*", _GPT_OSS, "converse; pydantic-ai: efforts; langchain-aws: accepts its reasoning"),
     ModelRow(
         "openai.gpt-6-astra*", attrs.evolve(_GPT, reasoning_off=None), "pydantic-ai: refuses `none`; litellm; strands"

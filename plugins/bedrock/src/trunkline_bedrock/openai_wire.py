@@ -18,6 +18,7 @@ from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import AuthenticationError, PermissionDenied, RemoteError, TrunklineError
 from trunkline.request import ChatRequest
+from trunkline.response import TokenLogprob
 from trunkline.secrets import Headers, HeaderValues
 from trunkline_anthropic import MessagesEndpoint, MessagesParts, at_root, messages_parts
 from trunkline_anthropic.errors import error_from_body as anthropic_error
@@ -74,6 +75,8 @@ PROFILE = Profile(
     reasoning_fields=("reasoning", "reasoning_content"),  # `reasoning`: recorded
 )
 """What Bedrock accepts in OpenAI's APIs."""
+
+_REASONING, _REASONING_END = "<reasoning>", "</reasoning>"
 
 _UNKNOWN = ModelFacts(reasons="opt_in", refuses_while_reasoning=frozenset())
 
@@ -199,9 +202,23 @@ class _ClockedErrors:
 
 
 class BedrockChatParser(ChatParser):
-    """Reads one response of Chat Completions."""
+    """Reads one response of Chat Completions.
+
+    GPT OSS at `bedrock-runtime` reasons in the text, between tags: once in a whole body, and in each chunk of a stream
+    that has reasoning. Source: recorded answers of InvokeModel (2025), CherryHQ/cherry-studio#10225 for this API.
+    """
 
     error = staticmethod(read_error)
+
+    def text(self, text: str, logprobs: tuple[TokenLogprob, ...] = ()) -> None:
+        """Take a piece of text, or of reasoning between tags."""
+        if text.startswith(_REASONING):
+            reasoning, closed, rest = text.removeprefix(_REASONING).partition(_REASONING_END)
+            if closed:
+                self.reasoning(reasoning)
+                text, logprobs = rest, ()
+        if text or logprobs:
+            super().text(text, logprobs)
 
 
 class BedrockChatResponseParser(ChatResponseParser):
