@@ -33,7 +33,7 @@ FINISH: Mapping[str | None, FinishReason] = {
     "function_call": FinishReason.TOOL_CALLS,
     "content_filter": FinishReason.CONTENT_FILTER,
     # A response that runs in the background, and servers that tell no reason.
-    "queued": FinishReason.OTHER,
+    "queued": FinishReason.PENDING,
     "": FinishReason.OTHER,
     None: FinishReason.OTHER,
 }

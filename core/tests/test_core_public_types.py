@@ -54,6 +54,8 @@ EXPLAINED = {
     "secrets.scrub_value": JSON,
     "settings.setting": FIELD,
     "authoring.provider.Operation.steps": STEPS,
+    "authoring.provider.StreamOperation.build": CONTEXT,
+    "authoring.provider.StreamOperation.stream": CONTEXT,
     "authoring.provider.OperationChain.steps": STEPS,
     "settings.path_setting": FIELD,
     "settings.url_setting": FIELD,

@@ -26,6 +26,7 @@ from trunkline import (
     ReasoningEnd,
     ReasoningStart,
     ResponseStarted,
+    ResumePoint,
     Secret,
     Service,
     Services,
@@ -190,6 +191,9 @@ def show(event: Event) -> str:
         case UsageReported(usage=usage):
             assert_type(usage, Usage)
             return ""
+        case ResumePoint(response_id=response_id, after=after):
+            assert_type(after, int | None)
+            return response_id
         case Finished(reason=reason):
             assert_type(reason, FinishReason)
             return reason.value

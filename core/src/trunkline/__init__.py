@@ -94,6 +94,7 @@ if TYPE_CHECKING:
         ReasoningEnd as ReasoningEnd,
         ReasoningStart as ReasoningStart,
         ResponseStarted as ResponseStarted,
+        ResumePoint as ResumePoint,
         TextDelta as TextDelta,
         TextEnd as TextEnd,
         TextStart as TextStart,
@@ -237,7 +238,7 @@ _MODULES = {
         "TotalTimeout TrunklineError UnexpectedRedirect UnsupportedOperation UnsupportedRequest"
     ),
     "events": (
-        "Event Finished PartAdded ReasoningDelta ReasoningEnd ReasoningStart ResponseStarted TextDelta "
+        "Event Finished PartAdded ReasoningDelta ReasoningEnd ReasoningStart ResponseStarted ResumePoint TextDelta "
         "TextEnd TextStart ToolCallDelta ToolCallEnd ToolCallStart UsageReported"
     ),
     "inputs": "Input Inputs",

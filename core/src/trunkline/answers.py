@@ -116,6 +116,8 @@ class AnswerType(Generic[T_co]):
         if response.tool_calls:
             why = "the model called a tool instead of answering; use run_tools, or run the call and send its result"
             return _error("tool_calls", why, response)
+        if response.finish_reason is FinishReason.PENDING:
+            return _error("empty", "the response is still being made in the background", response)
         if not response.text.strip():
             return _error("empty", "the response has no text", response)
         why = "nested too deeply" if isinstance(error, RecursionError) else str(error)

@@ -44,7 +44,7 @@ from trunkline.errors import (
     UnsupportedOperation,
     UnsupportedRequest,
 )
-from trunkline.events import Event
+from trunkline.events import Event, ResumePoint
 from trunkline.fold import Fold
 from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import ChatResponse, EmbedResponse, ModelInfo
@@ -299,6 +299,14 @@ class _Composed(Service):
         self, request: ChatRequest, outer: CallOptions, enter: Callable[[Stream], Awaitable[Stream]]
     ) -> Stream:
         return await self._serve(outer, lambda member, options: enter(member._stream(request, options)))
+
+    def _resume(self, point: ResumePoint, outer: CallOptions) -> Stream:
+        return _MemberStream(self.name, lambda enter: self._open_resumed(point, outer, enter))
+
+    async def _open_resumed(
+        self, point: ResumePoint, outer: CallOptions, enter: Callable[[Stream], Awaitable[Stream]]
+    ) -> Stream:
+        return await self._serve(outer, lambda member, options: enter(member._resume(point, options)))
 
     async def _list_models(self, outer: CallOptions) -> tuple[ModelInfo, ...]:
         return await self._serve(outer, lambda member, options: member._list_models(options))

@@ -146,6 +146,18 @@ class UsageReported:
 
 
 @attrs.frozen(kw_only=True)
+class ResumePoint:
+    """A point from which the stream of a response that runs in the background can be read again.
+
+    `Service.resume_stream` continues after the event with the sequence number `after`; if it is `None`, the stream
+    starts from its beginning. Store the latest point of a stream, since it outlives the connection and the process.
+    """
+
+    response_id: str
+    after: int | None = None
+
+
+@attrs.frozen(kw_only=True)
 class Finished:
     """The response is complete. Always the last event; a stream that was cut off never has one."""
 
@@ -171,6 +183,7 @@ Event: TypeAlias = Union[
     Citation,
     PartAdded,
     UsageReported,
+    ResumePoint,
     Finished,
 ]
 """Any event of a stream."""

@@ -18,6 +18,7 @@ from trunkline.events import (
     ReasoningEnd,
     ReasoningStart,
     ResponseStarted,
+    ResumePoint,
     TextDelta,
     TextEnd,
     TextStart,
@@ -170,6 +171,8 @@ class Fold:
             self._usage = event.usage
         elif isinstance(event, ResponseStarted):
             self._started = event
+        elif isinstance(event, ResumePoint):
+            pass  # nothing of the response
         elif isinstance(event, Finished):
             self._finished = event
             self._usage = event.usage or self._usage

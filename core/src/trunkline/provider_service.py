@@ -39,6 +39,7 @@ from trunkline.errors import (
     TrunklineError,
     UnsupportedOperation,
 )
+from trunkline.events import ResumePoint
 from trunkline.request import ChatRequest, EmbedRequest
 from trunkline.response import CallWarning, ChatResponse, EmbedResponse, ModelInfo
 from trunkline.secrets import scrub, scrub_error, without_names, without_traceback
@@ -157,9 +158,15 @@ class ProviderService(Service):
         return await self._run("chat", self._with_model(request), send, outer, chat_through)
 
     def _stream(self, request: ChatRequest, outer: CallOptions) -> Stream:
+        return self._stream_of(self._with_model(request), outer)
+
+    def _resume(self, point: ResumePoint, outer: CallOptions) -> Stream:
+        return self._stream_of(point, outer)
+
+    def _stream_of(self, request: ChatRequest | ResumePoint, outer: CallOptions) -> Stream:
         options = self._options.within(outer)
         return PipelineStream(
-            self._with_model(request),
+            request,
             options,
             service=self.name,
             provider=self.provider,
@@ -239,6 +246,8 @@ class ProviderService(Service):
                 passed = await pipeline.for_operation(step).call(translation, parse, call.deadline, call.retried)
             pipeline.run_step("operations", _check_class, passed, result, name)
             pipeline.run_step("operations", check_result, value, passed)
+            if isinstance(passed, ChatResponse):
+                passed = pipeline.finish_body(passed, (), None)
             known["warnings"] = merged((*warnings, *getattr(passed, "warnings", ())))
             return cast(R, attrs.evolve(passed, **{key: value for key, value in known.items() if hasattr(passed, key)}))
 

@@ -214,6 +214,11 @@ class ChatRequest:
     of one conversation or application, which some providers use to find the cached prompt. Both change the price and
     the time of a call, never its answer, so their warnings are not lossy.
 
+    `background` asks the provider to make the response in the background, so that no connection has to stay open. The
+    response of `chat` is then `PENDING`: `Service.get_response` returns it later. A stream can be read again from each
+    `ResumePoint` (`Service.resume_stream`). The provider stores such a response. Providers without this make the
+    response as usual, with a warning that is not lossy.
+
     `provider_options` maps a provider's name to fields that are added to the body of the request unchanged.
 
     Raises `InvalidRequest` if the request contradicts itself, or has a value that no provider can receive, such as NaN.
@@ -238,6 +243,7 @@ class ChatRequest:
     top_logprobs: int | None = None
     cache: CacheLifetime | None = None
     cache_key: str | None = None
+    background: bool | None = None
     user_id: str | None = attrs.field(default=None, repr=False)
     metadata: Mapping[str, str] = attrs.field(factory=dict)
     provider_options: ProviderOptions = attrs.field(factory=dict, repr=False)
@@ -261,6 +267,7 @@ class ChatRequest:
             or self.logprobs is not None
             or self.top_logprobs is not None
             or self.cache_key is not None
+            or self.background is not None
             or self.user_id is not None
             or type(self.metadata) is not dict
             or self.metadata
@@ -307,6 +314,7 @@ _REQUEST_TYPES = FieldTypes(
         "logprobs": FLAG_OR_NONE,
         "top_logprobs": COUNT_OR_NONE,
         "cache_key": TEXT_OR_NONE,
+        "background": FLAG_OR_NONE,
         "user_id": TEXT_OR_NONE,
         "metadata": TEXTS,
         "provider_options": OPTIONS,
@@ -334,6 +342,7 @@ class RunParams(TypedDict, total=False):
     top_logprobs: int | None
     cache: CacheLifetime | None
     cache_key: str | None
+    background: bool | None
     user_id: str | None
     metadata: Mapping[str, str]
     provider_options: ProviderOptions

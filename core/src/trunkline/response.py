@@ -35,6 +35,8 @@ class FinishReason(StrEnum):
     PAUSED = "paused"
     """The provider paused a tool that it runs itself. To continue, send the conversation with `response.message` at its
     end, as `run_tools` does."""
+    PENDING = "pending"
+    """The provider makes the response in the background and has not finished it; see `Service.get_response`."""
     ERROR = "error"
     """The provider reported a failure, or the stream broke off."""
     OTHER = "other"

@@ -17,6 +17,7 @@ from trunkline.answers import AnswerType, TypedResponse, answer_type_of, check_r
 from trunkline.authoring.provider import CallGroup, Operation
 from trunkline.batches import Batch, BatchResults
 from trunkline.errors import InvalidAnswer, InvalidRequest, TrunklineError
+from trunkline.events import ResumePoint
 from trunkline.inputs import Inputs
 from trunkline.messages import Audio, Message
 from trunkline.operations import (
@@ -195,6 +196,35 @@ class Service(ABC):
             return self._stream(prepared, NO_OPTIONS)
         asked, prepared = self._typed(prepared, answer_type)
         return TypedStream(self._stream(prepared, NO_OPTIONS), asked)
+
+    async def get_response(self, response_id: str) -> ChatResponse:
+        """Return a response that the provider has stored, such as one that it makes in the background.
+
+        As long as it is not complete, its finish reason is `PENDING`. If the provider failed to make it, the error is
+        raised, as `chat` would. Call this on the service that the response comes from (`ChatResponse.service`).
+
+        Raises `UnsupportedOperation` if the provider has no such responses, and `NotFound` if it does not know the id.
+        """
+        return await self._perform("get_response", response_id, ChatResponse, NO_OPTIONS)
+
+    async def cancel_response(self, response_id: str) -> ChatResponse:
+        """End a response that runs in the background, and return what there is of it.
+
+        Raises what `get_response` raises, and `BadRequest` if the response does not run in the background.
+        """
+        return await self._perform("cancel_response", response_id, ChatResponse, NO_OPTIONS)
+
+    def resume_stream(self, point: ResumePoint) -> Stream:
+        """Read the stream of a response that runs in the background on from a `ResumePoint`.
+
+        Text and other parts that had begun before the point start again, with what follows it. The stream's `response`
+        has only this; `get_response` returns the whole response. Middlewares do not see the call.
+
+        Entering the block raises `UnsupportedOperation` if the provider has no such streams.
+        """
+        if not isinstance(point, ResumePoint):
+            raise InvalidRequest(f"resume_stream takes a ResumePoint, not {type(point).__name__}", service=self.name)
+        return self._resume(point, NO_OPTIONS)
 
     async def list_models(self) -> tuple[ModelInfo, ...]:
         """List the models that the service offers.
@@ -477,6 +507,9 @@ class Service(ABC):
 
     @abstractmethod
     def _stream(self, request: ChatRequest, outer: CallOptions) -> Stream: ...
+
+    @abstractmethod
+    def _resume(self, point: ResumePoint, outer: CallOptions) -> Stream: ...
 
     @abstractmethod
     async def _list_models(self, outer: CallOptions) -> tuple[ModelInfo, ...]: ...

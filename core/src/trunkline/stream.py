@@ -30,7 +30,7 @@ from trunkline.errors import (
     StreamInterrupted,
     TrunklineError,
 )
-from trunkline.events import Event, Finished, TextDelta
+from trunkline.events import Event, Finished, ResumePoint, TextDelta
 from trunkline.fold import Fold
 from trunkline.request import ChatRequest
 from trunkline.response import ChatResponse
@@ -182,7 +182,7 @@ class PipelineStream(Stream):
 
     def __init__(
         self,
-        request: ChatRequest,
+        request: ChatRequest | ResumePoint,
         options: CallOptions,
         *,
         service: str,
@@ -303,16 +303,20 @@ class PipelineStream(Stream):
 
     async def _open_reader(self, deadline: CallDeadline) -> EventReader | MiddlewareReader:
         self._pipeline = pipeline = await self._open_service()
-        whole = ServiceCall(pipeline, "stream", deadline, self._options)
-        if pipeline.steps.middlewares:
+        request = self._request
+        resumed = isinstance(request, ResumePoint)
+        whole = ServiceCall(pipeline, "resume_stream" if resumed else "stream", deadline, self._options)
+        if pipeline.steps.middlewares and isinstance(request, ChatRequest):
             self._call = whole
-            reader = MiddlewareReader(whole, self._request)
+            reader = MiddlewareReader(whole, request)
             await reader.open()
             return reader
-        self._call = call = whole.observed_call(self._request)
+        self._call = call = whole.observed_call(request)
         token = call_variable.set(call.call)
         try:
-            translation = await pipeline.translate(self._request, deadline, stream=True)
+            if isinstance(request, ResumePoint):
+                return await pipeline.resume(request, deadline, call.retried)
+            translation = await pipeline.translate(request, deadline, stream=True)
             return await pipeline.stream(translation, deadline, call.retried)
         finally:
             call_variable.reset(token)

@@ -207,7 +207,7 @@ def test_usage_that_was_not_told_is_not_zero() -> None:
         ),
         ([MESSAGE], {"status": "incomplete", "incomplete_details": None}, FinishReason.OTHER, "incomplete"),
         ([MESSAGE, CALL], {"status": "cancelled"}, FinishReason.OTHER, "cancelled"),
-        ([], {"status": "queued"}, FinishReason.OTHER, "queued"),
+        ([], {"status": "queued"}, FinishReason.PENDING, "queued"),
     ],
 )
 def test_a_status_becomes_a_finish_reason(
@@ -768,12 +768,10 @@ def test_unknown_events_and_fields_of_events_are_kept() -> None:
 
 
 @pytest.mark.parametrize("status", ["queued", "in_progress"])
-def test_an_unfinished_background_response_has_a_warning(status: str) -> None:
+def test_an_unfinished_background_response_is_pending(status: str) -> None:
     response = body(answer(status=status, usage=None, background=True))
-    assert (response.finish_reason, response.raw_finish_reason, response.id) == (FinishReason.OTHER, status, "resp_1")
-    (warning,) = response.warnings
-    assert warning.subject == "background"
-    assert "resp_1" in warning.message
+    assert (response.finish_reason, response.raw_finish_reason, response.id) == (FinishReason.PENDING, status, "resp_1")
+    assert response.warnings == ()
 
 
 def test_the_stream_of_a_background_response_is_read_to_its_end() -> None:

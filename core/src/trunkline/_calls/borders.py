@@ -152,16 +152,23 @@ def show_in_one_line(error: TrunklineError) -> None:
 class GuardedParser:
     """A plugin's `ResponseParser` behind a border. The framer and the parser of a stream are not, for speed.
 
-    Whoever calls those passes their exceptions to `broken`.
+    Whoever calls those passes their exceptions to `broken`. `stream` replaces the plugin's, for a stream that another
+    operation than a chat reads.
     """
 
-    def __init__(self, parser: ResponseParser, at_border: AtBorder) -> None:
+    def __init__(
+        self,
+        parser: ResponseParser,
+        at_border: AtBorder,
+        stream: Callable[[], tuple[Framer[Any], Parser[Any]]] | None = None,
+    ) -> None:
         self._parser = parser
         self._at_border = at_border
+        self._stream = stream
 
     def stream(self) -> tuple[Framer[Any], Parser[Any]]:
         """Return a new framer and a new parser."""
-        return run_step(self._at_border, "parser", self._parser.stream)
+        return run_step(self._at_border, "parser", self._stream or self._parser.stream)
 
     def body(self, wire_response: WireResponse) -> ChatResponse:
         """Parse the response of a call that was not streamed."""

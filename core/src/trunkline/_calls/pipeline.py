@@ -63,8 +63,10 @@ from trunkline.errors import (
     ProtocolViolation,
     RemoteError,
     TrunklineError,
+    UnsupportedOperation,
     UnsupportedRequest,
 )
+from trunkline.events import ResumePoint
 from trunkline.fold import response_warnings, with_family
 from trunkline.request import ChatRequest
 from trunkline.response import CallWarning, ChatResponse, RateLimits
@@ -186,14 +188,20 @@ class Pipeline:
         self.refuse_if_strict(translation)
         return await self._attempts(translation.wire_request, attempt, deadline, on_retry)
 
-    async def stream(self, translation: Translation, deadline: CallDeadline, on_retry: RetryCallback) -> EventReader:
-        """Send a request and read the stream up to its first event with content."""
+    async def stream(
+        self,
+        translation: Translation,
+        deadline: CallDeadline,
+        on_retry: RetryCallback,
+        parser: GuardedParser | None = None,
+    ) -> EventReader:
+        """Send a request and read the stream up to its first event with content. `parser` replaces the service's."""
 
         async def attempt(exchange: AbstractAsyncContextManager[ByteStream], answer: Answer) -> EventReader:
             reader = EventReader(
                 exchange,
                 context=self.context,
-                parser=self.parser,
+                parser=parser or self.parser,
                 deadline=deadline,
                 read_timeouts=self.read_timeouts,
                 warnings=translation.warnings,
@@ -205,6 +213,16 @@ class Pipeline:
 
         self.refuse_if_strict(translation)
         return await self._attempts(translation.wire_request, attempt, deadline, on_retry)
+
+    async def resume(self, point: ResumePoint, deadline: CallDeadline, on_retry: RetryCallback) -> EventReader:
+        """Read the stream of a response that runs in the background on from a point."""
+        operation = self.steps.operations.resume_stream
+        if operation is None:
+            name, provider = self.context.name, self.context.provider
+            raise UnsupportedOperation(f"service {name!r}: the provider {provider!r} has no resume_stream")
+        request = self.run_step("operations", operation.build, self.context, point)
+        parser = GuardedParser(self.steps.parser, self.at_border, partial(operation.stream, self.context, point))
+        return await self.stream(Translation(wire_request=request), deadline, on_retry, parser)
 
     # Before the request
 

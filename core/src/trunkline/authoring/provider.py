@@ -25,7 +25,7 @@ from trunkline.authoring.rate_limits import NO_RATE_LIMITS, RateLimitHeaders
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.batches import Batch
 from trunkline.errors import TrunklineError
-from trunkline.events import Event
+from trunkline.events import Event, ResumePoint
 from trunkline.messages import Audio, Document, Image
 from trunkline.operations import (
     ImageRequest,
@@ -514,6 +514,18 @@ class BatchOperations:
 
 
 @attrs.frozen(kw_only=True)
+class StreamOperation(Generic[V_contra]):
+    """A request other than chat whose response is a stream of events, as two pure functions.
+
+    `build(context, value)` makes the request. `stream(context, value)` returns a new framer and a new parser for its
+    response. Errors are read by the service's `ResponseParser`.
+    """
+
+    build: Callable[[ServiceContext[Any], V_contra], WireRequest]
+    stream: Callable[[ServiceContext[Any], V_contra], tuple[Framer[Any], Parser[Any]]]
+
+
+@attrs.frozen(kw_only=True)
 class Operations:
     """The operations of a provider other than chat. An operation that is `None` raises `UnsupportedOperation`.
 
@@ -523,6 +535,9 @@ class Operations:
     `model_info` takes the name of a model, and returns what the provider reports about it. The core uses it for
     settings that are `"auto"`. A provider needs it only if its list of models has no limits, or lacks names that
     requests may use, such as aliases; otherwise the core looks the model up in the list.
+
+    `get_response` and `cancel_response` take the id of a response that runs in the background, and return its present
+    state. `resume_stream` takes a `ResumePoint` that the parser of a stream has returned.
 
     `batches` are the operations on batches: see `trunkline.authoring.batches`.
 
@@ -534,6 +549,9 @@ class Operations:
     embed: Operation[EmbedRequest, EmbedResponse] | None = None
     count_tokens: Operation[ChatRequest, int] | None = None
     model_info: Operation[str, ModelInfo] | None = None
+    get_response: Operation[str, ChatResponse] | None = None
+    cancel_response: Operation[str, ChatResponse] | None = None
+    resume_stream: StreamOperation[ResumePoint] | None = None
     batches: BatchOperations | None = None
     rerank: AnyOperation[RerankRequest, RerankResponse] | None = None
     transcribe: AnyOperation[TranscriptionRequest, TranscriptionResponse] | None = None

@@ -9,7 +9,9 @@ import attrs
 from trunkline.response import CallWarning, WarningKind
 
 _ALWAYS = frozenset({"model", "provider_options"})
-_NOT_LOSSY = frozenset({"cache", "cache_key", "parallel_tool_calls", "input_type"})
+_NOT_LOSSY = frozenset({"background", "cache", "cache_key", "parallel_tool_calls", "input_type"})
+_NOTHING = frozenset({"logprobs", "diarize", "background"})
+"""Fields that ask for nothing if they are false."""
 
 
 class Warnings:
@@ -38,15 +40,16 @@ class Warnings:
     def unsupported(self, request: attrs.AttrsInstance, *, supported: Collection[str]) -> None:
         """Add a warning for each field of the request that is set but is not in `supported`.
 
-        `logprobs=False` and `diarize=False` ask for nothing, so they count as not set. The warnings are lossy, except
-        for `parallel_tool_calls=True`, which asks for what every model does by default, for `cache` and `cache_key`,
-        which do not change the answer, and for `input_type`: an API without it embeds documents and queries alike.
+        `logprobs=False`, `diarize=False` and `background=False` ask for nothing, so they count as not set. The warnings
+        are lossy, except for `parallel_tool_calls=True`, which asks for what every model does by default, for
+        `background`, `cache` and `cache_key`, which do not change the answer, and for `input_type`: an API without it
+        embeds documents and queries alike.
         """
         for field in attrs.fields(type(request)):
             if field.name in supported or field.name in _ALWAYS or field.default is attrs.NOTHING:
                 continue
             value = getattr(request, field.name)
-            if value is None or value in ((), {}) or (field.name in ("logprobs", "diarize") and value is False):
+            if value is None or value in ((), {}) or (field.name in _NOTHING and value is False):
                 continue
             lossy = field.name not in _NOT_LOSSY or value is False
             self.add("unsupported", field.name, "not supported by this provider; ignored", lossy=lossy)

@@ -78,7 +78,7 @@ class Surface:
 
     def url(self, path: str, model: str | None) -> str:
         """The URL of an endpoint, such as `/chat/completions`. On the classic surface, `model` is the deployment."""
-        if self.kind == "classic" and path not in ("/models", "/responses"):
+        if self.kind == "classic" and path != "/models" and not path.startswith("/responses"):
             path = f"/deployments/{path_segment(model or '', 'the deployment')}{path}"
         version = query_string({"api-version": self.version}) if self.version else ""
         query = "&".join(part for part in (version, self.query) if part)

@@ -85,6 +85,7 @@ ResponsesFeature: TypeAlias = (
         "developer_role",
         "document_url",
         "count_tokens",
+        "background",
     ]
 )
 """Features of the Responses API that a server may lack: the words of `Profile.responses`.
@@ -100,6 +101,7 @@ Beside those of `Feature`:
 | `developer_role` | messages of the role `developer`; other servers get `system` |
 | `document_url` | a `Document` with a URL |
 | `count_tokens` | requests to `/responses/input_tokens` |
+| `background` | `background`, and requests for a stored response, its stream and its cancellation |
 """
 
 RESPONSES_FEATURES: frozenset[str] = frozenset(name for names in get_args(ResponsesFeature) for name in get_args(names))

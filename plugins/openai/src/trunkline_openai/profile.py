@@ -262,7 +262,7 @@ _ALL = (
         name="vllm",
         # `ResponsesRequest` in vllm/entrypoints/openai/protocol.py, 2026-11
         responses=BASIC_RESPONSES_FEATURES
-        | {"strict_tools", "encrypted_reasoning", "logprobs", "metadata", "cache_key", "developer_role"},
+        | {"strict_tools", "encrypted_reasoning", "logprobs", "metadata", "cache_key", "developer_role", "background"},
         operations={"rerank", "transcribe"},
         answer_schemas="closed",
         takes=_COMMON | {"top_k", "audio_data"},

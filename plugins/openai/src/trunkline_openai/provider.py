@@ -176,7 +176,7 @@ def responses(
         from trunkline_openai.responses_translate import ResponsesTranslator
 
         parts = load()
-        kind = parts.translator or ResponsesTranslator
+        kind, parser = parts.translator or ResponsesTranslator, parts.parser or ResponsesParser
 
         def translator(context: ServiceContext[Any]) -> ResponsesTranslator:
             chosen = profile if isinstance(profile, Profile) else profile(context.settings)
@@ -185,9 +185,9 @@ def responses(
         return ProviderParts(
             auth=auth,
             translator=translator,
-            response_parser=parts.parser or ResponsesParser,
+            response_parser=parser,
             transport=parts.transport or _no_transport,
-            operations=_with_batches(parts.operations or responses_operations(translator), parts.batches),
+            operations=_with_batches(parts.operations or responses_operations(translator, parser), parts.batches),
             advice=parts.advice or compatible_advice,
             rate_limits=parts.rate_limits or RATE_LIMITS,
         )

@@ -40,9 +40,8 @@ from trunkline.messages import (
 )
 
 from trunkline_openai.model_facts import ModelFacts
-from trunkline_openai.responses_items import IMAGE, answered_id, awaited_id, image_item, input_item
+from trunkline_openai.responses_items import CALLS, IMAGE, answered_id, awaited_id, image_item, input_item
 
-_CALLS = ("function_call", "custom_tool_call")
 _RESULTS = ("function_call_output", "custom_tool_call_output")
 
 P = TypeVar("P", bound="Text | ToolCall")
@@ -165,7 +164,7 @@ class _History:
 
     def _item(self, part: Opaque) -> Iterable[Part]:
         kind, data = part.kind, part.data
-        if kind in _CALLS:
+        if kind in CALLS:
             self._warnings.mended("tool call", "a call without a name was left out")
             return ()
         if kind == IMAGE and not self._options.stored:

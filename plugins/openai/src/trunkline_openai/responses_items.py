@@ -16,6 +16,9 @@ from trunkline.messages import Image
 
 IMAGE = "image_generation_call"
 
+CALLS = ("function_call", "custom_tool_call")
+"""The calls of functions and custom tools, which become tool calls."""
+
 OUTPUT_ONLY = frozenset({"created_by"})
 """Fields of output items that are not in the schema of input items (`_output_item_to_input_item` in openai-agents
 0.24)."""

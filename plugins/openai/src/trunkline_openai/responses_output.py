@@ -38,7 +38,7 @@ from trunkline.response import CallWarning
 
 from trunkline_openai.logprobs import token_logprobs
 from trunkline_openai.response_parts import AudioPieces
-from trunkline_openai.responses_items import answered_id, awaited_id, generated_image
+from trunkline_openai.responses_items import CALLS, answered_id, awaited_id, generated_image
 from trunkline_openai.responses_progress import EmittedText, TextOffsets
 
 
@@ -61,13 +61,21 @@ class OutputState:
         """Whether the model waits for the application to send a tool result, a screenshot or an approval."""
         return self.has_calls or not self._awaited <= self._answered
 
-    def add_opaque(self, kind: str, data: dict[str, Any], events: list[Event]) -> None:
-        """Emit an item that has no matching part as an opaque part."""
-        if (awaited := awaited_id(kind, data)) is not None:
-            self._awaited.add(awaited)
+    def note(self, kind: str, data: dict[str, Any]) -> bool:
+        """Note an item. Returns whether it awaits the application, which answers it with another item."""
+        self.has_calls = self.has_calls or kind in CALLS
         if (answered := answered_id(kind, data)) is not None:
             self._answered.add(answered)
-        part = Opaque(provider=self.provider, kind=kind, data=data, awaits_answer=awaited is not None)
+        awaited = awaited_id(kind, data)
+        if awaited is None or kind in CALLS:
+            return False
+        self._awaited.add(awaited)
+        return True
+
+    def add_opaque(self, kind: str, data: dict[str, Any], events: list[Event]) -> None:
+        """Emit an item that has no matching part as an opaque part."""
+        awaits_answer = self.note(kind, data)
+        part = Opaque(provider=self.provider, kind=kind, data=data, awaits_answer=awaits_answer)
         events.append(PartAdded(part=part))
 
     def peek_index(self) -> int:
@@ -92,6 +100,8 @@ class Item:
         self.kind = kind
         self.data = data
         self.finished = False
+        self.begun_before = False
+        """Whether the item began before the point from which the stream is read on. Only what follows is emitted."""
 
     def finish(self, data: dict[str, Any], events: list[Event]) -> None:
         """Emit the rest of the item. `data` is the whole item, or empty if the server did not repeat it."""
@@ -194,6 +204,13 @@ class MessageItem(Item):
             piece.logprobs += len(probabilities)
             events.append(TextDelta(index=piece.index, text=rest, logprobs=probabilities))
 
+    def done(
+        self, content_index: object, text: str, logprobs: object, events: list[Event], *, refusal: bool = False
+    ) -> None:
+        """Emit the rest of the text at an index, of which `text` is the whole."""
+        if not self.begun_before:
+            self.complete(self.piece(content_index, events, refusal=refusal), text, logprobs, events)
+
     def _record(self, piece: _TextPiece, text: str) -> None:
         piece.emitted.add(text)
         if not piece.refusal:
@@ -220,7 +237,11 @@ class MessageItem(Item):
     def part(self, content_index: object, part: dict[str, Any], events: list[Event]) -> None:
         """Emit the rest of a content part, of which `part` is the whole."""
         kind = part.get("type")
-        if kind in ("output_text", "text"):
+        if self.begun_before:
+            known = self._pieces.get((content_index if type(content_index) is int else 0, kind == "refusal"))
+            if known is not None:
+                self._keep(known, part)
+        elif kind in ("output_text", "text"):
             piece = self.piece(content_index, events)
             self._keep(piece, part)
             self.complete(piece, as_string(part.get("text")) or "", part.get("logprobs"), events)
@@ -318,6 +339,8 @@ class CallItem(Item):
             self.delta(rest, events)
 
     def _finish(self, data: dict[str, Any], events: list[Event]) -> None:
+        if self._index is None:
+            self._drop_tail(data)
         self.start(events)
         if self._index is None:
             name = as_string(data.get("name"))
@@ -332,6 +355,12 @@ class CallItem(Item):
             events.append(ToolCallDelta(index=self._index, arguments='"}'))
             kept = {"type": "custom", **kept}
         events.append(ToolCallEnd(index=self._index, provider_metadata={self.output.provider: kept} if kept else {}))
+
+    def _drop_tail(self, data: dict[str, Any]) -> None:
+        """Drop held-back pieces that are not the beginning: the stream was resumed in the middle of the call."""
+        whole = argument_text(data.get("input" if self._custom else "arguments"), self.output.provider)
+        if whole and not whole.startswith("".join(self._held)):
+            self._held, self._emitted = [], EmittedText()
 
     def _add_nameless(self, data: dict[str, Any], events: list[Event]) -> None:
         # The application cannot run this call, but the rest of the response is still useful.
@@ -392,6 +421,8 @@ class ReasoningItem(Item):
 
     def complete(self, source: str, position: object, text: str, events: list[Event]) -> None:
         """Emit the rest of one part, of which `text` is the whole."""
+        if self.begun_before:
+            return
         key = (source, position if type(position) is int else 0)
         emitted = self._pieces.get(key)
         self.delta(source, position, text if emitted is None else emitted.rest(text), events)

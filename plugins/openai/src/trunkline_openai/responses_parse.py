@@ -26,7 +26,7 @@ from trunkline.authoring.json import (
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import ProtocolViolation, RemoteError, ServerError, StreamInterrupted, TrunklineError
-from trunkline.events import Event, Finished, ResponseStarted, UsageReported
+from trunkline.events import Event, Finished, ResponseStarted, ResumePoint, UsageReported
 from trunkline.fold import Fold
 from trunkline.response import CallWarning, ChatResponse, FinishReason, Usage
 from trunkline.secrets import Headers, HeaderValues
@@ -167,8 +167,12 @@ class ResponsesParser:
         """A fresh framer and parser, for one stream."""
         return SSEOrJSONFramer(), self._stream_parser()
 
-    def _stream_parser(self) -> ResponsesStreamParser:
-        return ResponsesStreamParser(self._provider, read_error=self.read_error)
+    def resumed(self, point: ResumePoint) -> tuple[SSEOrJSONFramer, ResponsesStreamParser]:
+        """A fresh framer and parser, for a stream that is read on from a point."""
+        return SSEOrJSONFramer(), self._stream_parser(point)
+
+    def _stream_parser(self, resumed: ResumePoint | None = None) -> ResponsesStreamParser:
+        return ResponsesStreamParser(self._provider, read_error=self.read_error, resumed=resumed)
 
     def body(self, wire_response: WireResponse) -> ChatResponse:
         """The response of a call that was not streamed.
@@ -203,11 +207,19 @@ class ResponsesStreamParser:
     another call's id or has ended, the event is about a new item.
     """
 
-    def __init__(self, provider: str, *, read_error: ErrorReader = error_from_body) -> None:
+    def __init__(
+        self, provider: str, *, read_error: ErrorReader = error_from_body, resumed: ResumePoint | None = None
+    ) -> None:
         self._provider = provider
         self._read_error = read_error
         self._output = OutputState(provider)
         self._started = False
+        # Whether the response runs in the background, so that its stream can be resumed after each event.
+        self._background = resumed is not None
+        # Whether the stream continues one whose events came before, so that items are in the last event alone.
+        self._continues = resumed is not None and resumed.after is not None
+        if resumed is not None:
+            self._output.response_id = resumed.response_id
         self._items: list[Item] = []
         self._by_id: dict[tuple[str, str], Item] = {}
         self._by_index: dict[tuple[str, int], Item] = {}
@@ -254,9 +266,17 @@ class ResponsesStreamParser:
                 self._fields = None
                 self._keep(data, EVENT_FIELDS)
         handler(self, data, events)
+        if self._background:
+            self._add_point(data.get("sequence_number"), events)
         if events and not self._started:
             self._start(data, events)
         return events
+
+    def _add_point(self, sequence: object, events: list[Event]) -> None:
+        """Add the point after an event of the wire, even if it gave no events. There is nothing after the last one."""
+        finished = bool(events) and type(events[-1]) is Finished
+        if type(sequence) is int and not finished and self._output.response_id:
+            events.append(ResumePoint(response_id=self._output.response_id, after=sequence))
 
     def finish(self) -> list[Event]:
         """Raise the failure whose reason did not arrive, or `StreamInterrupted` if the last event is missing."""
@@ -306,7 +326,7 @@ class ResponsesStreamParser:
             events.insert(0, self._response_started(response if isinstance(response, dict) else {}))
 
     def _response_started(self, response: dict[str, Any]) -> ResponseStarted:
-        self._output.response_id = as_string(response.get("id")) or ""
+        self._output.response_id = as_string(response.get("id")) or self._output.response_id
         return ResponseStarted(id=self._output.response_id or None, model=as_string(response.get("model")) or None)
 
     # Items
@@ -337,6 +357,7 @@ class ResponsesStreamParser:
                     f"{data.get('type')} has neither an output_index nor an item_id", provider=self._provider
                 )
             item = self._add(kind, index, {"id": item_id} if isinstance(item_id, str) else {})
+            item.begun_before = self._continues
         assert isinstance(item, cls)
         return item
 
@@ -360,6 +381,7 @@ class ResponsesStreamParser:
         item = self._find(kind, index, item_data.get("id"))
         if item is None or _another(item, item_data):
             item = self._add(kind, index, item_data)
+            item.begun_before = self._continues
         item.finish(item_data, events)
 
     # Texts, calls, reasoning
@@ -377,12 +399,7 @@ class ResponsesStreamParser:
 
     def _text_done(self, data: dict[str, Any], events: list[Event]) -> None:
         item = self._item(data, "message", MessageItem)
-        item.complete(
-            item.piece(data.get("content_index"), events),
-            as_string(data.get("text")) or "",
-            data.get("logprobs"),
-            events,
-        )
+        item.done(data.get("content_index"), as_string(data.get("text")) or "", data.get("logprobs"), events)
 
     def _refusal_delta(self, data: dict[str, Any], events: list[Event]) -> None:
         item = self._item(data, "message", MessageItem)
@@ -390,8 +407,7 @@ class ResponsesStreamParser:
 
     def _refusal_done(self, data: dict[str, Any], events: list[Event]) -> None:
         item = self._item(data, "message", MessageItem)
-        piece = item.piece(data.get("content_index"), events, refusal=True)
-        item.complete(piece, as_string(data.get("refusal")) or "", None, events)
+        item.done(data.get("content_index"), as_string(data.get("refusal")) or "", None, events, refusal=True)
 
     def _annotation(self, data: dict[str, Any], events: list[Event]) -> None:
         item = self._item(data, "message", MessageItem)
@@ -444,6 +460,8 @@ class ResponsesStreamParser:
 
     def _created(self, data: dict[str, Any], events: list[Event]) -> None:
         response = data.get("response")
+        if isinstance(response, dict) and response.get("background") is True:
+            self._background = True
         if isinstance(response, dict) and not response.keys() <= _NOT_KEPT:
             self._keep(response, _NOT_KEPT)
         if not self._started:
@@ -498,8 +516,6 @@ class ResponsesStreamParser:
         usage = read_usage(response.get("usage"))
         if usage is not None:
             events.append(UsageReported(usage=usage))
-        if status in _UNFINISHED:
-            self._output.warnings.append(_unfinished(response, status))
         reason, raw_reason = _finish_reason(response, status, calls=self._output.awaits_the_application)
         self._keep(response, _NOT_KEPT)
         details = as_object(response.get("incomplete_details"))
@@ -530,6 +546,9 @@ class ResponsesStreamParser:
             found = self._find(kind, index, data.get("id"))
             if found is None or found not in unmatched or _other_call(found, data):
                 found = unmatched.find(kind, as_string(data.get("call_id")) or "")
+            if found is None and self._continues:
+                self._output.note(kind, data)
+                continue
             if found is None:
                 found = self._add(kind, index, data)
             else:
@@ -569,12 +588,6 @@ def _reason_of(response: dict[str, Any]) -> object:
     return {"code": reason, "message": f"the response failed: {reason}"} if isinstance(reason, str) else None
 
 
-def _unfinished(response: dict[str, Any], status: str) -> CallWarning:
-    state = "is queued" if status == "queued" else "is not complete"
-    message = f"the response runs in the background and {state}; retrieve it later with its id, {response.get('id')}"
-    return CallWarning(kind="other", subject="background", message=message, lossy=False)
-
-
 def _unseen(known: Any, data: Any) -> Any:
     """Return the fields of `data` that are missing in `known`, at any depth. The last event may add fields to items."""
     if isinstance(known, dict) and isinstance(data, dict):
@@ -605,7 +618,9 @@ def _finish_reason(response: dict[str, Any], status: str, *, calls: bool) -> tup
             return FinishReason.OTHER, status
         # A call that the limit cut off must not be run, so the reason is not `tool_calls`.
         return _INCOMPLETE.get(reason, FinishReason.OTHER), f"incomplete:{reason}"
-    if status == "cancelled" or status in _UNFINISHED:
+    if status in _UNFINISHED:
+        return FinishReason.PENDING, status
+    if status == "cancelled":
         return FinishReason.OTHER, status
     if calls:
         return FinishReason.TOOL_CALLS, status or None

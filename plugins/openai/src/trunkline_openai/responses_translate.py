@@ -46,6 +46,7 @@ SUPPORTED = {
     "top_logprobs",
     "cache",
     "cache_key",
+    "background",
     "user_id",
     "metadata",
 }
@@ -78,13 +79,14 @@ class ResponsesTranslator(ProfileTranslator):
     def wire_request(
         self, path: str, model: str | None, body: dict[str, Any] | None, *, stream: bool = False
     ) -> WireRequest:
-        """A request to an endpoint of this API: a POST of `body`."""
+        """A request to an endpoint of this API: a POST of `body`, or a GET without one."""
         settings = self.context.settings
         accept = "text/event-stream" if stream else "application/json"
         return WireRequest(
+            method="GET" if body is None else "POST",
             url=self.url(settings, path, model),
             headers=request_headers(settings, accept=accept, further=self.headers(settings)),
-            body=encode_request(body),
+            body=b"" if body is None else encode_request(body),
         )
 
     def whole_body(self, request: ChatRequest, warnings: Warnings, *, stream: bool) -> dict[str, Any]:
@@ -101,7 +103,9 @@ class ResponsesTranslator(ProfileTranslator):
         set_lifetime(request, facts if "cache_key" in takes else ModelFacts(), body, warnings)
         if request.cache_key is not None and self.takes("cache_key", "cache_key", warnings, lossy=False):
             body["prompt_cache_key"] = wire_key(request.cache_key)
-        if "store" in takes:
+        if request.background and self.takes("background", "background", warnings, lossy=False):
+            body |= {"background": True, "store": True}
+        elif "store" in takes:
             body["store"] = False
         include = [ENCRYPTED_REASONING] if self.wants_encrypted_reasoning(request) else []
         self._tools(request, body, warnings)
@@ -145,7 +149,7 @@ class ResponsesTranslator(ProfileTranslator):
             provider=provider,
             family=self.family(request.model or "", facts),
             readable_media=(*images, Document, Audio),
-            stored=bool(options.get("store")),
+            stored=bool(options.get("store") or (request.background and "background" in self.accepted)),
             continued=any(options.get(name) for name in ("previous_response_id", "conversation", "prompt")),
         )
         # `instructions` cannot have a breakpoint, but a stored response would keep the items that replace them.

@@ -105,6 +105,9 @@ class ChatTranslator(ProfileTranslator):
             self._choice_while_reasoning(request, body, warnings)
         self._sampling(request, body, warnings, reasoning=reasoning)
         self._identity(request, body, warnings)
+        if request.background:
+            why = "not supported by Chat Completions; ignored, use the Responses API"
+            warnings.add("unsupported", "background", why, lossy=False)
         return body
 
     def _cache(self, request: ChatRequest, body: dict[str, Any], warnings: Warnings) -> None:
