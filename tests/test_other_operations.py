@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import attrs
 import form_clients as clients
 import pytest
+import trunkline
 from official_clients import Sent
 from recordings import Exchange, recorded
 from trunkline._plugins.registry import load_provider, open_steps
@@ -45,6 +46,7 @@ from trunkline.operations import (
 )
 from trunkline.request import EmbedRequest
 from trunkline.secrets import Secret
+from trunkline.testing import Exchange as ServedExchange, serve
 
 PNG = Image(data=b"\x89PNG\r\n\x1a\n" + bytes(range(256)))
 JPEG = Image(data=b"\xff\xd8\xff" + b"\r\n--" * 10)
@@ -811,6 +813,147 @@ def test_another_body_is_a_violation(provider: str, operation: str, bodies: list
         with pytest.raises(ProtocolViolation):
             parsed(provider, operation, body)
             pytest.fail(f"{provider} accepts {body}")
+
+
+JUNK: tuple[Any, ...] = (None, True, -1, 1e300, "", "x", [], {}, [[]], [None], {"x": {}}, "\ud800")
+"""What stands in the place of each value of a response, one at a time."""
+
+WHOLE: dict[tuple[str, str], Any] = {
+    ("openai-compatible", "rerank"): {"results": [{"index": 0, "relevance_score": 0.5}], "usage": {"total_tokens": 1}},
+    ("cohere", "rerank"): {"results": [{"index": 0, "relevance_score": 0.5}], "meta": {"billed_units": {"x": 1}}},
+    ("bedrock", "rerank"): {"results": [{"index": 0, "relevance_score": 0.5}]},
+    ("openai", "transcribe"): {
+        "text": "x",
+        "duration": 1.5,
+        "language": "en",
+        "segments": [{"text": "x", "start": 0, "end": 1, "speaker": "A"}],
+        "words": [{"word": "x", "start": 0, "end": 1}],
+        "languages": [{"language": "en"}],
+        "usage": {"input_tokens": 1},
+    },
+    ("mistral", "transcribe"): {"text": "x", "segments": [{"text": "x", "start": 0, "end": 1, "speaker_id": "s"}]},
+    ("cohere", "transcribe"): {"text": "x", "meta": {"tokens": {"input_tokens": 1}}},
+    ("mistral", "generate_speech"): {"audio_data": "SUQz"},
+    ("gemini", "generate_speech"): {
+        "candidates": [
+            {"content": {"parts": [{"inlineData": {"mimeType": "audio/L16;rate=24000", "data": "AAAA"}}]}},
+        ],
+        "usageMetadata": {"promptTokenCount": 1},
+    },
+    ("openai", "generate_images"): {
+        "data": [{"b64_json": "AAAA", "revised_prompt": "x"}, {"url": "https://x"}],
+        "output_format": "png",
+        "usage": {"input_tokens": 1},
+    },
+    ("gemini", "generate_images"): {
+        "candidates": [
+            {"content": {"parts": [{"text": "x"}, {"inlineData": {"mimeType": "image/png", "data": "AAAA"}}]}},
+        ],
+        "promptFeedback": {"blockReason": "x"},
+    },
+    ("bedrock", "generate_images"): {"images": ["AAAA"], "error": "x", "finish_reasons": [None, "x"]},
+    ("openai", "moderate"): {
+        "results": [{"flagged": True, "categories": {"a": True}, "category_scores": {"a": 0.5}}],
+        "model": "m",
+    },
+    ("mistral", "moderate"): {"results": [{"categories": {"a": True}, "category_scores": {"a": 0.5}}]},
+    ("bedrock", "embed"): {"embeddings": [{"embeddingType": "TEXT", "embedding": [1, 2]}], "inputTextTokenCount": 1},
+}
+
+
+def replaced(value: Any, junk: Any) -> Iterator[Any]:
+    """Yield copies of a JSON value, each with one value in it replaced."""
+    yield junk
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from ({**value, name: changed} for changed in replaced(inner, junk))
+    elif isinstance(value, list):
+        for at, inner in enumerate(value):
+            yield from ([*value[:at], changed, *value[at + 1 :]] for changed in replaced(inner, junk))
+
+
+@pytest.mark.parametrize(("provider", "operation"), WHOLE)
+def test_a_response_with_a_wrong_value_is_read_or_refused(provider: str, operation: str) -> None:
+    whole = WHOLE[provider, operation]
+    parsed(provider, operation, whole)
+    for junk in JUNK:
+        for body in replaced(whole, junk):
+            try:
+                response = parsed(provider, operation, body)
+            except TrunklineError:
+                continue
+            assert isinstance(response.raw, (dict, list)), body
+
+
+# Calls of a service
+
+
+def served(name: str) -> Any:
+    """What a server answers with for an operation, for any provider."""
+    return {
+        "rerank": {"results": [{"index": 0, "relevance_score": 0.5}]},
+        "transcribe": {"text": "x"},
+        "moderate": {"results": [{"categories": {"a": True}}]},
+        "generate_images": {
+            "data": [{"b64_json": PNG.base64}],
+            "images": [PNG.base64],
+            "candidates": [{"content": {"parts": [{"inlineData": {"mimeType": "image/png", "data": PNG.base64}}]}}],
+        },
+        "generate_speech": {
+            "audio_data": "SUQz",
+            "candidates": [{"content": {"parts": [{"inlineData": {"mimeType": "audio/wav", "data": "SUQz"}}]}}],
+        },
+    }[name]
+
+
+SERVICE_CALLS: dict[str, Callable[[Any], Any]] = {
+    "rerank": lambda service: service.rerank("q", ["d"], model="cohere.rerank-v3-5:0"),
+    "transcribe": lambda service: service.transcribe(WAV, model="m", language="en"),
+    "generate_speech": lambda service: service.generate_speech("x", model="m"),
+    "generate_images": lambda service: service.generate_images("x", model="amazon.nova-canvas-v1:0"),
+    "moderate": lambda service: service.moderate("x", model="m"),
+}
+AUTHENTICATED = {
+    "openai": ("authorization", "Bearer key-for-tests"),
+    "azure-openai": ("api-key", "key-for-tests"),
+    "cohere": ("authorization", "Bearer key-for-tests"),
+    "mistral": ("authorization", "Bearer key-for-tests"),
+    "gemini": ("x-goog-api-key", "key-for-tests"),
+    "bedrock": ("authorization", "AWS4-HMAC-SHA256 Credential=key-for-tests/"),
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("provider", AUTHENTICATED)
+async def test_each_operation_is_sent_with_the_credentials_of_the_service(provider: str) -> None:
+    _, operations = opened(provider)
+    names = [name for name in SERVICE_CALLS if getattr(operations, name) is not None]
+    current = ""
+
+    async def answer(exchange: ServedExchange) -> None:
+        if current == "generate_speech" and provider in ("openai", "azure-openai"):
+            await exchange.respond(b"ID3", headers={"content-type": "audio/mpeg"})
+        else:
+            await exchange.respond(json.dumps(served(current)).encode())
+
+    async with serve(answer) as server:
+        given = {
+            name: server.url + value.removeprefix(URL) if name == "api_url" else value
+            for name, value in SETTINGS[provider].items()
+        }
+        for secret in ("api_key", "aws_access_key_id", "aws_secret_access_key"):
+            if secret in given:
+                given[secret] = "key-for-tests"
+        async with trunkline.open_service(provider, **given) as service:
+            for name in names:
+                current = name
+                response = await SERVICE_CALLS[name](service)
+                assert (response.provider, response.service) == (provider, provider)
+    assert len(server.requests) == len(names) >= 2
+    header, start = AUTHENTICATED[provider]
+    for request in server.requests:
+        assert request.headers[header].startswith(start)
 
 
 # Recorded traffic

@@ -16,7 +16,8 @@ from google.genai import types
 from openai.providers import vertex as openai_vertex
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireRequest
-from trunkline.messages import system
+from trunkline.messages import Image, system
+from trunkline.operations import ImageRequest
 from trunkline.request import ChatRequest, EmbedRequest, Tool
 from trunkline.secrets import Secret
 from trunkline_vertex import VertexSettings, vertex
@@ -202,6 +203,56 @@ def test_texts_are_embedded_as_in_googles_sdk(model: str, texts: tuple[str, ...]
             model=model,
             contents=list(texts),
             config={"output_dimensionality": 5, "task_type": "RETRIEVAL_QUERY"},
+        )
+    )
+    assert_same(ours, theirs)
+
+
+@pytest.mark.parametrize("model", ["text-embedding-005", "gemini-embedding-001"])
+def test_queries_are_embedded_as_in_googles_sdk(model: str) -> None:
+    where = context()
+    embed = vertex.operations(where).embed
+    assert embed is not None
+    ours = signed(
+        where, embed.translation(where, EmbedRequest(inputs="a", model=model, input_type="query")).wire_request
+    )
+    theirs = sent_by(
+        lambda http: client(http, project="p", location="global").embed_content(
+            model=model, contents="a", config={"task_type": "RETRIEVAL_QUERY"}
+        )
+    )
+    assert_same(ours, theirs)
+
+
+def test_images_are_embedded_as_in_googles_sdk() -> None:
+    where = context()
+    embed = vertex.operations(where).embed
+    assert embed is not None
+    request = EmbedRequest(inputs=Image(url="gs://b/a.png", media_type="image/png"), model="gemini-embedding-2")
+    ours = signed(where, embed.translation(where, request).wire_request)
+    part = types.Part.from_uri(file_uri="gs://b/a.png", mime_type="image/png")
+    theirs = sent_by(
+        lambda http: client(http, project="p", location="global").embed_content(
+            model="gemini-embedding-2", contents=[part]
+        )
+    )
+    assert ours.url == str(theirs.url)
+    # The SDK writes the names in a file's part with underscores, which Google accepts too.
+    body = theirs.read().replace(b"file_uri", b"fileUri").replace(b"mime_type", b"mimeType")
+    assert json.loads(ours.body) == json.loads(body)
+
+
+def test_images_are_generated_as_in_googles_sdk() -> None:
+    where = context()
+    images = vertex.operations(where).generate_images
+    assert images is not None
+    request = ImageRequest(prompt="a cat", model="gemini-2.5-flash-image", aspect_ratio="16:9")
+    ours = signed(where, images.translation(where, request).wire_request)
+    theirs = sent_by(
+        lambda http: client(http, project="p", location="global").generate_content(
+            model="gemini-2.5-flash-image",
+            contents="a cat",
+            config={"response_modalities": ["IMAGE"], "image_config": {"aspect_ratio": "16:9"}},
         )
     )
     assert_same(ours, theirs)

@@ -60,7 +60,7 @@ def _cohere(request: EmbedRequest, name: str, warnings: Warnings) -> dict[str, A
         body["texts"] = list(request.inputs)
     elif all(isinstance(value, Image) for value in request.inputs):
         body["images"] = [_data_url(value) for value in request.inputs if isinstance(value, Image)]
-        if request.input_type is None:
+        if request.input_type != "query":
             body["input_type"] = "image"
     else:
         body["inputs"] = [{"content": _cohere_content(value)} for value in request.inputs]

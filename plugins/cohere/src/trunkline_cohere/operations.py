@@ -86,10 +86,10 @@ def embed_inputs(request: EmbedRequest) -> dict[str, Any]:
     if all(isinstance(value, str) for value in request.inputs):
         return {"texts": list(request.inputs), "input_type": input_type}
     if all(isinstance(value, Image) for value in request.inputs):
-        # The only type of images that models before v4 know. It means the same to newer ones as a document.
+        # Cohere's type of an image that is searched for, as `search_document` is of texts.
         return {
             "images": [_data_url(value) for value in request.inputs if isinstance(value, Image)],
-            "input_type": "image" if request.input_type is None else input_type,
+            "input_type": input_type if request.input_type == "query" else "image",
         }
     return {"inputs": [{"content": _content(value)} for value in request.inputs], "input_type": input_type}
 
