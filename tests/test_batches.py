@@ -21,23 +21,29 @@ from batch_servers import (
 from trunkline import (
     Batch,
     BatchResults,
+    Call,
     CallError,
     ChatRequest,
     ChatResponse,
+    ConfigurationError,
     ConnectionFailed,
     ContextTooLong,
     InvalidRequest,
+    Middleware,
     NotFound,
     ProtocolViolation,
     ProviderService,
     RemoteError,
+    ServiceContext,
+    Tool,
     UnsupportedOperation,
     UnsupportedRequest,
     fallback,
+    hookimpl,
     limit,
     open_service,
 )
-from trunkline.authoring.batches import BatchItem, BatchLimits
+from trunkline.authoring.batches import BatchItem, BatchLimits, BatchRequests
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import TrunklineError
 from trunkline.storage import from_json, to_json
@@ -331,3 +337,77 @@ def test_a_batch_that_is_too_large_is_refused() -> None:
         limits.check_ids(["a", "b", "c"])
     with pytest.raises(InvalidRequest, match="at least 2 requests"):
         limits.check_ids(["a"])
+
+
+async def test_a_line_that_cannot_be_read_raises_when_it_is_reached() -> None:
+    class Broken(OpenAIBatches):
+        def _run(self) -> None:
+            super()._run()
+            self.files["file-out"] += b"\n<html>"
+
+    async with opened(attrs.evolve(DOORS["openai"], server=Broken)) as (service, server):
+        batch = await service.submit_batch({"a": "one"})
+        server.status = "completed"
+        results = await service.batch_results(batch)
+        found = iter(results)
+        assert next(found)[0] == "a"
+        with pytest.raises(ProtocolViolation, match="a line of the batch's results is"):
+            next(found)
+
+
+async def test_a_middleware_sees_and_changes_the_requests() -> None:
+    class Shorter(Middleware):
+        async def run(self, call: Call, operation: str, value: Any, proceed: Any) -> Any:
+            if isinstance(value, BatchRequests):
+                assert operation == "submit_batch"
+                value = attrs.evolve(value, requests={"a": value.requests["a"]})
+            return await proceed(value)
+
+    class Extension:
+        @hookimpl
+        def trunkline_middleware(self, context: ServiceContext[Any]) -> Middleware:
+            return Shorter()
+
+    async with opened(DOORS["anthropic"], extensions=[Extension()]) as (service, server):
+        batch = await service.submit_batch({"a": "one", "b": "two"})
+        assert [request.id for request in batch.requests] == ["a"]
+        assert len(server.submitted[0]["requests"]) == 1
+
+
+async def test_a_batch_that_failed_has_an_error_for_each_request() -> None:
+    class Refused(OpenAIBatches):
+        def _batch(self, total: int = 0) -> dict[str, Any]:
+            errors = {"object": "list", "data": [{"code": "x", "message": "line 1 is no JSON", "line": 1}]}
+            return {**super()._batch(total), "status": "failed", "errors": errors, "output_file_id": None}
+
+    async with opened(attrs.evolve(DOORS["openai"], server=Refused)) as (service, _):
+        batch = await service.submit_batch({"a": "one"})
+        assert (batch.status, batch.message) == ("failed", "line 1 is no JSON")
+        ((_, error),) = await service.batch_results(batch)
+    assert isinstance(error, RemoteError)
+    assert error.code == "batch_failed"
+    assert "line 1 is no JSON" in str(error)
+
+
+async def test_an_api_key_of_bedrock_is_not_sent_to_s3() -> None:
+    settings = {**DOORS["bedrock"].settings, "api_key": "bedrock-api-key-0123456789"}
+    for name in ("aws_access_key_id", "aws_secret_access_key"):
+        del settings[name]
+    async with opened(attrs.evolve(DOORS["bedrock"], settings=settings)) as (service, server):
+        with pytest.raises(ConfigurationError, match="IAM credentials, not a Bedrock API key"):
+            await service.submit_batch({"a": "one"})
+        assert not server.submitted
+        assert not server.files
+
+
+async def test_a_batch_for_bedrock_needs_a_place_a_role_and_no_tools() -> None:
+    door = DOORS["bedrock"]
+    for name in ("batch_s3_uri", "batch_role_arn"):
+        async with opened(door, **{name: None}) as (service, server):
+            with pytest.raises(ConfigurationError, match=name):
+                await service.submit_batch({"a": "one"})
+            assert not server.files
+    async with opened(door) as (service, server):
+        with pytest.raises(InvalidRequest, match="request 'a' of the batch: Bedrock's batches accept no tools"):
+            await service.submit_batch({"a": "one"}, tools=[Tool(name="add", parameters={"type": "object"})])
+        assert not server.files

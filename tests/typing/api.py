@@ -9,6 +9,7 @@ import httpx
 import httpx2
 import trunkline
 from trunkline import (
+    Batch,
     CallWarning,
     ChatParams,
     ChatRequest,
@@ -39,6 +40,7 @@ from trunkline import (
     ToolCallDelta,
     ToolCallEnd,
     ToolCallStart,
+    TrunklineError,
     Usage,
     UsageReported,
     assistant,
@@ -128,6 +130,20 @@ async def calling(service: Service, services: Services) -> None:
     assert_type(await service.list_models(), tuple[ModelInfo, ...])
     assert_type((await service.embed(["a", "b"])).embeddings, tuple[tuple[float, ...], ...])
     assert_type(await service.count_tokens("How long is this?"), int)
+
+
+async def batches(service: Service) -> None:
+    """A batch takes whatever `chat` takes, and its results are responses or errors."""
+    batch = await service.submit_batch({"a": "one", "b": [user("two")], "c": ChatRequest(messages="three")}, seed=1)
+    assert_type(batch, Batch)
+    assert_type(batch.ended, bool)
+    assert_type(batch.counts.total, int | None)
+    assert_type([request.warnings for request in batch.requests], list[tuple[CallWarning, ...]])
+    batch = await service.get_batch(batch.id)
+    results = dict(await service.batch_results(batch))
+    assert_type(results, dict[str, ChatResponse | TrunklineError])
+    assert_type(await service.cancel_batch(batch), Batch)
+    assert_type(await service.list_batches(limit=5), tuple[Batch, ...])
 
 
 async def keywords(service: Service, request: ChatRequest, defaults: ChatParams) -> None:

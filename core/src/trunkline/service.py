@@ -9,11 +9,12 @@ from typing import Any, Self, TypeVar, Unpack, cast, overload
 
 import attrs
 
-from trunkline._calls.batch_calls import BatchRequests, name_request
+from trunkline._calls.batch_calls import name_request
 from trunkline._calls.options import NO_OPTIONS, CallOptions, OptionParams, checked_options
 from trunkline._json import JSONObject
 from trunkline._suggestions import check_keywords
 from trunkline.answers import AnswerType, TypedResponse, answer_type_of, check_retries, next_request
+from trunkline.authoring.batches import BatchRequests
 from trunkline.authoring.provider import CallGroup, Operation
 from trunkline.batches import Batch, BatchResults
 from trunkline.errors import InvalidAnswer, InvalidRequest, TrunklineError

@@ -12,13 +12,11 @@ import attrs
 
 from trunkline._calls.observed import ObservedCall
 from trunkline._calls.pipeline import Pipeline, parse_result
-from trunkline._json import JSONObject
-from trunkline.authoring.batches import BatchItem, BatchOutcome, BatchSubmission, missing_error
+from trunkline.authoring.batches import BatchItem, BatchOutcome, BatchRequests, BatchSubmission, missing_error
 from trunkline.authoring.provider import BatchOperations, Operation
 from trunkline.authoring.wire import WireResponse
 from trunkline.batches import Batch, BatchedRequest, BatchResults
 from trunkline.errors import CallError, InvalidRequest, RemoteError, TrunklineError, UnsupportedOperation
-from trunkline.request import ChatRequest
 from trunkline.response import ChatResponse
 
 V = TypeVar("V")
@@ -26,14 +24,6 @@ R = TypeVar("R")
 
 _TRANSLATED_AT_ONCE = 50
 """How many requests are translated before other tasks get a turn."""
-
-
-@attrs.frozen(kw_only=True)
-class BatchRequests:
-    """What `Service.submit_batch` was called with. `options` are those of the batch, for each provider."""
-
-    requests: Mapping[str, ChatRequest] = attrs.field(repr=False)
-    options: Mapping[str, JSONObject] = attrs.field(factory=dict, repr=False)
 
 
 def name_request(error: TrunklineError, request_id: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeAlias
 
@@ -14,6 +14,18 @@ from trunkline.authoring.json import decode_object
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.batches import Batch, BatchStatus
 from trunkline.errors import InvalidRequest, ProtocolViolation, RemoteError, TrunklineError
+from trunkline.request import ChatRequest
+
+
+@attrs.frozen(kw_only=True)
+class BatchRequests:
+    """What `Service.submit_batch` was called with, as middlewares and observers see it.
+
+    `requests` has the request of each id. `options` are those of the batch, by provider.
+    """
+
+    requests: Mapping[str, ChatRequest] = attrs.field(repr=False)
+    options: Mapping[str, JSONObject] = attrs.field(factory=dict, repr=False)
 
 
 @attrs.frozen(kw_only=True)

@@ -162,9 +162,10 @@ class Call:
     """One call of a service, which its middlewares, observers, translator, `Auth` and parser share.
 
     `number` is different for each call of the process. `operation` is `chat`, `stream`, `embed`, `list_models`,
-    `count_tokens`, `authenticate`, or the name of the `Operation` that `Service.run` was called with. `context` is the
-    service. `state` holds values that they share; begin each key with the name of your distribution. It starts with the
-    `state` of `Service.with_options`, in which the key `label` says whom the call is for.
+    `count_tokens`, `authenticate`, the name of another method of `Service`, or that of the `Operation` that
+    `Service.run` was called with. `context` is the service. `state` holds values that they share; begin each key with
+    the name of your distribution. It starts with the `state` of `Service.with_options`, in which the key `label` says
+    whom the call is for.
 
     `hops` has one `Hop` for each composed service around this call, the outermost first. `group` is what this call and
     others belong to, such as one run of tools.
@@ -403,7 +404,8 @@ class Observer:
         """A call starts. `operation` is that of the call: `chat`, `stream`, `embed`, …
 
         `request` is a `ChatRequest` for `chat`, `stream` and `count_tokens`, an `EmbedRequest` for `embed`, `None` for
-        `list_models` and `authenticate`, and the value of a `Service.run`.
+        `list_models` and `authenticate`, and the value of a `Service.run`. For the calls about batches, it is a
+        `BatchRequests` for `submit_batch`, the limit for `list_batches`, and the `Batch` for the others.
         """
 
     def retried(self, call: Call, error: TrunklineError, delay: float) -> None:

@@ -90,13 +90,27 @@ class BatchTranslator(ConverseTranslator):
         return translation
 
 
-def _location(context: ServiceContext[BedrockSettings]) -> str:
-    """Return the S3 URI below which batches are stored, without a slash at its end."""
-    uri = context.settings.batch_s3_uri
-    if uri is None:
+def submit(
+    context: ServiceContext[BedrockSettings], submission: BatchSubmission
+) -> Sequence[Operation[BatchSubmission, Any]]:
+    """Return the operations that store the requests and create the job.
+
+    Raises `ConfigurationError` if a setting that a batch needs is not set.
+    """
+    if context.settings.batch_s3_uri is None:
         problem = "is not set; Bedrock reads the requests of a batch in S3, and writes the results there"
         raise setting_error("batch_s3_uri", problem, service=context.name)
-    return uri.rstrip("/")
+    if context.settings.batch_role_arn is None:
+        problem = "is not set; Bedrock assumes this IAM role to read and write the objects of a batch in S3"
+        raise setting_error("batch_role_arn", problem, service=context.name)
+    return (
+        Operation(build=build_put, parse=lambda context, wire_response: None),
+        Operation(build=build_create, parse=parse_created),
+    )
+
+
+def _place(context: ServiceContext[BedrockSettings], submission: BatchSubmission) -> str:
+    return f"{(context.settings.batch_s3_uri or '').rstrip('/')}/{submission.token}"
 
 
 def build_put(context: ServiceContext[BedrockSettings], submission: BatchSubmission) -> WireRequest:
@@ -105,21 +119,17 @@ def build_put(context: ServiceContext[BedrockSettings], submission: BatchSubmiss
         b'{"recordId":' + dumps(item.id) + b',"modelInput":' + item.wire_request.body + b"}\n"
         for item in submission.items
     )
-    url = object_url(context.settings, f"{_location(context)}/{submission.token}/{_FILE}")
+    url = object_url(context.settings, f"{_place(context, submission)}/{_FILE}")
     return WireRequest(method="PUT", url=url, headers={"content-type": "application/jsonl"}, body=body)
 
 
 def build_create(context: ServiceContext[BedrockSettings], submission: BatchSubmission) -> WireRequest:
     """Build the request that creates the job. AWS recognises a repeated one by its token."""
-    settings = context.settings
-    if settings.batch_role_arn is None:
-        problem = "is not set; Bedrock assumes this IAM role to read and write the objects of a batch in S3"
-        raise setting_error("batch_role_arn", problem, service=context.name)
-    place = f"{_location(context)}/{submission.token}"
+    place = _place(context, submission)
     body = {
         "jobName": f"trunkline-{submission.token}",
         "clientRequestToken": submission.token,
-        "roleArn": settings.batch_role_arn,
+        "roleArn": context.settings.batch_role_arn,
         "modelId": submission.items[0].model,
         "modelInvocationType": "Converse",
         "inputDataConfig": {"s3InputDataConfig": {"s3InputFormat": "JSONL", "s3Uri": f"{place}/{_FILE}"}},
@@ -234,10 +244,7 @@ def _request(context: ServiceContext[BedrockSettings], method: str, path: str, *
 
 BATCHES = BatchOperations(
     limits=LIMITS,
-    submit=lambda context, submission: (
-        Operation(build=build_put, parse=lambda context, wire_response: None),
-        Operation(build=build_create, parse=parse_created),
-    ),
+    submit=submit,
     get=Operation(build=build_get, parse=parse_batch),
     results=results,
     cancel=Operation(build=build_stop, parse=lambda context, wire_response: None),
