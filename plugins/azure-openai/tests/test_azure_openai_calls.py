@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from trunkline import open_service
 from trunkline.errors import ConfigurationError, ContentFiltered
-from trunkline.events import Finished
+from trunkline.events import Finished, ResumePoint
+from trunkline.response import FinishReason
 from trunkline.service import Service
 from trunkline.testing import Exchange, serve
 
@@ -150,3 +151,52 @@ async def test_a_resource_s_root_through_openai_compatible_is_the_v1_surface() -
     from trunkline_openai.urls import base_url
 
     assert base_url("https://RES.openai.azure.com")[0] == "https://RES.openai.azure.com/openai/v1"
+
+
+@pytest.mark.parametrize(
+    ("version", "path", "query"),
+    [
+        (None, "/openai/v1/responses", []),
+        ("2025-04-01-preview", "/openai/responses", ["api-version=2025-04-01-preview"]),
+    ],
+)
+async def test_responses_in_the_background_have_their_own_urls_on_each_surface(
+    version: str | None, path: str, query: list[str]
+) -> None:
+    body = {
+        "id": "resp_1",
+        "object": "response",
+        "model": "gpt-5",
+        "background": True,
+        "output": [],
+        "status": "queued",
+    }
+    done = {"type": "response.cancelled", "sequence_number": 8, "response": {**body, "status": "cancelled"}}
+
+    async def respond(exchange: Exchange) -> None:
+        if "stream=true" not in exchange.request.target:
+            return await exchange.respond(json.dumps(body).encode())
+        await exchange.start()
+        await exchange.chunk(b"data: " + json.dumps(done).encode() + b"\n\n")
+        return await exchange.end()
+
+    settings = {"api": "responses", "default_model": "d", "api_key": KEY, "api_version": version}
+    async with serve(respond) as server, open_service("azure-openai", api_url=server.url, **settings) as service:
+        submitted = await service.chat("hi", background=True)
+        assert submitted.finish_reason is FinishReason.PENDING
+        assert (await service.get_response("resp_1")).raw_finish_reason == "queued"
+        await service.cancel_response("resp_1")
+        async with service.resume_stream(ResumePoint(response_id="resp_1", after=7)) as stream:
+            assert (await stream.finish()).raw_finish_reason == "cancelled"
+    targets = [(request.method, *request.target.partition("?")[::2]) for request in server.requests]
+    assert [(method, target) for method, target, _ in targets] == [
+        ("POST", path),
+        ("GET", f"{path}/resp_1"),
+        ("POST", f"{path}/resp_1/cancel"),
+        ("GET", f"{path}/resp_1"),
+    ]
+    assert [sorted(text.split("&")) if text else [] for *_, text in targets] == [
+        *[query] * 3,
+        sorted([*query, "stream=true", "starting_after=7"]),
+    ]
+    assert {request.headers["api-key"] for request in server.requests} == {KEY}

@@ -21,14 +21,14 @@ from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import InvalidRequest, NotFound, ServerError, StreamInterrupted, UnsupportedOperation
 from trunkline.events import Event, Finished, ResponseStarted, TextDelta
 from trunkline.fold import fold
-from trunkline.messages import ToolCall, assistant, user
+from trunkline.messages import Image, Reasoning, Text, ToolCall, assistant, system, tool_result, user
 from trunkline.request import ChatRequest
 from trunkline.response import FinishReason
 from trunkline.secrets import Secret
 from trunkline.service import Service
 from trunkline.settings import Settings
 from trunkline.testing import Exchange, serve
-from trunkline_openai import OpenAICompatibleSettings, OpenAISettings, openai, openai_compatible
+from trunkline_openai import OpenAISettings, openai, openai_compatible
 from trunkline_openai.responses_parse import ResponsesParser
 
 KEY = "sk-REDACTED"
@@ -413,8 +413,6 @@ def test_recorded_responses_say_whether_they_are_complete(
 
 def test_the_items_of_a_stored_response_are_sent_back_with_their_ids() -> None:
     metadata: Any = {"openai": {"id": "rs_1"}}
-    from trunkline.messages import Reasoning, Text
-
     thought = Reasoning(text="", provider="openai", family="gpt", provider_metadata=metadata)
     said = Text(text="42", provider_metadata={"openai": {"id": "msg_1"}})
     request = ChatRequest(
@@ -426,5 +424,63 @@ def test_the_items_of_a_stored_response_are_sent_back_with_their_ids() -> None:
     assert translation.warnings == ()
 
 
-def test_settings_of_both_providers_exist() -> None:
-    assert OpenAICompatibleSettings(api_url="http://localhost:1", api="responses").api == "responses"
+# Stored conversations
+
+
+@pytest.mark.parametrize(
+    "continued", [{"store": True, "previous_response_id": "resp_1"}, {"store": True, "conversation": "conv_1"}]
+)
+def test_what_continues_a_stored_conversation_is_sent_as_it_is(continued: dict[str, Any]) -> None:
+    from openai.types.responses import response_create_params as params
+
+    request = ChatRequest(
+        messages=[system("Be brief."), tool_result("call_1", "Sun"), user("And Rome?")],
+        model="gpt-5.2",
+        provider_options={"openai": continued},
+    )
+    translation = steps(api_key=Secret(KEY)).translator.translate(request, stream=False)
+    body = json.loads(translation.wire_request.body)
+    strict_adapter(params.ResponseCreateParamsNonStreaming).validate_python(body)
+    # The provider does not keep the instructions of earlier requests, so they are sent each time.
+    assert body["instructions"] == "Be brief."
+    assert body["input"] == [
+        {"type": "function_call_output", "call_id": "call_1", "output": "Sun"},
+        {"role": "user", "content": "And Rome?"},
+    ]
+    assert {name: body[name] for name in continued} == continued
+    assert translation.warnings == ()
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_reasoning_is_sent_by_its_id_only_if_the_provider_stores_it(stored: bool) -> None:
+    metadata: Any = {"openai": {"id": "rs_1"}}
+    thought = Reasoning(text="", provider="openai", family="gpt", provider_metadata=metadata)
+    conversation = [user("Hi"), assistant(thought, Text(text="42")), user("Why?")]
+    request = ChatRequest(
+        messages=conversation, model="gpt-5.2", provider_options={"openai": {"store": True}} if stored else {}
+    )
+    translation = steps(api_key=Secret(KEY)).translator.translate(request, stream=False)
+    kinds = [item.get("type") for item in json.loads(translation.wire_request.body)["input"]]
+    assert ("reasoning" in kinds) == stored
+    assert bool(translation.warnings) != stored
+
+
+@pytest.mark.parametrize(
+    ("item", "kind"),
+    [
+        ({"type": "mcp_approval_request", "id": "m", "name": "x", "arguments": "{}", "server_label": "s"}, "Opaque"),
+        ({"type": "computer_call", "id": "c", "call_id": "c1", "actions": [], "status": "completed"}, "Opaque"),
+        ({"type": "shell_call", "id": "s", "call_id": "c2", "action": {"commands": ["ls"]}}, "Opaque"),
+        ({"type": "apply_patch_call", "id": "a", "call_id": "c4", "operation": {"type": "delete_file"}}, "Opaque"),
+        ({"type": "tool_search_call", "id": "t", "call_id": "c5", "execution": "client", "arguments": {}}, "Opaque"),
+        ({"type": "tool_search_call", "id": "t", "call_id": "c5", "execution": "server", "arguments": {}}, None),
+        ({"type": "image_generation_call", "id": "i", "result": "iVBORw0KGgo=", "status": "completed"}, None),
+    ],
+)
+def test_only_what_awaits_the_application_finishes_with_tool_calls(item: dict[str, Any], kind: str | None) -> None:
+    body = json.dumps(response("completed", output=[item])).encode()
+    answer = ResponsesParser(CONTEXT).body(WireResponse(status=200, body=body))
+    assert answer.finish_reason is (FinishReason.STOP if kind is None else FinishReason.TOOL_CALLS)
+    (part,) = answer.parts
+    assert getattr(part, "awaits_answer", False) == (kind is not None)
+    assert isinstance(part, Image) == (item["type"] == "image_generation_call")
