@@ -25,6 +25,7 @@ from trunkline.testing import (
     WireFormat,
     canary,
 )
+from trunkline_anthropic.testing import HEADERS, MESSAGES, NO_LIMIT, counted_request, messages_history
 from trunkline_openai.testing import CHAT_COMPLETIONS, RESPONSES, chat_history, responses_history
 
 OSLO, ROME = ("weather", {"city": "Oslo"}), ("weather", {"city": "Rome"})
@@ -434,3 +435,23 @@ class TestBedrockResponses(OpenAIDoor):
         "embed": TestBedrock.operation_requests["embed"],
         "list_models": WireRequest(method="GET", url="{url}/openai/v1/models"),
     }
+
+
+class TestBedrockMessages(OpenAIDoor):
+    variant = "messages"
+    # The kit's model does not have a Claude name, so give it the facts of a Claude model.
+    settings = {
+        **_KEYS,
+        "api_url": "{url}",
+        "api": "messages",
+        "model_facts": {"m*": {"base_model": "anthropic.claude-sonnet-4-5"}},
+    }
+    wire = of_bedrock(MESSAGES)
+    families = (("anthropic.claude-sonnet-4-5", "anthropic.claude-opus-4-8"),)
+    samples = (messages_history("{url}/anthropic/v1/messages", headers=HEADERS),)
+    operation_requests = {
+        "embed": TestBedrock.operation_requests["embed"],
+        "list_models": WireRequest(method="GET", url="{url}/v1/models"),
+        "count_tokens": counted_request("{url}/anthropic/v1/messages/count_tokens", headers=HEADERS),
+    }
+    skips = NO_LIMIT

@@ -22,6 +22,7 @@ from trunkline.response import TokenLogprob
 from trunkline.secrets import Headers, HeaderValues
 from trunkline_anthropic import MessagesEndpoint, MessagesParts, at_root, messages_parts
 from trunkline_anthropic.errors import error_from_body as anthropic_error
+from trunkline_anthropic.model_facts import facts_of as claude_facts
 from trunkline_anthropic.parse import MessagesParser
 from trunkline_openai import BASIC_FEATURES, BASIC_RESPONSES_FEATURES, Profile
 from trunkline_openai.compatible_models import ANYWHERE
@@ -294,6 +295,7 @@ def responses_parts(auth: AuthFor) -> ProviderParts[BedrockSettings]:
 def _messages_endpoint(settings: BedrockSettings) -> MessagesEndpoint:
     return MessagesEndpoint(
         url=lambda path, model, stream: at_root(messages_root(settings))(path, model, stream),
+        facts=lambda model: claude_facts(openai_name(model, settings.model_facts)),
         drops_foreign_thinking=False,
         has_models=False,
     )
