@@ -81,6 +81,17 @@ DOORS = {
         settings={"api_key": "k", "default_model": "claude-haiku-4-5"},
         ignored={"seed": 1},
     ),
+    "anthropic-aws": Door(
+        provider="anthropic-aws",
+        server=AnthropicBatches,
+        settings={
+            "api_key": "k",
+            "aws_region": "us-east-1",
+            "workspace_id": "wrkspc_1",
+            "default_model": "claude-haiku-4-5",
+        },
+        ignored={"seed": 1},
+    ),
     "openai": Door(
         provider="openai",
         server=OpenAIBatches,
