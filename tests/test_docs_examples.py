@@ -88,6 +88,7 @@ async def surroundings(example: Example, folder: Path) -> AsyncIterator[str]:
             "OPENAI_COMPATIBLE",
             "ANTHROPIC",
             "ANTHROPIC_AWS",
+            "ANTHROPIC_GOOGLE_CLOUD",
             "BEDROCK",
             "COHERE",
             "GEMINI",
@@ -106,6 +107,7 @@ async def surroundings(example: Example, folder: Path) -> AsyncIterator[str]:
             | {
                 "OPENAI_BASE_URL": f"{server.url}/v1",
                 "TRUNKLINE_ANTHROPIC_AWS_API_KEY": "a-key-for-tests",
+                "TRUNKLINE_ANTHROPIC_GOOGLE_CLOUD_ACCESS_TOKEN": "a-token-for-tests",
                 "TRUNKLINE_BEDROCK_API_KEY": "a-key-for-tests",
                 "TRUNKLINE_BEDROCK_AWS_REGION": "us-east-1",
                 "TRUNKLINE_VERTEX_API_KEY": "a-key-for-tests",

@@ -1,4 +1,4 @@
-"""Vertex AI on Google Cloud, with Google's credentials."""
+"""Vertex AI, and Claude as Anthropic manages it on Google Cloud, with Google's credentials."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ from trunkline.authoring.provider import Auth, Operations, Provider, ProviderPar
 from trunkline.authoring.wire_formats import provider_with_formats
 from trunkline.errors import TrunklineError
 from trunkline.messages import Audio, Document, Image
+from trunkline_anthropic import MessagesParts, messages_api
 
+from trunkline_vertex.google_cloud_settings import AnthropicGoogleCloudSettings, anthropic_google_cloud_endpoint
 from trunkline_vertex.settings import GoogleCloudSettings, VertexSettings
 from trunkline_vertex.urls import format_of
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AnthropicGoogleCloudSettings",
     "GoogleCloudSettings",
     "VertexSettings",
     "__version__",
+    "anthropic_google_cloud",
     "vertex",
 ]
 
@@ -70,3 +74,26 @@ vertex: Provider = provider_with_formats(
     bytes_only_media=(Image, Document, Audio),
 )
 """Vertex AI: Gemini, Claude, and OpenAI's models, each with its own API."""
+
+
+def _anthropic_auth(context: ServiceContext[AnthropicGoogleCloudSettings]) -> Auth:
+    from trunkline_vertex.auth import google_auth
+
+    return google_auth(context)
+
+
+def _load_anthropic() -> MessagesParts:
+    from trunkline_vertex.advice import anthropic_advice
+    from trunkline_vertex.claude import VertexMessagesParser
+
+    return MessagesParts(parser=VertexMessagesParser, advice=anthropic_advice)
+
+
+anthropic_google_cloud: Provider = messages_api(
+    name="anthropic-google-cloud",
+    settings=AnthropicGoogleCloudSettings,
+    endpoint=anthropic_google_cloud_endpoint,
+    auth=_anthropic_auth,
+    load=_load_anthropic,
+)
+"""The Claude models on Google Cloud that Anthropic manages."""

@@ -9,7 +9,7 @@ from trunkline.errors import AuthenticationError, NotFound, PermissionDenied, Ra
 from trunkline_vertex.settings import GoogleCloudSettings
 
 _MODELS = "https://cloud.google.com/vertex-ai/generative-ai/docs/learn/model-versions"
-_TABLE = (
+_CREDENTIALS = (
     Advice(
         "run `gcloud auth application-default login`, or set credentials_file to the JSON file of a service account",
         problem="key",
@@ -51,13 +51,6 @@ _TABLE = (
         message="API key not valid|API key expired",
     ),
     Advice(
-        "enable the Vertex AI API for the project (`gcloud services enable aiplatform.googleapis.com`), and wait some "
-        "minutes",
-        problem="permission",
-        kind=PermissionDenied,
-        message="has not been used in project|is disabled|SERVICE_DISABLED",
-    ),
-    Advice(
         "enable billing for the project in the Google Cloud console",
         problem="quota",
         message="billing",
@@ -67,6 +60,17 @@ _TABLE = (
         problem="permission",
         kind=PermissionDenied,
         message="serviceusage|USER_PROJECT_DENIED",
+    ),
+)
+"""Advice about the credentials of Google Cloud."""
+
+_VERTEX = (
+    Advice(
+        "enable the Vertex AI API for the project (`gcloud services enable aiplatform.googleapis.com`), and wait some "
+        "minutes",
+        problem="permission",
+        kind=PermissionDenied,
+        message="has not been used in project|is disabled|SERVICE_DISABLED",
     ),
     Advice(
         "give the account the role aiplatform.user (Vertex AI User) on the project",
@@ -88,7 +92,28 @@ _TABLE = (
     unknown_model(_MODELS),
 )
 
+_ANTHROPIC = (
+    Advice(
+        "check project, location and workspace_id: the workspace belongs to one project, and the location is usually "
+        "global",
+        problem="url",
+        kind=NotFound,
+        message="project|location|workspace|not found on this server",
+    ),
+    Advice(
+        "give the account access to the workspace in the Google Cloud console, and check the subscription there",
+        problem="permission",
+        kind=PermissionDenied,
+    ),
+    unknown_model("https://docs.claude.com/en/docs/about-claude/models"),
+)
+
 
 def advice(context: ServiceContext[GoogleCloudSettings], error: TrunklineError) -> Advice | None:
-    """Return what to do about an error, or `None`."""
-    return find_advice(error, _TABLE)
+    """Return what to do about an error of Vertex AI, or `None`."""
+    return find_advice(error, (*_CREDENTIALS, *_VERTEX))
+
+
+def anthropic_advice(context: ServiceContext[GoogleCloudSettings], error: TrunklineError) -> Advice | None:
+    """Return what to do about an error of Claude on Google Cloud, or `None`."""
+    return find_advice(error, (*_CREDENTIALS, *_ANTHROPIC))
