@@ -20,6 +20,7 @@ DISTRIBUTIONS = {"trunkline": ROOT / "core", **{f"trunkline-{name}": path for na
 
 ASYNC_IN_CORE = (
     "_calls/admission.py",
+    "_calls/batch_calls.py",
     "_calls/middleware.py",
     "_calls/observed.py",
     "_calls/pipeline.py",
