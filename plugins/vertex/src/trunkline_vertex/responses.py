@@ -21,8 +21,9 @@ from trunkline_vertex.errors import reader
 from trunkline_vertex.settings import VertexSettings
 from trunkline_vertex.urls import publisher_and_model, resource_url
 
-PROFILE = attrs.evolve(PROFILES["openai"], name="vertex", user_id_field=None)
-"""What is accepted: that of OpenAI's own API."""
+_FEATURES = PROFILES["openai"].responses - {"background", "count_tokens"}
+PROFILE = attrs.evolve(PROFILES["openai"], name="vertex", user_id_field=None, responses=_FEATURES)
+"""What is accepted: that of OpenAI's own API, without what needs further endpoints."""
 
 
 def responses_url(settings: VertexSettings, path: str, model: str | None) -> str:
