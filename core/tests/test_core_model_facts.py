@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 import attrs
 import pytest
+from jsonschema import Draft202012Validator
 from trunkline.authoring.model_facts import (
     ModelFactsSetting,
     ModelRow,
@@ -15,7 +16,7 @@ from trunkline.authoring.model_facts import (
     rows_for,
 )
 from trunkline.errors import ConfigurationError
-from trunkline.settings import Settings, settings
+from trunkline.settings import Settings, setting_infos, settings
 
 
 @attrs.frozen(kw_only=True)
@@ -108,3 +109,32 @@ def test_rows_for_several_patterns_have_the_same_facts() -> None:
     assert (
         facts_about("toy-new", ROWS, Facts(), {}) == facts_about("toy-2", ROWS, Facts(), {}) == Facts(levels=("low",))
     )
+
+
+@attrs.frozen(kw_only=True)
+class OtherFacts:
+    smells: bool = False
+
+
+@settings
+class SeveralSettings(Settings):
+    provider: ClassVar[str] = "several"
+    model_facts: ModelFactsSetting = model_facts_setting(Facts, others={"^other": ("other models", OtherFacts)})
+
+
+def test_pattern_chooses_which_facts_its_table_may_have() -> None:
+    given = {"other-1*": {"smells": True}, "toy*": {"stop": False}}
+    assert SeveralSettings(model_facts=given).model_facts == given
+    with pytest.raises(ConfigurationError, match="'other-1' has the unknown fact 'stop'; the facts are smells"):
+        SeveralSettings(model_facts={"other-1": {"stop": True}})
+    with pytest.raises(ConfigurationError, match="'toy' has the unknown fact 'smells'"):
+        SeveralSettings(model_facts={"toy": {"smells": True}})
+
+
+def test_schema_knows_the_facts_of_each_kind_of_models() -> None:
+    [info] = [info for info in setting_infos(SeveralSettings) if info.name == "model_facts"]
+    assert info.schema is not None
+    check = Draft202012Validator(info.schema).is_valid
+    assert check({"other-1": {"smells": True}, "toy": {"stop": False}})
+    assert not check({"other-1": {"stop": True}})
+    assert not check({"toy": {"smells": True}})

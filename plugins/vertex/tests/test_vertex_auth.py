@@ -173,6 +173,9 @@ async def test_metadata_server_gives_the_token_and_the_project(monkeypatch: pyte
         # google-auth reads these when it is imported.
         monkeypatch.setattr("google.auth.compute_engine._metadata._NO_GCE_CHECK", False)
         monkeypatch.setattr("google.auth.compute_engine._metadata._GCE_METADATA_HOST", host)
+        # No proxy reaches the metadata server, so it is called directly.
+        async with service(server, proxy="http://127.0.0.1:9") as behind_proxy:
+            await behind_proxy.authenticate()
         async with service(server) as vertex:
             await vertex.chat("Hi")
     assert "/projects/project-of-the-machine/" in server.requests[-1].target

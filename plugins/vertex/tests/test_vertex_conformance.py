@@ -12,6 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from trunkline.authoring.json import dumps
+from trunkline.authoring.provider import Provider, ProviderParts, lazy_provider
 from trunkline.authoring.wire import WireRequest
 from trunkline.request import ChatRequest
 from trunkline.response import FinishReason, ModelInfo
@@ -27,6 +28,8 @@ from trunkline.testing import (
     canary,
 )
 from trunkline_gemini.testing import GENERATE_CONTENT, HISTORY_BODY, JSON_TYPE
+from trunkline_openai.testing import RESPONSES, responses_history
+from trunkline_vertex import VertexSettings, vertex
 
 EXPRESS = "{url}/v1beta1/publishers/google/models"
 BODY = {**HISTORY_BODY, "labels": {"kit": "metadata"}}
@@ -112,6 +115,31 @@ class TestVertexGemini(ProviderTests):
             ),
         ),
     }
+
+
+# The kit's model is `m`, whose name means Gemini, so the parts of OpenAI's models are a provider of their own here.
+
+
+def openai_models() -> Provider:
+    def load() -> ProviderParts[VertexSettings]:
+        from trunkline_vertex.responses import responses_parts
+
+        return attrs.evolve(responses_parts(vertex.auth), advice=vertex.advice)
+
+    return lazy_provider(name="vertex", settings=VertexSettings, load=load)
+
+
+class TestVertexResponses(ProviderTests):
+    """OpenAI's models. No recording confirms the answers."""
+
+    provider = openai_models()
+    variant = "responses"
+    settings = TestVertexGemini.settings
+    credentials = TestVertexGemini.credentials
+    wire = RESPONSES
+    samples = (
+        responses_history("{url}/v1/publishers/openai/v1/responses", include=["reasoning.encrypted_content"]),
+    )
 
 
 @cache

@@ -21,9 +21,16 @@ from trunkline_vertex.errors import reader
 from trunkline_vertex.settings import VertexSettings
 from trunkline_vertex.urls import publisher_and_model, resource_url
 
-_FEATURES = PROFILES["openai"].responses - {"background", "count_tokens"}
-PROFILE = attrs.evolve(PROFILES["openai"], name="vertex", user_id_field=None, responses=_FEATURES)
-"""What is accepted: that of OpenAI's own API, without what needs further endpoints."""
+_OPENAI = PROFILES["openai"]
+
+PROFILE = attrs.evolve(
+    _OPENAI,
+    name="vertex",
+    user_id_field=None,
+    responses=_OPENAI.responses - {"background", "count_tokens", "stream_options"},
+    obfuscation=False,
+)
+"""What is accepted: what OpenAI's own API accepts, without a user's id, what needs further endpoints, and padding."""
 
 
 def responses_url(settings: VertexSettings, path: str, model: str | None) -> str:
