@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,6 +28,9 @@ from trunkline.testing import (
     Sample,
     canary,
 )
+from trunkline_anthropic import MessagesEndpoint, facts_of
+from trunkline_anthropic.testing import MESSAGES, NO_LIMIT, SIGNED, counted_request, messages_history
+from trunkline_anthropic.translate import MessagesTranslator
 from trunkline_gemini.testing import GENERATE_CONTENT, HISTORY_BODY, JSON_TYPE
 from trunkline_openai.testing import RESPONSES, responses_history
 from trunkline_vertex import VertexSettings, vertex
@@ -117,29 +121,64 @@ class TestVertexGemini(ProviderTests):
     }
 
 
-# The kit's model is `m`, whose name means Gemini, so the parts of OpenAI's models are a provider of their own here.
+# The kit's model is `m`, which means Gemini, so the parts of the other publishers' models are providers of their own.
 
 
-def openai_models() -> Provider:
-    def load() -> ProviderParts[VertexSettings]:
-        from trunkline_vertex.responses import responses_parts
+def provider_of(load: Callable[[], ProviderParts[VertexSettings]]) -> Provider:
+    def load_parts() -> ProviderParts[VertexSettings]:
+        return attrs.evolve(load(), auth=vertex.auth, advice=vertex.advice)
 
-        return attrs.evolve(responses_parts(vertex.auth), advice=vertex.advice)
+    return lazy_provider(name="vertex", settings=VertexSettings, load=load_parts)
 
-    return lazy_provider(name="vertex", settings=VertexSettings, load=load)
+
+def claude_models() -> ProviderParts[VertexSettings]:
+    from trunkline_vertex.claude import claude_endpoint, claude_parts
+
+    def endpoint(settings: VertexSettings) -> MessagesEndpoint:
+        return attrs.evolve(claude_endpoint(settings), facts=lambda model: facts_of(model, SIGNED))
+
+    return attrs.evolve(
+        claude_parts(vertex.auth),
+        translator=lambda context: MessagesTranslator(context, endpoint=endpoint(context.settings)),
+    )
+
+
+def openai_models() -> ProviderParts[VertexSettings]:
+    from trunkline_vertex.responses import responses_parts
+
+    return responses_parts(vertex.auth)
+
+
+CLAUDE = "{url}/v1/publishers/anthropic/models"
+VERSION = {"anthropic_version": "2026-10-21"}
+
+
+class TestVertexClaude(ProviderTests):
+    """Claude's models."""
+
+    provider = provider_of(claude_models)
+    variant = "messages"
+    settings = TestVertexGemini.settings
+    credentials = TestVertexGemini.credentials
+    wire = MESSAGES
+    samples = (
+        messages_history(
+            f"{CLAUDE}/m:rawPredict", stream_url=f"{CLAUDE}/m:streamRawPredict", model_in_body=False, **VERSION
+        ),
+    )
+    operation_requests = {"count_tokens": counted_request(f"{CLAUDE}/count-tokens:rawPredict", **VERSION)}
+    skips = NO_LIMIT
 
 
 class TestVertexResponses(ProviderTests):
     """OpenAI's models. No recording confirms the answers."""
 
-    provider = openai_models()
+    provider = provider_of(openai_models)
     variant = "responses"
     settings = TestVertexGemini.settings
     credentials = TestVertexGemini.credentials
     wire = RESPONSES
-    samples = (
-        responses_history("{url}/v1/publishers/openai/v1/responses", include=["reasoning.encrypted_content"]),
-    )
+    samples = (responses_history("{url}/v1/publishers/openai/v1/responses", include=["reasoning.encrypted_content"]),)
 
 
 @cache
