@@ -166,3 +166,41 @@ async def test_the_environments_keys(account: Account, environment: pytest.Monke
         async for _ in stream:
             pass
         assert stream.response.text
+
+
+# Where OpenAI's and Anthropic's APIs are, the emulator verifies the signature and then has no such service, except for
+# Chat Completions, which it answers.
+@pytest.mark.parametrize(
+    ("provider", "url", "given"),
+    [
+        ("bedrock", "openai_url", {"api": "chat", "endpoint": "mantle"}),
+        ("bedrock", "openai_url", {"api": "chat", "endpoint": "runtime"}),
+        ("bedrock", "openai_url", {"api": "responses"}),
+        ("bedrock", "openai_url", {"api": "messages"}),
+        ("anthropic-aws", "api_url", {"workspace_id": "wrkspc_1"}),
+    ],
+    ids=["chat-mantle", "chat-runtime", "responses", "messages", "anthropic-aws"],
+)
+@pytest.mark.anyio
+async def test_the_signatures_of_the_other_apis_are_verified(
+    account: Account, provider: str, url: str, given: dict[str, Any]
+) -> None:
+    async def answer(keys: dict[str, str]) -> str:
+        service = trunkline.open_service(
+            provider,
+            aws_region=REGION,
+            default_model="anthropic.claude-opus-4-8",
+            max_retries=0,
+            **{url: account.url},
+            **given,
+            **keys,
+        )
+        async with service:
+            try:
+                return (await service.chat("x")).text
+            except RemoteError as error:
+                return str(error)
+
+    refused = "The request signature we calculated does not match"
+    assert refused not in await answer(account.allowed)
+    assert refused in await answer({**account.allowed, "aws_secret_access_key": "w" * 40})
