@@ -18,7 +18,8 @@ from recorded_counts import assert_counts
 from recordings import AZURE, CHAT, RESPONSES, Exchange, chats, parser_for, recorded, report, response_of
 from trunkline.authoring.provider import ServiceContext
 from trunkline.errors import AuthenticationError, BadRequest, NotFound, RateLimited, RemoteError
-from trunkline_azure_openai import AzureOpenAISettings, azure_openai
+from trunkline.fold import fold
+from trunkline_azure_openai import AzureAnthropicSettings, AzureOpenAISettings, azure_anthropic, azure_openai
 from trunkline_azure_openai.parse import most_severe
 from trunkline_azure_openai.urls import CLASSIC_VERSION, surface_of
 
@@ -125,3 +126,23 @@ def test_recorded_embeddings_are_read() -> None:
             assert all(len(vector) > 100 for vector in response.embeddings)
             assert response.usage is not None
     assert_counts("azure-openai/embeddings", statuses=statuses)
+
+
+def test_recorded_answers_of_claude_are_read() -> None:
+    found = [exchange for exchange in recorded("other") if exchange.variant == "azure-anthropic"]
+    assert len(found) == 10
+    for exchange in found:
+        settings = AzureAnthropicSettings(api_url=exchange.url, api_key="k")  # type: ignore[arg-type]  # converted
+        context = ServiceContext(name="recorded", provider="azure-anthropic", settings=settings)
+        # The pasted URL of the endpoint leads back to itself.
+        assert f"{settings.root}/v1/messages" == exchange.url
+        parser = azure_anthropic.response_parser(context)
+        if exchange.streaming:
+            framer, events = parser.stream()
+            response = fold([event for frame in framer.feed(exchange.body) for event in events.feed(frame)])
+        else:
+            response = parser.body(exchange.wire_response)
+        assert (response.raw_finish_reason,) == exchange.finish_reasons
+        assert response.text or response.tool_calls
+        assert response.usage is not None
+        assert response.usage.output_tokens
