@@ -34,6 +34,7 @@ from trunkline.errors import (
     TotalTimeout,
     TrunklineError,
     UnexpectedRedirect,
+    UnsupportedOperation,
 )
 from trunkline.response import ModelInfo
 from trunkline.settings import Settings
@@ -272,6 +273,7 @@ PAGE = "an HTML page, 'Welcome'"
         (ConfigurationError("no login", problem="proxy", advice="put it in the URL"), "proxy", "put it in the URL"),
         (ProviderNotFound("none"), "settings", "trunkline providers"),
         (PluginError("broken"), "unexpected", "update the plugin"),
+        (UnsupportedOperation("no FIPS endpoint"), "settings", "correct the settings"),
         (TrunklineError("odd"), "unexpected", "report the error"),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 import trunkline
 from anthropic import AnthropicFoundry
 from anthropic_sdk import COUNTED, FIELDS, REQUEST, assert_same, sent_by
+from trunkline.authoring.framing import SSEFrame
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import AuthenticationError, ConfigurationError, NotFound, PermissionDenied, TrunklineError
@@ -153,3 +154,11 @@ def test_errors_of_azure_and_of_anthropic_are_read(
     assert type(found) is kind
     text = azure_anthropic.advice(where, found)
     assert advice in (text.text if text is not None else "")
+
+
+def test_a_missing_role_is_told_inside_of_a_stream_too() -> None:
+    """No recording shows such an error."""
+    event = SSEFrame(data=b'{"error": {"code": "PermissionDenied", "message": "no role"}}', event="error", status=401)
+    parser = azure_anthropic.response_parser(context()).stream()[1]
+    with pytest.raises(PermissionDenied):
+        parser.feed(event)

@@ -19,6 +19,7 @@ from anthropic import AnthropicAWS
 from anthropic_sdk import COUNTED, FIELDS, REQUEST, assert_same, sent_by
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from trunkline.authoring.decoder import StreamDecoder
 from trunkline.authoring.provider import Operation, ServiceContext
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import (
@@ -282,3 +283,22 @@ async def test_a_wrong_clock_is_corrected_by_the_time_of_aws() -> None:
     ):
         await service.chat("Hi")
     assert times[1].startswith("20350101T")
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"api_url": "https://aws-external-anthropic.eu-west-1.api.aws/v1"}, "host of the region eu-west-1"),
+        ({"aws_region": "fips-us-east-1"}, "does not have"),
+    ],
+)
+def test_another_region_in_the_url_and_a_region_with_fips_are_refused(settings: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigurationError, match=problem):
+        context(**settings)
+
+
+def test_errors_of_aws_inside_of_a_stream_are_read() -> None:
+    """No recording shows such an error."""
+    decoder = StreamDecoder(*anthropic_aws.response_parser(context()).stream())
+    with pytest.raises(RateLimited):
+        decoder.feed(b'event: error\ndata: {"__type": "ThrottlingException", "message": "slow"}\n\n')

@@ -142,9 +142,46 @@ def test_the_url_follows_from_the_model_and_the_settings(settings: Any, model: s
     assert openai_address(made(**settings), "/responses", model) == url
 
 
+RUNTIME, MANTLE = "https://bedrock-runtime.us-east-1.amazonaws.com", "https://bedrock-mantle.us-east-1.api.aws"
+
+
+@pytest.mark.parametrize(
+    ("settings", "url"),
+    [
+        # The path of another API says nothing about OpenAI's.
+        ({"openai_url": f"{MANTLE}/anthropic/v1/messages"}, f"{MANTLE}/openai/v1/responses"),
+        ({"openai_url": f"{MANTLE}/anthropic/v1"}, f"{MANTLE}/openai/v1/responses"),
+        # AWS's runtime has OpenAI's APIs at one path only.
+        ({"openai_url": f"{RUNTIME}/v1/chat/completions"}, f"{RUNTIME}/openai/v1/responses"),
+        ({"api_url": f"{RUNTIME}/v1/responses/"}, f"{RUNTIME}/openai/v1/responses"),
+        # The region's public runtime is the default, and does not serve this model.
+        ({"api_url": RUNTIME}, f"{MANTLE}/openai/v1/responses"),
+        ({"api_url": "https://bedrock-runtime.us-east-1.api.aws/"}, f"{MANTLE}/openai/v1/responses"),
+        ({"api_url": f"{RUNTIME}/openai/v1"}, f"{RUNTIME}/openai/v1/responses"),
+        (
+            {"api_url": "https://bedrock-runtime-fips.us-east-1.amazonaws.com"},
+            "https://bedrock-runtime-fips.us-east-1.amazonaws.com/openai/v1/responses",
+        ),
+    ],
+)
+def test_a_pasted_url_of_another_api_or_door_is_understood(settings: Any, url: str) -> None:
+    assert openai_address(made(**settings), "/responses", "openai.gpt-5.5") == url
+
+
+def test_converse_is_not_called_below_the_path_of_openais_api_at_awss_runtime() -> None:
+    assert runtime_base(made(api_url=f"{RUNTIME}/v1/chat/completions")) == RUNTIME
+    whole = f"{RUNTIME}/model/m/invoke-with-response-stream"
+    assert runtime_base(made(api_url=whole)) == RUNTIME
+
+
 @pytest.mark.parametrize(
     ("settings", "root"),
     [
+        ({"openai_url": "http://127.0.0.1:2/p/v1/messages"}, "http://127.0.0.1:2/p"),
+        ({"openai_url": "http://127.0.0.1:2/v1"}, "http://127.0.0.1:2"),
+        ({"openai_url": "http://127.0.0.1:2/p"}, "http://127.0.0.1:2/p/anthropic"),
+        ({"openai_url": f"{MANTLE}/v1"}, f"{MANTLE}/anthropic"),
+        ({"api": "messages", "api_url": RUNTIME}, f"{MANTLE}/anthropic"),
         ({}, "https://bedrock-mantle.us-east-1.api.aws/anthropic"),
         ({"openai_url": "http://127.0.0.1:2/p/openai/v1"}, "http://127.0.0.1:2/p/anthropic"),
         ({"openai_url": "http://127.0.0.1:2/anthropic/v1/messages"}, "http://127.0.0.1:2/anthropic"),
@@ -168,8 +205,17 @@ def test_converse_and_the_control_plane_are_beside_the_path_of_openais_api() -> 
 
 
 def test_mantle_is_not_called_without_the_fips_endpoint_that_was_asked_for() -> None:
-    with pytest.raises(UnsupportedOperation, match="no FIPS endpoint"):
+    with pytest.raises(UnsupportedOperation, match="no FIPS endpoint: set endpoint to runtime"):
         openai_address(made(use_fips_endpoint=True), "/responses", "openai.gpt-5.5")
+    with pytest.raises(UnsupportedOperation, match="no FIPS endpoint: set api to converse"):
+        messages_root(made(use_fips_endpoint=True, api="messages"))
+    with pytest.raises(UnsupportedOperation, match="no FIPS endpoint"):
+        openai_address(made(use_fips_endpoint=True, api_url=RUNTIME), "/responses", "openai.gpt-5.5")
+
+
+def test_a_url_that_wins_over_fips_is_noted() -> None:
+    notes = dict(made(use_fips_endpoint=True, openai_url=MANTLE).notes())
+    assert notes == {"use_fips_endpoint": "has no effect, because openai_url names the endpoint"}
 
 
 @pytest.mark.parametrize(
@@ -207,8 +253,12 @@ def test_the_door_of_a_custom_url_is_mantle_as_in_openais_client() -> None:
             "api_url names bedrock-mantle, and only",
         ),
         (
-            {"api": "messages", "api_url": "https://bedrock-runtime.us-east-1.amazonaws.com"},
+            {"api": "messages", "api_url": "https://vpce-0a-b.bedrock-runtime.us-east-1.vpce.amazonaws.com"},
             "api_url names bedrock-runtime, and only bedrock-mantle",
+        ),
+        (
+            {"openai_url": "https://bedrock-runtime.eu-west-1.amazonaws.com/openai/v1"},
+            "region eu-west-1, but aws_region is us-east-1",
         ),
         (
             {"endpoint": "runtime", "openai_url": "https://bedrock-mantle.us-east-1.api.aws"},
@@ -228,6 +278,7 @@ def test_an_endpoint_that_does_not_serve_the_chosen_api_has_no_effect(api: Any, 
         "endpoint",
         f"has no effect, because api is {api}, which only the other endpoint serves",
     ) in settings.notes()
+    assert not (settings.only_mantle and api == "converse")  # whose list of models is that of the control plane
     assert runtime_base(settings) == "https://bedrock-runtime.us-east-1.amazonaws.com"
     assert messages_root(settings) == "https://bedrock-mantle.us-east-1.api.aws/anthropic"
 

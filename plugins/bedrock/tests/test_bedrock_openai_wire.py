@@ -26,6 +26,8 @@ from trunkline.errors import (
     AuthenticationError,
     BadRequest,
     ContextTooLong,
+    NotFound,
+    Overloaded,
     PermissionDenied,
     RateLimited,
     RemoteError,
@@ -328,6 +330,45 @@ def test_what_converse_made_does_not_reach_another_api(api: str, model: str) -> 
     assert b"canary" not in sent
 
 
+@pytest.mark.parametrize("earlier", ["anthropic", "anthropic-aws", "azure-anthropic", "vertex", "bedrock"])
+@pytest.mark.parametrize("api", ["converse", "messages"])
+def test_claude_accepts_its_thinking_from_every_other_place(api: str, earlier: str) -> None:
+    thought = Reasoning(text="Look.", provider=earlier, family="claude", signature="canary")
+    called = Message(role="assistant", parts=[thought, ToolCall(id="toolu_1", name="weather", arguments={})])
+    request = ChatRequest(
+        messages=[user("x"), called, tool_result("toolu_1", "Sun")], model=CLAUDE, tools=[WEATHER], max_output_tokens=9
+    )
+    assert b"canary" in translated(request, api=api).body
+
+
+@pytest.mark.parametrize(("api", "model"), [("chat", OSS), ("responses", GPT), ("messages", CLAUDE)])
+def test_blocks_of_converse_among_the_options_do_not_reach_another_api(api: str, model: str) -> None:
+    point = {"bedrock": {"cachePoint": {"type": "default"}}}
+    guarded = Text(text="Read this.", provider_options={"bedrock": {"guardContent": {"qualifiers": ["query"]}}})
+    result = trunkline.ToolResult(tool_call_id="c", parts=[Text(text="Sun", provider_options=point)])
+    request = ChatRequest(
+        messages=[
+            Message(role="system", parts="Be brief.", provider_options=point),
+            user(guarded),
+            assistant(ToolCall(id="c", name="weather", arguments={}, provider_options=point)),
+            Message(role="tool", parts=[result]),
+        ],
+        tools=[
+            attrs.evolve(WEATHER, provider_options={**point, "other": {"x": 1}}),
+            Tool(name="grounding", provider_options={"bedrock": {"systemTool": {"name": "nova_grounding"}}}),
+        ],
+        tool_choice="grounding",
+        model=model,
+        max_output_tokens=20,
+    )
+    translation = bedrock.translator(context(api=api)).translate(request, stream=False)
+    sent = translation.wire_request.body
+    assert not any(word in sent for word in (b"cachePoint", b"guardContent", b"systemTool", b"grounding"))
+    assert all(word in sent for word in (b"Be brief.", b"Read this.", b"Sun", b"weather"))
+    told = {(warning.subject, warning.lossy) for warning in translation.warnings if warning.kind == "left_out"}
+    assert told >= {("cachePoint", False), ("guardContent", True), ("tools", True)}
+
+
 def test_options_that_bedrock_does_not_have_are_told() -> None:
     request = ChatRequest(messages="x", model=OSS, user_id="u", top_k=3)
     for api in ("chat", "responses"):
@@ -373,6 +414,8 @@ def test_reasoning_between_tags_is_no_text(pieces: list[str], stream: bool) -> N
         (400, {"error": {"message": "model `m` isn't supported on this route"}}, "set the fact mantle_path"),
         (400, {"error": {"message": "The model 'm' does not support the '/v1/responses' API"}}, "set api to another"),
         (401, {"error": {"code": "access_denied", "message": "m is not enabled for this account"}}, "its model card"),
+        (404, {"error": {"code": "model_not_found", "message": "The model `m` does not exist"}}, "trunkline models"),
+        (404, {"Output": {"__type": "x#UnknownOperationException"}}, "openai_url: its path"),
     ],
 )
 def test_an_error_about_the_wrong_door_says_what_to_do(status: int, body: Any, words: str) -> None:
@@ -428,6 +471,14 @@ def test_an_error_about_the_wrong_door_says_what_to_do(status: int, body: Any, w
         ),
         (500, {}, {"error": {"message": "broken", "type": "server_error"}}, ServerError, "server_error"),
         (503, {}, "<html>", ServerError, None),
+        # AWS's answer to a path that the host does not have.
+        (
+            404,
+            {},
+            {"Output": {"__type": "com.amazon.coral.service#UnknownOperationException"}, "Version": "1.0"},
+            NotFound,
+            "UnknownOperationException",
+        ),
     ],
 )
 @pytest.mark.parametrize("api", ["chat", "responses", "messages"])
@@ -441,6 +492,33 @@ def test_errors_in_openais_and_in_awss_form_are_told_apart(
     assert (error.status, error.request_id) == (status, "r-1")
     if api != "messages":
         assert error.code == code
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ({"__type": "ThrottlingException", "message": "slow"}, RateLimited),
+        ({"error": {"__type": "x#ServiceUnavailableException", "message": "later"}}, Overloaded),
+        ({"error": {"code": 424, "type": "ModelTimeoutException", "message": "late"}}, RemoteError),
+        ({"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}, Overloaded),
+        ({"error": {"code": "rate_limit_exceeded", "message": "slow"}}, RateLimited),
+    ],
+)
+@pytest.mark.parametrize("api", ["chat", "responses", "messages"])
+@pytest.mark.parametrize("whole", [False, True])
+def test_errors_inside_of_an_answer_are_told_apart_too(
+    api: str, body: Any, kind: type[RemoteError], whole: bool
+) -> None:
+    """No recording shows an error of AWS inside of a stream of these APIs."""
+    parser = bedrock.response_parser(context(api=api))
+    raw = json.dumps(body).encode()
+    decoder = StreamDecoder(*parser.stream())
+    with pytest.raises(kind) as caught:
+        if whole and "error" in body:
+            parser.body(WireResponse(status=200, headers={}, body=raw))
+        decoder.feed(b"event: error\ndata: " + raw + b"\n\n")
+        decoder.finish()
+    assert type(caught.value) is kind
 
 
 @pytest.mark.anyio

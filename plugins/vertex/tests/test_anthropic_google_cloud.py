@@ -14,9 +14,17 @@ import pytest
 import trunkline
 from anthropic import AnthropicGoogleCloud
 from anthropic_sdk import COUNTED, FIELDS, REQUEST, assert_same, sent_by
+from trunkline.authoring.decoder import StreamDecoder
 from trunkline.authoring.provider import Operation, ServiceContext
 from trunkline.authoring.wire import WireRequest, WireResponse
-from trunkline.errors import AuthenticationError, ConfigurationError, NotFound, PermissionDenied, TrunklineError
+from trunkline.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    NotFound,
+    PermissionDenied,
+    RateLimited,
+    TrunklineError,
+)
 from trunkline.secrets import Secret
 from trunkline_vertex import AnthropicGoogleCloudSettings, anthropic_google_cloud
 
@@ -159,3 +167,12 @@ def test_errors_of_google_and_of_anthropic_are_read(
     assert type(error) is kind
     found = anthropic_google_cloud.advice(where, error)
     assert advice in (found.text if found is not None else "")
+
+
+def test_errors_of_google_inside_of_a_stream_are_read() -> None:
+    """No recording shows such an error."""
+    decoder = StreamDecoder(*anthropic_google_cloud.response_parser(context()).stream())
+    error = {"error": {"code": 429, "message": "slow", "status": "RESOURCE_EXHAUSTED"}}
+    with pytest.raises(RateLimited) as caught:
+        decoder.feed(b"event: error\ndata: " + json.dumps(error).encode() + b"\n\n")
+    assert caught.value.code == "RESOURCE_EXHAUSTED"

@@ -34,6 +34,7 @@ from trunkline.errors import (
     TotalTimeout,
     TrunklineError,
     UnexpectedRedirect,
+    UnsupportedOperation,
 )
 from trunkline.response import ModelInfo
 from trunkline.settings import Settings
@@ -75,6 +76,7 @@ _BY_CLASS: Mapping[type[TrunklineError], tuple[Problem, str]] = {
         "correct the name of the provider, or install it; `trunkline providers` lists the installed ones",
     ),
     ConfigurationError: ("settings", "correct what the message names"),
+    UnsupportedOperation: ("settings", "correct the settings that the message names"),
     TrunklineError: ("unexpected", "report the error to the authors of the plugin that it names"),
 }
 """The problem of each class of error and what to do about it. The first class that matches wins."""

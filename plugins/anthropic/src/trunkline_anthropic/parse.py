@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 import attrs
 from trunkline.authoring.event_builder import unnamed_calls
 from trunkline.authoring.framing import SSEFrame, SSEOrJSONFramer
-from trunkline.authoring.http_errors import error_from_json, error_from_response
+from trunkline.authoring.http_errors import ErrorReader, error_from_json, error_from_response
 from trunkline.authoring.json import (
     JSONValue,
     append_field,
@@ -36,10 +36,11 @@ from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.repeats import Repeats
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireResponse
-from trunkline.errors import ProtocolViolation, ServerError, StreamInterrupted, TrunklineError
+from trunkline.errors import ProtocolViolation, RemoteError, ServerError, StreamInterrupted, TrunklineError
 from trunkline.events import Event, Finished, ResponseStarted, UsageReported
 from trunkline.fold import Fold
 from trunkline.response import CallWarning, ChatResponse, FinishReason
+from trunkline.secrets import Headers, HeaderValues
 from trunkline.settings import Settings
 
 from trunkline_anthropic.blocks import OWNERS, Block, OpaqueBlock, ResponseState, TextBlock, new_block
@@ -91,14 +92,21 @@ _MAX_EVENTS = 1000
 
 
 class MessagesParser:
-    """Parses the responses of the Messages API."""
+    """Parses the responses of the Messages API. A place with other errors overrides `read_error`."""
 
     def __init__(self, context: ServiceContext[Settings]) -> None:
         self._provider = context.provider
 
+    @staticmethod
+    def read_error(
+        body: JSONValue, *, provider: str, status: int | None = None, headers: HeaderValues = Headers()
+    ) -> RemoteError:
+        """Return the error that a decoded body or event describes. It never raises."""
+        return error_from_body(body, provider=provider, status=status, headers=headers)
+
     def stream(self) -> tuple[SSEOrJSONFramer, MessagesStreamParser]:
         """Return a new framer and parser for one stream."""
-        return SSEOrJSONFramer(), MessagesStreamParser(self._provider)
+        return SSEOrJSONFramer(), MessagesStreamParser(self._provider, read_error=self.read_error)
 
     def body(self, wire_response: WireResponse) -> ChatResponse:
         """Return the response of a call that was not streamed.
@@ -107,9 +115,9 @@ class MessagesParser:
         """
         data = decode_object(wire_response.body, "the body", provider=self._provider)
         if describes_error(data):
-            raise error_from_json(data, provider=self._provider, read=error_from_body, headers=wire_response.headers)
+            raise error_from_json(data, provider=self._provider, read=self.read_error, headers=wire_response.headers)
         folded = Fold(self._provider)
-        parser = MessagesStreamParser(self._provider)
+        parser = MessagesStreamParser(self._provider, read_error=self.read_error)
         for event in parser.whole(data):
             folded.add(event)
         # The core adds the warnings about broken arguments itself.
@@ -117,7 +125,7 @@ class MessagesParser:
 
     def error(self, wire_response: WireResponse) -> TrunklineError:
         """Return the error that a response with an error status describes."""
-        return error_from_response(wire_response, provider=self._provider, read=error_from_body)
+        return error_from_response(wire_response, provider=self._provider, read=self.read_error)
 
 
 def _delta_text(data: dict[str, Any]) -> object:
@@ -130,8 +138,9 @@ Handler: TypeAlias = Callable[["MessagesStreamParser", dict[str, Any], "list[Eve
 class MessagesStreamParser:
     """Turns the frames of one stream into events."""
 
-    def __init__(self, provider: str) -> None:
+    def __init__(self, provider: str, *, read_error: ErrorReader = error_from_body) -> None:
         self._provider = provider
+        self._read_error = read_error
         self._response = ResponseState(provider)
         self._started = False
         self._blocks: dict[int, Block] = {}
@@ -196,7 +205,7 @@ class MessagesStreamParser:
         A refusal is complete without `message_stop`: no content follows it, and a retry returns the same.
         """
         if self._failed:
-            raise error_from_json({"type": "error"}, provider=self._provider, read=error_from_body)
+            raise error_from_json({"type": "error"}, provider=self._provider, read=self._read_error)
         reason = _REASONS.get(self._stop_reason or "", FinishReason.OTHER)
         if reason is FinishReason.CONTENT_FILTER:
             events: list[Event] = []
@@ -363,7 +372,7 @@ class MessagesStreamParser:
         if self._failed or raw in _FAILURES:
             message = f"the model stopped with the reason {raw!r}" if raw else None
             data: JSONValue = {"type": "error", "error": {"type": raw, "message": message}}
-            raise error_from_json(data, provider=self._provider, read=error_from_body)
+            raise error_from_json(data, provider=self._provider, read=self._read_error)
         if self._response.is_empty and raw in (None, "tool_use"):
             problem = (
                 "neither content nor a stop reason" if raw is None else f"no tool call, but the stop reason {raw!r}"
@@ -390,12 +399,12 @@ class MessagesStreamParser:
 
     def _error(self, data: JSONValue, events: list[Event], *, status: int | None = None) -> None:
         if status is not None:
-            raise error_from_body(bounded(data), provider=self._provider, status=status)
+            raise self._read_error(bounded(data), provider=self._provider, status=status)
         if isinstance(data, dict) and not describes_error({**data, "type": None}) and not self._failed:
             # This event only reports that an error occurred. The next event may describe the error.
             self._failed = True
             return
-        raise error_from_json(data, provider=self._provider, read=error_from_body)
+        raise error_from_json(data, provider=self._provider, read=self._read_error)
 
 
 def _error_data(text: bytes) -> JSONValue:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from trunkline.authoring.advice import Advice, find_advice
+from trunkline.authoring.json import JSONValue
 from trunkline.authoring.provider import ServiceContext
-from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
     AuthenticationError,
     ConnectionFailed,
@@ -16,6 +16,8 @@ from trunkline.errors import (
     RemoteError,
     TrunklineError,
 )
+from trunkline.secrets import Headers, HeaderValues
+from trunkline_anthropic.errors import error_from_body
 from trunkline_anthropic.parse import MessagesParser
 
 from trunkline_azure_openai.anthropic_settings import AzureAnthropicSettings
@@ -25,13 +27,15 @@ from trunkline_azure_openai.errors import without_role
 class AzureMessagesParser(MessagesParser):
     """Parses the responses of one service."""
 
-    def error(self, wire_response: WireResponse) -> TrunklineError:
-        """Return the error that a response with an error status describes.
+    @staticmethod
+    def read_error(
+        body: JSONValue, *, provider: str, status: int | None = None, headers: HeaderValues = Headers()
+    ) -> RemoteError:
+        """Return the error that a body or an event describes. It never raises.
 
         Azure answers itself if it refuses the credentials, in the form of its errors for OpenAI's APIs.
         """
-        error = super().error(wire_response)
-        return without_role(error) if isinstance(error, RemoteError) else error
+        return without_role(error_from_body(body, provider=provider, status=status, headers=headers))
 
 
 _KEY = Advice(

@@ -45,7 +45,8 @@ def advice(context: ServiceContext[BedrockSettings], error: TrunklineError) -> A
     region = settings.region
     if isinstance(error, AuthenticationError) and is_skewed(error):
         return _CLOCK
-    if settings.api_url is None and isinstance(error, ConnectionFailed) and error.problem == "dns":
+    custom = settings.api_url is not None or settings.openai_url is not None
+    if not custom and isinstance(error, ConnectionFailed) and error.problem == "dns":
         return Advice(
             f"check aws_region: Bedrock may not exist in {region}{did_you_mean_region(region)}; without the internet, "
             "set api_url to a VPC endpoint",
@@ -67,7 +68,7 @@ def advice(context: ServiceContext[BedrockSettings], error: TrunklineError) -> A
 def _table(region: str) -> tuple[Advice, ...]:
     return (
         Advice(
-            f"set aws_region to the region of the host in api_url, or remove api_url: requests are signed for {region}",
+            f"set aws_region to the region of the host in the URL, or remove the URL: requests are signed for {region}",
             problem="region",
             kind=AuthenticationError,
             message="credential should be scoped to",
@@ -157,10 +158,11 @@ def _table(region: str) -> tuple[Advice, ...]:
         Advice(
             f"check the id of the model and whether {region} offers it; `trunkline models` lists the models there",
             problem="model",
-            message="model identifier is invalid|could not resolve the foundation model|model.* not found",
+            message="model identifier is invalid|could not resolve the foundation model|model.* (not found|not exist)",
         ),
         Advice(
-            "check api_url: it must be the endpoint of the Bedrock runtime (bedrock-runtime), or be left out",
+            "check api_url: it must be the endpoint of the Bedrock runtime (bedrock-runtime), or be left out; and "
+            "openai_url: its path must be that of the API, such as /openai/v1, or be left out",
             problem="url",
             kind=NotFound,
             codes=("UnknownOperationException",),

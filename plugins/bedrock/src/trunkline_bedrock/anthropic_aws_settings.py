@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import ClassVar
+from urllib.parse import urlsplit
 
 from trunkline.authoring.json import JSONObject
 from trunkline.authoring.model_facts import ModelFactsSetting, model_facts_setting
@@ -32,6 +33,8 @@ SERVICE = "aws-external-anthropic"
 Source: docs.aws.amazon.com/claude-platform, authentication and IAM policies (2026-11), and the anthropic SDK 2.14,
 lib/aws.
 """
+
+_HOST = re.compile(rf"{SERVICE}\.([a-z0-9-]+)\.api\.aws")
 
 WORKSPACE_HEADER = "anthropic-workspace-id"
 
@@ -125,7 +128,14 @@ class AnthropicAWSSettings(AWSSettings):
     def problems(self) -> Iterator[tuple[str, str]]:
         """Report a missing region, and values that cannot be sent as HTTP headers."""
         yield from AWSSettings.problems(self)
-        yield from self.separate_problems(self._beta_problems, self._header_problems)
+        yield from self.separate_problems(self._beta_problems, self._header_problems, self._region_problems)
+
+    def _region_problems(self) -> Iterator[tuple[str, str]]:
+        if self.uses_fips:
+            yield "aws_region", "asks for a FIPS endpoint, which the Claude Platform does not have"
+        host = _HOST.fullmatch(urlsplit(self.root).hostname or "")
+        if host is not None and host[1] != self.region:
+            yield "api_url", f"is a host of the region {host[1]}, but aws_region is {self.region}"
 
     def _beta_problems(self) -> Iterator[tuple[str, str]]:
         yield from beta_problems(self.betas)

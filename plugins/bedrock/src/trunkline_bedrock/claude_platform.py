@@ -9,8 +9,8 @@ import time
 from typing import Any
 
 from trunkline.authoring.advice import Advice, find_advice, unknown_model
-from trunkline.authoring.http_errors import error_body, server_time
-from trunkline.authoring.json import as_object
+from trunkline.authoring.http_errors import server_time
+from trunkline.authoring.json import JSONValue
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
@@ -21,14 +21,16 @@ from trunkline.errors import (
     RemoteError,
     TrunklineError,
 )
+from trunkline.secrets import Headers, HeaderValues
 from trunkline.settings import Settings
+from trunkline_anthropic.errors import error_from_body as anthropic_error
 from trunkline_anthropic.parse import MessagesParser
 
 from trunkline_bedrock.anthropic_aws_settings import SERVICE, AnthropicAWSSettings
 from trunkline_bedrock.auth import Scope
 from trunkline_bedrock.aws_settings import configured_credentials
 from trunkline_bedrock.credentials import BearerToken, ServerClock
-from trunkline_bedrock.errors import error_from_response, is_skewed
+from trunkline_bedrock.errors import aws_error, is_skewed
 from trunkline_bedrock.regions import did_you_mean_region
 
 
@@ -42,30 +44,26 @@ class AnthropicAWSParser(MessagesParser):
 
     def __init__(self, context: ServiceContext[Settings]) -> None:
         super().__init__(context)
-        self._name = context.provider
         self._clock = context.keep(ServerClock, ServerClock)
 
+    @staticmethod
+    def read_error(
+        body: JSONValue, *, provider: str, status: int | None = None, headers: HeaderValues = Headers()
+    ) -> RemoteError:
+        """Return the error that a body describes, in Anthropic's form or in AWS's. It never raises.
+
+        No recording shows an error of AWS there. AWS's services name the error in a header, or in the field `__type`.
+        """
+        found = aws_error(body, provider=provider, status=status, headers=headers)
+        return found or anthropic_error(body, provider=provider, status=status, headers=headers)
+
     def error(self, wire_response: WireResponse) -> TrunklineError:
-        """Return the error that a response with an error status describes, in Anthropic's form or in AWS's."""
-        if not _is_from_aws(wire_response):
-            return super().error(wire_response)
-        error = error_from_response(wire_response, provider=self._name)
-        if is_skewed(error):
+        """Return the error that a response with an error status describes."""
+        error = super().error(wire_response)
+        if isinstance(error, RemoteError) and is_skewed(error):
             now = time.time()
             self._clock.learn(server_time(wire_response.headers, now=lambda: now), now)
         return error
-
-
-def _is_from_aws(wire_response: WireResponse) -> bool:
-    """Whether AWS refused the request before it reached Anthropic.
-
-    No recording shows such an answer. AWS's services name the error in a header, or in the field `__type` of the body;
-    the bodies of Anthropic's errors have the field `error`.
-    """
-    if "x-amzn-errortype" in wire_response.headers:
-        return True
-    body = as_object(error_body(wire_response))
-    return "error" not in body and not {"__type", "Message", "message"}.isdisjoint(body)
 
 
 _CLOCK = Advice("synchronise the clock of this machine with a time server", problem="clock")

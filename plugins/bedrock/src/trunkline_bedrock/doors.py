@@ -60,7 +60,7 @@ def openai_address(settings: BedrockSettings, path: str, model: str | None) -> s
 def messages_root(settings: BedrockSettings) -> str:
     """Return the URL that the paths of Anthropic's API are appended to."""
     place = settings.openai_place
-    return endpoint_url(_root(settings, "mantle", place, None), "/anthropic")
+    return place.messages if place is not None else f"{_root(settings, 'mantle', None, None)}/anthropic"
 
 
 def _root(settings: BedrockSettings, door: Door, place: Place | None, base: str | None) -> str:
@@ -72,10 +72,12 @@ def _root(settings: BedrockSettings, door: Door, place: Place | None, base: str 
             "bedrock-runtime", settings.region, fips=settings.uses_fips, dual_stack=settings.use_dualstack_endpoint
         )
     if settings.uses_fips:
-        raise UnsupportedOperation(
-            f"{MANTLE} has no FIPS endpoint: set endpoint to runtime and use the id of an inference profile, or "
-            f"turn use_fips_endpoint off"
+        instead = (
+            "set api to converse"
+            if settings.api == "messages"
+            else "set endpoint to runtime and use the id of an inference profile"
         )
+        raise UnsupportedOperation(f"{MANTLE} has no FIPS endpoint: {instead}, or turn use_fips_endpoint off")
     return mantle_endpoint(settings.region)
 
 

@@ -108,6 +108,35 @@ def error_from_response(wire_response: WireResponse, *, provider: str) -> Remote
     )
 
 
+def aws_error(
+    body: JSONValue, *, provider: str, status: int | None = None, headers: HeaderValues = Headers()
+) -> RemoteError | None:
+    """Return the error if AWS describes it, or `None` if an API of OpenAI's or Anthropic's behind AWS does.
+
+    AWS answers itself if it refuses the credentials, and names its errors also where the body is in another form.
+    """
+    fields = as_object(body)
+    inner = as_object(fields.get("error"))
+    of_service = headers.get("x-amzn-errortype"), fields.get("__type"), as_object(fields.get("Output")).get("__type")
+    names = (*of_service, inner.get("__type"), inner.get("code"), inner.get("type"), fields.get("type"))
+    name = next((name for name in map(error_name, names) if is_known(name)), None) or aws_name(*of_service)
+    message = message_of(body)
+    if time_refused(message):
+        name = "InvalidSignatureException"
+    bare = not inner and not fields.get("type") and not {"Message", "message"}.isdisjoint(fields)
+    if name is None and not bare:
+        return None
+    return make_error(
+        name=name,
+        message=message,
+        status=status,
+        provider=provider,
+        request_id=request_id_from(headers, REQUEST_ID_HEADER),
+        headers=headers,
+        body=body,
+    )
+
+
 def aws_name(*names: object) -> str | None:
     """Return the plain name of the first of `names` that is one."""
     return next(filter(None, map(error_name, names)), None)

@@ -15,7 +15,7 @@ from typing import Any
 from trunkline.authoring.caching import result_lifetime
 from trunkline.authoring.json import ProviderOptions, loads_finite
 from trunkline.authoring.provider import MediaClass
-from trunkline.authoring.replay import GO_ON, Issuer, ReplayRules, Turn, left_out_note
+from trunkline.authoring.replay import GO_ON, ReplayRules, Turn, left_out_note
 from trunkline.authoring.warnings import Warnings
 from trunkline.errors import InvalidRequest
 from trunkline.messages import (
@@ -34,6 +34,7 @@ from trunkline.messages import (
     ToolResultPart,
 )
 from trunkline.request import ChatRequest
+from trunkline_anthropic.history import claude_issuers
 
 from trunkline_bedrock.blocks import UNKNOWN
 from trunkline_bedrock.caching import mark
@@ -61,7 +62,7 @@ def rules_of(facts: BedrockFacts, provider: str, request: ChatRequest) -> Replay
         reasoning={"none": "never", "all": "own", "signed": "signed"}[facts.replays],  # type: ignore[arg-type]
         # Anthropic: signatures are valid on its API, on Bedrock and on Vertex AI ("Extended thinking", November 2026);
         # pydantic-ai 2.68.0 also sends them from one of these services to another.
-        issuers=(Issuer(provider="anthropic", family="claude"),) if claude and facts.replays == "signed" else (),
+        issuers=claude_issuers(provider) if claude and facts.replays == "signed" else (),
         # Anthropic: "The final block in an assistant message cannot be `thinking`".
         trailing_reasoning=False,
         # If a text follows a call, Claude's API reports that the call has no result (vercel/ai#13013, March 2026).

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import attrs
-from trunkline.authoring.http_errors import error_from_response, server_time, status_error
+from trunkline.authoring.http_errors import request_id_from, server_time, status_error
 from trunkline.authoring.json import JSONValue, as_object, as_string
 from trunkline.authoring.model_facts import FactOverrides
-from trunkline.authoring.provider import Auth, Operations, ProviderParts, ServiceContext
+from trunkline.authoring.provider import Auth, Operations, ProviderParts, ServiceContext, Translation
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import AuthenticationError, PermissionDenied, RemoteError, TrunklineError
@@ -24,6 +24,7 @@ from trunkline_anthropic import MessagesEndpoint, MessagesParts, at_root, messag
 from trunkline_anthropic.errors import error_from_body as anthropic_error
 from trunkline_anthropic.model_facts import facts_of as claude_facts
 from trunkline_anthropic.parse import MessagesParser
+from trunkline_anthropic.translate import MessagesTranslator
 from trunkline_openai import BASIC_FEATURES, BASIC_RESPONSES_FEATURES, Profile
 from trunkline_openai.compatible_models import ANYWHERE
 from trunkline_openai.errors import error_from_body as openai_error
@@ -33,16 +34,14 @@ from trunkline_openai.responses_parse import ResponsesParser
 from trunkline_openai.responses_translate import ResponsesTranslator
 from trunkline_openai.translate import ChatTranslator
 
+from trunkline_bedrock.converse_options import without_converse_options
 from trunkline_bedrock.credentials import ServerClock
 from trunkline_bedrock.doors import messages_root, openai_address
 from trunkline_bedrock.errors import (
     REQUEST_ID_HEADER,
-    aws_name,
-    is_known,
+    aws_error,
     is_skewed,
-    make_error,
     message_of,
-    time_refused,
 )
 from trunkline_bedrock.model_facts import openai_name
 from trunkline_bedrock.settings import BedrockSettings
@@ -111,6 +110,7 @@ class BedrockChatTranslator(ChatTranslator):
     def body(self, request: ChatRequest, warnings: Warnings, *, stream: bool) -> dict[str, Any]:
         """The JSON body, without the request's `provider_options`."""
         _warn_of_user_id(request, warnings)
+        request = without_converse_options(request, self.context.provider, warnings)
         return super().body(request, warnings, stream=stream)
 
 
@@ -133,7 +133,18 @@ class BedrockResponsesTranslator(ResponsesTranslator):
     def body(self, request: ChatRequest, warnings: Warnings, *, stream: bool) -> dict[str, Any]:
         """The JSON body, without the request's `provider_options`."""
         _warn_of_user_id(request, warnings)
+        request = without_converse_options(request, self.context.provider, warnings)
         return super().body(request, warnings, stream=stream)
+
+
+class BedrockMessagesTranslator(MessagesTranslator):
+    """Translates requests for the Messages API."""
+
+    def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
+        """Return the wire request. Raises `InvalidRequest` for a request that cannot be sent."""
+        warnings = Warnings()
+        translation = super().translate(without_converse_options(request, self._provider, warnings), stream=stream)
+        return attrs.evolve(translation, warnings=(*warnings.all(), *translation.warnings))
 
 
 # Errors
@@ -156,37 +167,22 @@ def read_messages_error(
 
 
 def _aws_error(body: JSONValue, *, provider: str, status: int | None, headers: HeaderValues) -> RemoteError | None:
-    """Return the error if AWS names it, or if the class depends on AWS's message; `None` for the APIs' own errors."""
-    fields = as_object(body)
-    inner = as_object(fields.get("error"))
-    name = aws_name(headers.get("x-amzn-errortype"), fields.get("__type"), inner.get("code"), inner.get("type"))
-    message = message_of(body)
-    if time_refused(message):
-        name = "InvalidSignatureException"
-    request_id = headers.get("x-request-id") or headers.get(REQUEST_ID_HEADER)
-    if is_known(name) or not (inner or fields.get("type")):
-        return make_error(
-            name=name,
-            message=message,
-            status=status,
-            provider=provider,
-            request_id=request_id,
-            headers=headers,
-            body=body,
-        )
-    if inner.get("code") == "access_denied":
+    """Return the error if AWS describes it, or if the class depends on AWS; `None` for the APIs' own errors."""
+    found = aws_error(body, provider=provider, status=status, headers=headers)
+    inner = as_object(as_object(body).get("error"))
+    if found is None and inner.get("code") == "access_denied":
         # With status 401, for a model that the account may not call (TanStack/ai#925, July 2026).
         return status_error(
-            message,
+            message_of(body),
             provider=provider,
             status=status,
             headers=headers,
             kind=PermissionDenied,
             code=as_string(inner.get("code")),
-            request_id=request_id,
+            request_id=request_id_from(headers, REQUEST_ID_HEADER),
             body=body,
         )
-    return None
+    return found
 
 
 class _ClockedErrors:
@@ -251,15 +247,15 @@ class BedrockResponsesParser(ResponsesParser):
 class BedrockMessagesParser(MessagesParser):
     """The `ResponseParser` of one service with the Messages API."""
 
+    read_error = staticmethod(read_messages_error)
+
     def __init__(self, context: ServiceContext[Any]) -> None:
         super().__init__(context)
-        self._context = context
         self._clocked = _ClockedErrors(context)
 
     def error(self, wire_response: WireResponse) -> TrunklineError:
         """Return the error that a response with an error status describes."""
-        error = error_from_response(wire_response, provider=self._context.provider, read=read_messages_error)
-        return self._clocked.learn(error, wire_response)
+        return self._clocked.learn(super().error(wire_response), wire_response)
 
 
 # The parts of a provider
@@ -303,4 +299,8 @@ def _messages_endpoint(settings: BedrockSettings) -> MessagesEndpoint:
 
 def claude_parts(auth: AuthFor) -> ProviderParts[BedrockSettings]:
     """Return the parts for Anthropic's Messages API."""
-    return messages_parts(endpoint=_messages_endpoint, auth=auth, parts=MessagesParts(parser=BedrockMessagesParser))
+    return messages_parts(
+        endpoint=_messages_endpoint,
+        auth=auth,
+        parts=MessagesParts(translator=BedrockMessagesTranslator, parser=BedrockMessagesParser),
+    )

@@ -22,6 +22,7 @@ from trunkline_bedrock.urls import (
     Place,
     base_url,
     control_url,
+    is_public,
     place_of,
     split_s3_uri,
     without_fips,
@@ -241,12 +242,17 @@ class BedrockSettings(AWSSettings):
     @property
     def openai_place(self) -> Place | None:
         """Where the URLs of the settings say that OpenAI's and Anthropic's APIs are."""
-        url = self.openai_url if self.openai_url is not None else self.api_url
-        return place_of(base_url(url)[0]) if url is not None else None
+        if self.openai_url is not None:
+            return place_of(base_url(self.openai_url)[0])
+        url = base_url(self.api_url)[0] if self.api_url is not None else None
+        # The region's public runtime is also the default of `api_url`, so it says nothing about the other door.
+        return place_of(url) if url is not None and not is_public(url, self.region) else None
 
     @property
     def only_mantle(self) -> bool:
         """Whether every model is called at `bedrock-mantle`, which has no Converse."""
+        if self.api == "converse":
+            return False
         if self.endpoint != "auto":
             return self.endpoint == "mantle"
         return self.api_url is not None and place_of(base_url(self.api_url)[0]).door == "mantle"
@@ -267,10 +273,13 @@ class BedrockSettings(AWSSettings):
     def _door_problems(self) -> Iterator[tuple[str, str]]:
         for name, url in (("api_url", self.api_url), ("openai_url", self.openai_url)):
             place = place_of(base_url(url)[0]) if url is not None else None
-            if place is not None and place.door == "mantle" and place.region != self.region:
+            # OpenAI's client refuses both doors. As `api_url`, botocore accepts any host of the runtime.
+            other_region = place is not None and place.region not in (None, self.region)
+            if place is not None and other_region and (place.door == "mantle" or name == "openai_url"):
                 yield name, f"is a host of the region {place.region}, but aws_region is {self.region}"
-        if self.api == "converse" and self.api_url is not None and self.only_mantle and self.endpoint == "auto":
-            yield "api", "cannot be converse, because api_url names bedrock-mantle, and only bedrock-runtime serves it"
+            if self.api == "converse" and name == "api_url" and place is not None and place.door == "mantle":
+                why = "because api_url names bedrock-mantle, and only bedrock-runtime serves it"
+                yield "api", f"cannot be converse, {why}"
         place = self.openai_place
         if self.api == "messages" and place is not None and place.door == "runtime":
             name = "openai_url" if self.openai_url is not None else "api_url"
@@ -289,8 +298,10 @@ class BedrockSettings(AWSSettings):
     def notes(self) -> Iterator[tuple[str, str]]:
         """Report what the base class does, a FIPS endpoint that is not called, and plain HTTP for a bearer token."""
         yield from Settings.notes(self)
-        if self.api_url is not None and self.uses_fips:
-            yield "use_fips_endpoint", "has no effect, because api_url names the endpoint"
+        if self.uses_fips:
+            for name in ("api_url", "openai_url"):
+                if getattr(self, name) is not None:
+                    yield "use_fips_endpoint", f"has no effect, because {name} names the endpoint"
         if (self.api, self.endpoint) in (("converse", "mantle"), ("messages", "runtime")):
             yield "endpoint", f"has no effect, because api is {self.api}, which only the other endpoint serves"
         uses_chain = isinstance(configured_credentials(self), Chain)

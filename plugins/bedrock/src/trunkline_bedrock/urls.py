@@ -25,7 +25,7 @@ NO_DUAL_STACK = ("us-isof-", "eu-isoe-")
 _DEFAULT_SUFFIXES = ("", "amazonaws.com", "api.aws")
 _HOST_SUFFIXES = tuple(suffix for row in (_DEFAULT_SUFFIXES, *_SUFFIXES) for suffix in row[1:])
 _ENDPOINT = re.compile(
-    r"/model/[^/]*(?:/[^/]*)?/(?:converse|converse-stream|invoke|count-tokens)$|"
+    r"/model/[^/]*(?:/[^/]*)?/(?:converse|converse-stream|invoke|invoke-with-response-stream|count-tokens)$|"
     r"(?<=/v1)/(?:chat/completions|responses(?:/.*)?|models|messages(?:/count_tokens)?)$"
 )
 _OPENAI = re.compile(r"/openai(?:/v1)?$|/v1$")
@@ -111,11 +111,13 @@ class Place:
 
     - `root`: the URL without the path of an API, to which `/model/…`, `/openai/v1` and `/anthropic` are appended.
     - `openai`: the path of OpenAI's API, such as `/v1`, if the URL ends with one.
+    - `messages`: the URL to which `/v1/messages` is appended.
     - `door`, `region`: those of the host, if it is AWS's.
     """
 
     root: str
     openai: str | None = None
+    messages: str
     door: Door | None = None
     region: str | None = None
 
@@ -124,17 +126,28 @@ def place_of(url: str) -> Place:
     """Return the place that a URL from `base_url` leads to."""
     split = urlsplit(url)
     door, region = door_of_host(split.hostname or "")
-    openai, anthropic = _OPENAI.search(split.path), _ANTHROPIC.search(split.path)
-    path = split.path
-    # Elsewhere, Converse may be at a path that ends with `/v1` too.
-    if anthropic is not None or (openai is not None and (door == "mantle" or openai[0] != "/v1")):
-        path = path[: (anthropic or openai or split.path).start()]  # type: ignore[union-attr]
+    found = _ANTHROPIC.search(split.path) or _OPENAI.search(split.path)
+    ending = found[0] if found is not None else ""
+    openai = ending if ending.startswith("/openai") or ending == "/v1" else None
+    if door == "runtime" and ending == "/v1":
+        openai = None  # AWS's runtime has nothing at `/v1`
+    path = split.path.removesuffix(ending)
+    root = urlunsplit(split._replace(path=path))
+    if door is None and ending == "/v1":
+        # Elsewhere, `/v1` may be the path of all APIs.
+        return Place(root=url, openai=openai, messages=root)
     return Place(
-        root=urlunsplit(split._replace(path=path)),
-        openai=None if openai is None else "/openai/v1" if openai[0] == "/openai" else openai[0],
+        root=root,
+        openai="/openai/v1" if openai == "/openai" else openai,
+        messages=f"{root}/anthropic",
         door=door,
         region=region,
     )
+
+
+def is_public(url: str, region: str) -> bool:
+    """Return whether a URL is the public endpoint of `bedrock-runtime` in a region, without FIPS and a path."""
+    return url.lower() in (public_endpoint(_RUNTIME, region, dual_stack=dual_stack) for dual_stack in (False, True))
 
 
 def door_of_host(host: str) -> tuple[Door, str] | tuple[None, None]:

@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import attrs
-from trunkline.authoring.http_errors import error_from_response
 from trunkline.authoring.provider import Auth, Operations, ProviderParts, ServiceContext, Translation
-from trunkline.authoring.wire import WireRequest, WireResponse
-from trunkline.errors import TrunklineError
+from trunkline.authoring.wire import WireRequest
 from trunkline.request import ChatRequest
 from trunkline_anthropic import AnthropicFacts, MessagesEndpoint, MessagesParts, facts_of, messages_parts
 from trunkline_anthropic.errors import error_from_body
@@ -55,9 +53,7 @@ def claude_endpoint(settings: VertexSettings) -> MessagesEndpoint:
 class VertexMessagesParser(MessagesParser):
     """The `ResponseParser` of Claude's models. Errors are Anthropic's or Google's."""
 
-    def error(self, wire_response: WireResponse) -> TrunklineError:
-        """Return the error that a response with an error status describes."""
-        return error_from_response(wire_response, provider=self._provider, read=reader(error_from_body))
+    read_error = staticmethod(reader(error_from_body))
 
 
 def _operations(context: ServiceContext[VertexSettings]) -> Operations:
