@@ -10,9 +10,10 @@ import attrs
 import pytest
 from calls import call
 from hypothesis import given, strategies as st
-from trunkline.authoring.decoder import StreamDecoder, check_structure
+from trunkline.authoring.decoder import StreamDecoder
 from trunkline.authoring.framing import BodyFramer, JSONLinesFramer, SSEFramer
 from trunkline.authoring.provider import Operation, Operations, Translation
+from trunkline.authoring.structure import check_structure
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import ProtocolViolation, ServerError, StreamInterrupted, TrunklineError
 from trunkline.events import Event

@@ -236,7 +236,7 @@ class OpenAIBatches(BatchServer):
         return {
             "id": "batch_1",
             "object": "batch",
-            "endpoint": "/v1/chat/completions",
+            "endpoint": self.submitted[-1]["endpoint"] if self.submitted else "",
             "errors": None,
             "input_file_id": "file-0",
             "completion_window": "24h",

@@ -82,7 +82,11 @@ class BatchResults:
 
     The pairs come in the provider's order, which need not be that of the requests; `dict(results)` finds them by id.
     Each response is read when the iteration reaches it, so only the provider's file is in memory as a whole. Results
-    can be iterated more than once. Iterating raises `ProtocolViolation` for a line that cannot be read.
+    can be iterated more than once.
+
+    A result that cannot be read, such as a broken line, does not hide the others. If as many requests are without a
+    result as results cannot be read, these requests have a `ProtocolViolation` each. Otherwise the iteration raises the
+    `ProtocolViolation` after the last pair.
     """
 
     def __init__(self, read: Callable[[], Iterator[tuple[str, ChatResponse | TrunklineError]]], batch: Batch) -> None:

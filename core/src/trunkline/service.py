@@ -49,8 +49,17 @@ V = TypeVar("V")
 R = TypeVar("R")
 
 
-def _batch(batch: Batch | str) -> Batch:
-    return Batch(id=batch, status="running") if isinstance(batch, str) else batch
+def _batch(batch: object, service: str) -> Batch:
+    """Return the batch that the caller gives, or names by its id."""
+    if isinstance(batch, str):
+        return Batch(id=batch, status="running")
+    _check_kind(batch, Batch, "batch must be a Batch or the id of one", service)
+    return cast(Batch, batch)
+
+
+def _check_kind(value: object, kind: type[object], rule: str, service: str) -> None:
+    if not isinstance(value, kind):
+        raise InvalidRequest(f"{rule}, not {type(value).__name__}", service=service)
 
 
 _OTHER_KEYWORDS = {"chat": ("answer_type", "answer_retries"), "stream": ("answer_type",)}
@@ -358,6 +367,12 @@ class Service(ABC):
         the batch is too large for it.
         """
         check_keywords(params, ChatRequest, "submit_batch", ("batch_options",))
+        _check_kind(requests, Mapping, "the requests of a batch must be a mapping from ids to requests", self.name)
+        batch_options = {} if batch_options is None else batch_options
+        rule = "batch_options must be a mapping from providers to their options"
+        _check_kind(batch_options, Mapping, rule, self.name)
+        for options in batch_options.values():
+            _check_kind(options, Mapping, rule, self.name)
         prepared: dict[str, ChatRequest] = {}
         for request_id, request in requests.items():
             try:
@@ -365,7 +380,7 @@ class Service(ABC):
             except TrunklineError as error:
                 name_request(error, request_id)
                 raise
-        value = BatchRequests(requests=prepared, options=batch_options or {})
+        value = BatchRequests(requests=prepared, options=batch_options)
         return await self._call_batches("submit_batch", value, Batch, NO_OPTIONS)
 
     async def get_batch(self, batch: Batch | str) -> Batch:
@@ -373,7 +388,7 @@ class Service(ABC):
 
         Raises `NotFound` if the provider knows no such batch.
         """
-        return await self._call_batches("get_batch", _batch(batch), Batch, NO_OPTIONS)
+        return await self._call_batches("get_batch", _batch(batch, self.name), Batch, NO_OPTIONS)
 
     async def batch_results(self, batch: Batch | str) -> BatchResults:
         """Return the results of a batch that has ended: a `ChatResponse` or an error for each id.
@@ -384,20 +399,22 @@ class Service(ABC):
 
         Raises `CallError` if the batch has not ended.
         """
-        return await self._call_batches("batch_results", _batch(batch), BatchResults, NO_OPTIONS)
+        return await self._call_batches("batch_results", _batch(batch, self.name), BatchResults, NO_OPTIONS)
 
     async def cancel_batch(self, batch: Batch | str) -> Batch:
         """Cancel a batch and return its state, which may be `cancelling` for some minutes.
 
         Requests that have completed have results and are charged.
         """
-        return await self._call_batches("cancel_batch", _batch(batch), Batch, NO_OPTIONS)
+        return await self._call_batches("cancel_batch", _batch(batch, self.name), Batch, NO_OPTIONS)
 
     async def list_batches(self, *, limit: int = 100) -> tuple[Batch, ...]:
         """List the account's batches, the newest first, at most `limit`. Their `requests` are empty.
 
         The list contains batches of other programs, if they use the same account.
         """
+        if type(limit) is not int or limit < 1:
+            raise InvalidRequest(f"limit must be a whole number of at least 1, not {limit!r}", service=self.name)
         return await self._call_batches("list_batches", limit, tuple, NO_OPTIONS)
 
     async def run(self, operation: Operation[V, R], value: V) -> R:

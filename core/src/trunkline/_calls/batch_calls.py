@@ -115,15 +115,24 @@ def _read(
 ) -> Iterator[tuple[str, ChatResponse | TrunklineError]]:
     known = {request.id: request for request in batch.requests}
     missing = dict.fromkeys(known)
+    unreadable: list[TrunklineError] = []
     for file in files:
         outcomes = iter(file)
         while (outcome := pipeline.run_step("operations", next, outcomes, None)) is not None:
             request_id, result = outcome
+            if request_id is None:
+                unreadable.append(cast(TrunklineError, result))
+                continue
             missing.pop(request_id, None)
             request = known.get(request_id) or BatchedRequest(id=request_id)
             yield request_id, _result(pipeline, request, result)
-    for request_id in missing:
-        yield request_id, pipeline.finalize_error(missing_error(batch, pipeline.context.provider))
+    # If as many results are unreadable as requests have none, they belong together.
+    belong = len(unreadable) == len(missing)
+    errors = unreadable if belong else [missing_error(batch, pipeline.context.provider) for _ in missing]
+    for request_id, error in zip(missing, errors, strict=True):
+        yield request_id, pipeline.finalize_error(error)
+    if unreadable and not belong:
+        raise pipeline.finalize_error(unreadable[0])
 
 
 def _result(
@@ -157,7 +166,8 @@ def _batches(pipeline: Pipeline, name: str) -> tuple[BatchOperations, Pipeline]:
 async def _send(pipeline: Pipeline, operation: Operation[V, R], value: V, call: ObservedCall) -> R:
     translation = pipeline.run_step("operations", operation.translation, pipeline.context, value)
     parse = partial(parse_result, pipeline.at_border, pipeline.context, operation)
-    return await pipeline.for_operation(operation).call(translation, parse, call.deadline, call.retried)
+    pipeline = pipeline.for_operation(operation)
+    return await pipeline.call(translation, parse, call.deadline, call.retried, has_lines=operation.has_lines)
 
 
 def _named(pipeline: Pipeline, batch: Batch, requests: tuple[BatchedRequest, ...]) -> Batch:

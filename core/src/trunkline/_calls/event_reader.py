@@ -21,8 +21,9 @@ from trunkline._calls.deadline import CallDeadline
 from trunkline._calls.read_timeout import ReadTimeouts, TimedReader
 from trunkline._calls.response_reader import check_headers, chunk_timeout, parse_body, read_error
 from trunkline._web_pages import PAGE_SEARCHED, describe_page
-from trunkline.authoring.decoder import StreamDecoder, check_structure
+from trunkline.authoring.decoder import StreamDecoder
 from trunkline.authoring.provider import ByteStream, ServiceContext
+from trunkline.authoring.structure import check_structure
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
     FirstChunkTimeout,

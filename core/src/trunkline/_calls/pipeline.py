@@ -173,6 +173,8 @@ class Pipeline:
         read: Callable[[WireResponse], T],
         deadline: CallDeadline,
         on_retry: RetryCallback,
+        *,
+        has_lines: bool = False,
     ) -> T:
         """Send a request, read the whole body, and return the result of `read`."""
 
@@ -182,7 +184,7 @@ class Pipeline:
                 if not 200 <= byte_stream.status < 300:
                     raise await read_error(byte_stream, self.settings, self.read_timeouts, self.parser, deadline)
                 check_headers(byte_stream, self.settings)
-                response = await read_body(byte_stream, self.settings, self.read_timeouts)
+                response = await read_body(byte_stream, self.settings, self.read_timeouts, has_lines=has_lines)
             return parse_body(response, read)
 
         self.refuse_if_strict(translation)

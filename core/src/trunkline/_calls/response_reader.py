@@ -13,9 +13,9 @@ from trunkline._calls.read_timeout import ReadTimeouts
 from trunkline._excerpts import cut, single_line
 from trunkline._json import ends_too_early, is_json
 from trunkline._urls import redact_url
-from trunkline.authoring.decoder import check_structure
 from trunkline.authoring.http_errors import MESSAGE_LIMIT, request_id_from
 from trunkline.authoring.provider import ByteStream, ResponseParser
+from trunkline.authoring.structure import check_structure
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
     ChunkTimeout,
@@ -59,11 +59,13 @@ def check_headers(response: ByteStream, settings: Settings) -> None:
         raise ProtocolViolation(message, status=response.status)
 
 
-async def read_body(response: ByteStream, settings: Settings, read_timeouts: ReadTimeouts) -> WireResponse:
+async def read_body(
+    response: ByteStream, settings: Settings, read_timeouts: ReadTimeouts, *, has_lines: bool = False
+) -> WireResponse:
     """Read the whole body.
 
     Raises `ChunkTimeout` if it stalls, and `ProtocolViolation` if it is larger than `body_limit` or nested deeper than
-    `nesting_limit`.
+    `nesting_limit`. The nesting is not checked if the body `has_lines`: see `Operation.has_lines`.
     """
     chunks: list[bytes] = []
     size = 0
@@ -93,7 +95,7 @@ async def read_body(response: ByteStream, settings: Settings, read_timeouts: Rea
     finally:
         read_timeouts.release(read_timeout)
     body = b"".join(chunks)
-    if not _is_media(response.headers, body):
+    if not has_lines and not _is_media(response.headers, body):
         check_structure(body, settings.nesting_limit, status=response.status)
     return WireResponse(status=response.status, headers=response.headers, body=body)
 

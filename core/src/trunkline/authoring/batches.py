@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import attrs
 
 from trunkline._json import JSONObject
 from trunkline.authoring.json import decode_object
+from trunkline.authoring.structure import check_structure
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.batches import Batch, BatchStatus
 from trunkline.errors import InvalidRequest, ProtocolViolation, RemoteError, TrunklineError
 from trunkline.request import ChatRequest
+
+T = TypeVar("T")
 
 
 @attrs.frozen(kw_only=True)
@@ -99,10 +102,11 @@ class BatchLimits:
                 )
 
 
-BatchOutcome: TypeAlias = tuple[str, WireResponse | TrunklineError]
+BatchOutcome: TypeAlias = tuple[str | None, WireResponse | TrunklineError]
 """The id of a request, and its response as `chat` would have received it, or the error that it ended with.
 
-The core reads the response with the service's `ResponseParser`, by its status.
+The core reads the response with the service's `ResponseParser`, by its status. The id is `None` for a result that
+cannot be read, and the error says why.
 """
 
 BatchPage: TypeAlias = tuple[tuple[Batch, ...], str | None]
@@ -110,12 +114,25 @@ BatchPage: TypeAlias = tuple[tuple[Batch, ...], str | None]
 
 
 class ResultLines:
-    """The outcomes in a file with a JSON object on each line. Each line is decoded when the iteration reaches it."""
+    """The outcomes in a file with a JSON object on each line. Each line is decoded when the iteration reaches it.
 
-    def __init__(self, body: bytes, read: Callable[[dict[str, Any]], BatchOutcome], *, provider: str) -> None:
+    A line that cannot be decoded, or for which `read` raises an error, becomes an outcome without an id, so that the
+    lines after it can still be read. Set `Operation.has_lines` of the operation that fetches the file: the service's
+    `nesting_limit`, given here, then applies to each line.
+    """
+
+    def __init__(
+        self,
+        body: bytes,
+        read: Callable[[dict[str, Any]], BatchOutcome],
+        *,
+        provider: str,
+        nesting_limit: int | None,
+    ) -> None:
         self._body = body
         self._read = read
         self._provider = provider
+        self._nesting_limit = nesting_limit
 
     def __iter__(self) -> Iterator[BatchOutcome]:
         start = 0
@@ -125,7 +142,19 @@ class ResultLines:
             line = self._body[start:end].strip()
             start = end + 1
             if line:
-                yield self._read(decode_object(line, "a line of the batch's results", provider=self._provider))
+                yield readable_outcome(self._line, line)
+
+    def _line(self, line: bytes) -> BatchOutcome:
+        check_structure(line, self._nesting_limit)
+        return self._read(decode_object(line, "a line of the batch's results", provider=self._provider))
+
+
+def readable_outcome(read: Callable[[T], BatchOutcome], result: T) -> BatchOutcome:
+    """Return the outcome that `read` returns for a result, or one without an id if it raises a `TrunklineError`."""
+    try:
+        return read(result)
+    except TrunklineError as error:
+        return None, error
 
 
 def result_id(value: object, *, provider: str) -> str:

@@ -9,41 +9,16 @@ import math
 from collections.abc import Sequence
 from typing import Generic, TypeVar, cast
 
-from trunkline._json import NESTING_LIMIT, brackets, depth, opening_brackets
+from trunkline._json import NESTING_LIMIT, opening_brackets
 from trunkline.authoring.provider import Framer, HasData, Parser
 from trunkline.authoring.repeats import BoundaryFramer, RepeatingParser, Repeats, Template
+from trunkline.authoring.structure import MAX_CONTAINERS, check_structure
 from trunkline.errors import ProtocolViolation, StreamInterrupted, TrunklineError
 from trunkline.events import Event, Finished
 
 Frame = TypeVar("Frame", bound="bytes | HasData")
 
 FRAME_LIMIT = 64 * 1024 * 1024
-
-MAX_CONTAINERS = 1_000_000
-"""How many objects and arrays the JSON of an event or a body may have.
-
-Each takes 50 to 200 bytes of memory, and as few as three bytes of JSON. The largest responses, with the probabilities
-of all tokens, have some hundred thousand.
-"""
-
-
-def check_structure(data: bytes | bytearray, nesting_limit: int | None, *, status: int | None = None) -> None:
-    """Raise `ProtocolViolation` if JSON is nested too deeply, or has too many objects and arrays. Takes linear time.
-
-    `status` is the HTTP status for the error. Without the check, deeply nested JSON would exhaust the decoder's stack.
-    """
-    limit = math.inf if nesting_limit is None else nesting_limit
-    if opening_brackets(data) <= min(limit, MAX_CONTAINERS):
-        return
-    steps = brackets(data)
-    if len(steps) > 2 * MAX_CONTAINERS:
-        problem = f"has more than {MAX_CONTAINERS} objects and arrays"
-    elif limit < math.inf and depth(steps) > limit:
-        problem = f"is nested deeper than nesting_limit ({nesting_limit})"
-    else:
-        return
-    raise ProtocolViolation(f"the JSON of the response {problem}", status=status)
-
 
 _repeating_types: dict[tuple[type, type], bool] = {}
 

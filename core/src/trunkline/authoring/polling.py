@@ -12,9 +12,9 @@ import anyio
 import attrs
 from anyio import sleep
 
-from trunkline.authoring.decoder import check_structure
 from trunkline.authoring.http_errors import retry_after
 from trunkline.authoring.provider import ByteStream, SendOptions, ServiceContext, Transport
+from trunkline.authoring.structure import check_structure
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import CallError, ChunkTimeout, FirstChunkTimeout, ProtocolViolation
 from trunkline.secrets import Headers

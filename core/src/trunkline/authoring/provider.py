@@ -442,6 +442,10 @@ class Operation(Generic[V_contra, R_co]):
     `repeatable` is false if the request must not be sent twice, because the server would do its work twice. It is then
     retried only if the server has certainly not accepted it: after a 401, a 429 and a `ConnectTimeout`.
 
+    `has_lines` is true if the body of the response is a file with a JSON value on each line, which `parse` returns
+    unread: the limits on the nesting and the size of JSON then do not apply to the file as a whole, and whoever reads a
+    line applies them, as `trunkline.authoring.batches.ResultLines` does.
+
     `Service.run` sends any operation with the service's credentials, deadline and retries.
     """
 
@@ -449,6 +453,7 @@ class Operation(Generic[V_contra, R_co]):
     parse: Callable[[ServiceContext[Any], WireResponse], R_co]
     name: str = "run"
     repeatable: bool = True
+    has_lines: bool = False
 
     def translation(self, context: ServiceContext[Any], value: V_contra) -> Translation:
         """Return what `build` makes, as a `Translation`."""

@@ -66,7 +66,7 @@ def batch_operations(endpoint: EndpointFor[S]) -> BatchOperations:
         return _request(endpoint(context.settings), "GET", _BATCHES, query)
 
     submission = Operation(build=submit, parse=parse_batch, repeatable=False)
-    all_results = Operation(build=results, parse=parse_results)
+    all_results = Operation(build=results, parse=parse_results, has_lines=True)
     return BatchOperations(
         limits=LIMITS,
         submit=lambda context, value: (submission,),
@@ -173,6 +173,8 @@ def parse_results(context: ServiceContext[Settings], wire_response: WireResponse
             return request_id, cancelled_error(provider, result)
         if kind == "expired":
             return request_id, expired_error(provider, result)
-        raise ProtocolViolation(f"a result of the batch has the unknown type {kind!r}", provider=provider)
+        problem = f"the result of this request has the unknown type {kind!r}"
+        return request_id, ProtocolViolation(problem, provider=provider, body=result)
 
-    return ResultLines(wire_response.body, read, provider=provider)
+    limit = context.settings.nesting_limit
+    return ResultLines(wire_response.body, read, provider=context.provider, nesting_limit=limit)

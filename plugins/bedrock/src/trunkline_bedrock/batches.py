@@ -213,7 +213,7 @@ def results(
     def build(context: ServiceContext[BedrockSettings], batch: Batch) -> WireRequest:
         return WireRequest(method="GET", url=object_url(context.settings, uri))
 
-    return (Operation(build=build, parse=parse_results),)
+    return (Operation(build=build, parse=parse_results, has_lines=True),)
 
 
 def parse_results(context: ServiceContext[BedrockSettings], wire_response: WireResponse) -> Iterable[BatchOutcome]:
@@ -230,7 +230,8 @@ def parse_results(context: ServiceContext[BedrockSettings], wire_response: WireR
         name = code if isinstance(code, str) else None
         return request_id, make_error(name=name, message=message, status=status, provider=provider, body=error)
 
-    return ResultLines(wire_response.body, read, provider=provider)
+    limit = context.settings.nesting_limit
+    return ResultLines(wire_response.body, read, provider=context.provider, nesting_limit=limit)
 
 
 def _path(batch: Batch) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -23,6 +24,7 @@ from trunkline.authoring.batches import (
     batch_status,
     cancelled_error,
     epoch_seconds,
+    readable_outcome,
     result_id,
 )
 from trunkline.authoring.json import (
@@ -250,7 +252,7 @@ def results(
             headers=HEADERS,
         )
 
-    return (Operation(build=build, parse=parse_file),)
+    return (Operation(build=build, parse=parse_file, has_lines=True),)
 
 
 def parse_inlined(
@@ -265,8 +267,8 @@ def parse_inlined(
         (items for output in _outputs(data) if (items := as_list(_inlined(output.get("inlinedResponses"))))), []
     )
     return [
-        _outcome(context.provider, as_object(item), ids[index] if index < len(ids) else None)
-        for index, item in enumerate(found)
+        readable_outcome(partial(_outcome, context.provider, known_id=known_id), as_object(item))
+        for item, known_id in zip_longest(found, ids[: len(found)])
     ]
 
 
@@ -277,7 +279,8 @@ def _inlined(value: object) -> object:
 def parse_file(context: ServiceContext[GeminiSettings], wire_response: WireResponse) -> Iterable[BatchOutcome]:
     """Return the results in a file, each of which is read when the iteration reaches it."""
     read = partial(_outcome, context.provider, known_id=None)
-    return ResultLines(wire_response.body, read, provider=context.provider)
+    limit = context.settings.nesting_limit
+    return ResultLines(wire_response.body, read, provider=context.provider, nesting_limit=limit)
 
 
 def _outcome(provider: str, item: dict[str, Any], known_id: str | None) -> BatchOutcome:

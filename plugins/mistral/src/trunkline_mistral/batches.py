@@ -143,7 +143,7 @@ def _content(file: str) -> Operation[Batch, Iterable[BatchOutcome]]:
     def build(context: ServiceContext[MistralSettings], batch: Batch) -> WireRequest:
         return _request(context, "GET", path)
 
-    return Operation(build=build, parse=partial(parse_results, read_error=error_from_body))
+    return Operation(build=build, parse=partial(parse_results, read_error=error_from_body), has_lines=True)
 
 
 def _path(batch: Batch) -> str:

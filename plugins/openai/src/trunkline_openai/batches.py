@@ -38,7 +38,7 @@ from trunkline.authoring.provider import BatchOperations, Operation, ServiceCont
 from trunkline.authoring.urls import path_segment, query_string
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.batches import Batch, BatchCounts, BatchStatus
-from trunkline.errors import ProtocolViolation
+from trunkline.errors import InvalidRequest, ProtocolViolation
 
 from trunkline_openai.errors import error_from_body
 from trunkline_openai.translate import request_headers
@@ -101,7 +101,17 @@ def batch_operations(
 
     def content(file: str) -> Operation[Batch, Iterable[BatchOutcome]]:
         path = f"/files/{path_segment(file, 'the id of the file')}/content"
-        return Operation(build=lambda context, batch: send(context, "GET", path), parse=parse_results)
+        return Operation(build=lambda context, batch: send(context, "GET", path), parse=parse_results, has_lines=True)
+
+    def results(context: ServiceContext[S], batch: Batch) -> list[Operation[Batch, Iterable[BatchOutcome]]]:
+        submitted = as_string(batch.raw.get("endpoint")) or endpoint
+        if submitted.removeprefix("/v1") != endpoint.removeprefix("/v1"):
+            raise InvalidRequest(
+                f"the batch {batch.id!r} was submitted to {submitted}, and this service reads the responses of "
+                f"{endpoint}; read it with a service that uses that API (setting api)"
+            )
+        files = (as_string(batch.raw.get(name)) for name in ("output_file_id", "error_file_id"))
+        return [content(file) for file in files if file is not None]
 
     def send(context: ServiceContext[S], method: str, path: str, query: str = "", *, body: bytes = b"") -> WireRequest:
         settings = context.settings
@@ -118,11 +128,7 @@ def batch_operations(
         limits=limits,
         submit=lambda context, submission: submit,
         get=Operation(build=get, parse=parse_batch),
-        results=lambda context, batch: [
-            content(file)
-            for name in ("output_file_id", "error_file_id")
-            if (file := as_string(batch.raw.get(name))) is not None
-        ],
+        results=results,
         cancel=Operation(build=cancel, parse=parse_batch),
         list=Operation(build=listed, parse=parse_list),
     )
@@ -200,7 +206,8 @@ def parse_results(
 ) -> Iterable[BatchOutcome]:
     """Return the results in a file, each of which is read when the iteration reaches it."""
     read = partial(_outcome, context.provider, read_error)
-    return ResultLines(wire_response.body, read, provider=context.provider)
+    limit = context.settings.nesting_limit
+    return ResultLines(wire_response.body, read, provider=context.provider, nesting_limit=limit)
 
 
 _NOT_RUN = {"batch_expired": expired_error, "batch_cancelled": cancelled_error}
@@ -213,7 +220,9 @@ def _outcome(provider: str, read_error: ErrorReader, line: dict[str, Any]) -> Ba
         status = as_count(response.get("status_code")) or 200
         sent = as_string(response.get("request_id"))
         headers = {"x-request-id": sent} if sent else {}
-        return request_id, WireResponse(status=status, headers=headers, body=dumps(response.get("body")))
+        body = response.get("body")
+        content = body.encode() if isinstance(body, str) else dumps(body)  # a text if it is no JSON
+        return request_id, WireResponse(status=status, headers=headers, body=content)
     not_run = _NOT_RUN.get(as_string(as_object(error).get("code")) or "")
     if not_run is not None:
         return request_id, not_run(provider, as_object(error))
