@@ -17,6 +17,7 @@ from batch_servers import (
     GeminiBatches,
     MistralBatches,
     OpenAIBatches,
+    s3_error,
 )
 from trunkline import (
     Batch,
@@ -422,3 +423,238 @@ async def test_a_batch_for_bedrock_needs_a_place_a_role_and_no_tools() -> None:
         with pytest.raises(InvalidRequest, match="request 'a' of the batch: Bedrock's batches accept no tools"):
             await service.submit_batch({"a": "one"}, tools=[Tool(name="add", parameters={"type": "object"})])
         assert not server.files
+
+
+OPENAI_RESPONSE = {
+    "id": "chatcmpl-1",
+    "model": "gpt-4.1",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "hello"}, "finish_reason": "stop"}],
+}
+
+
+def result_line(request_id: object, body: object = None, status: object = 200) -> str:
+    response = {"status_code": status, "request_id": "r", "body": OPENAI_RESPONSE if body is None else body}
+    return json.dumps({"id": "x", "custom_id": request_id, "response": response, "error": None})
+
+
+def with_results(*lines: str, end: str = "\n") -> Door:
+    """OpenAI's batches, whose file with the results has these lines."""
+
+    class Server(OpenAIBatches):
+        def _run(self) -> None:
+            self.files["file-out"] = end.join(lines).encode()
+
+    return attrs.evolve(DOORS["openai"], server=Server)
+
+
+async def results_of(door: Door, *, by_id: bool = False, **changes: Any) -> BatchResults:
+    async with opened(door, **changes) as (service, server):
+        batch = await service.submit_batch({"a": "one", "b": "two", "c": "three"})
+        server.status = "completed"
+        return await service.batch_results(batch.id if by_id else batch)
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ('{"custom_id": "b", "resp', "is not JSON"),
+        ("[1]", "is a JSON list"),
+        (result_line(None), "has no id"),
+        ("[" * 200 + "]" * 200, "nested deeper"),
+        ('{"custom_id": ' + "[" * 200, "nested deeper"),
+    ],
+)
+async def test_a_result_that_cannot_be_read_does_not_hide_the_others(line: str, why: str) -> None:
+    door = with_results(result_line("a"), line, result_line("c"))
+    found = dict(await results_of(door))
+    assert [key for key, result in found.items() if isinstance(result, ChatResponse)] == ["a", "c"]
+    assert isinstance(found["b"], ProtocolViolation)
+    assert why in str(found["b"])
+
+    # The requests are not known, so neither is whose result the line is.
+    seen: list[str] = []
+    with pytest.raises(ProtocolViolation, match=why):
+        for request_id, _ in await results_of(door, by_id=True):
+            seen.append(request_id)
+    assert seen == ["a", "c"]
+
+
+async def test_an_unreadable_result_is_not_ascribed_to_several_requests() -> None:
+    results = iter(await results_of(with_results(result_line("a"), "{")))
+    found = dict(next(results) for _ in range(3))
+    assert "without a result" in str(found["b"])
+    assert "without a result" in str(found["c"])
+    with pytest.raises(ProtocolViolation, match="is not JSON"):
+        next(results)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n", "\n \n"])
+async def test_lines_may_end_in_any_way(end: str) -> None:
+    found = dict(await results_of(with_results(result_line("a"), result_line("b"), result_line("c"), "", end=end)))
+    assert all(isinstance(result, ChatResponse) for result in found.values())
+
+
+async def test_ids_that_were_not_submitted_are_passed_on_and_missing_ones_are_errors() -> None:
+    found = dict(await results_of(with_results(result_line("z"), result_line("a"), result_line("a"))))
+    assert list(found) == ["z", "a", "b", "c"]
+    assert isinstance(found["z"], ChatResponse)
+    assert isinstance(found["b"], ProtocolViolation)
+
+
+async def test_the_limit_on_json_objects_applies_to_each_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    # 50,000 results of OpenAI have a million objects and arrays together.
+    monkeypatch.setattr("trunkline.authoring.structure.MAX_CONTAINERS", 12)
+    many = {**OPENAI_RESPONSE, "tools": [{}] * 12}
+    found = dict(await results_of(with_results(result_line("a"), result_line("b"), result_line("c", many))))
+    assert isinstance(found["a"], ChatResponse)
+    assert isinstance(found["b"], ChatResponse)
+    assert "more than 12 objects and arrays" in str(found["c"])
+
+
+async def test_a_response_whose_body_is_a_text_is_read_as_its_bytes() -> None:
+    error = json.dumps({"error": {"message": "no such model", "type": "invalid_request_error"}})
+    found = dict(await results_of(with_results(result_line("a", error, 400), result_line("b", "<html>", 502))))
+    assert isinstance(found["a"], RemoteError)
+    assert found["a"].message == "no such model"
+    assert isinstance(found["b"], RemoteError)
+    assert found["b"].status == 502
+
+
+async def test_a_result_of_an_unknown_type_is_an_error_of_its_request() -> None:
+    class Newer(AnthropicBatches):
+        def _line(self, request: dict[str, Any]) -> dict[str, Any]:
+            line = super()._line(request)
+            return {**line, "result": {"type": "postponed"}} if line["custom_id"] == "b" else line
+
+    found = dict(await results_of(attrs.evolve(DOORS["anthropic"], server=Newer), by_id=True))
+    assert isinstance(found["a"], ChatResponse)
+    assert isinstance(found["c"], ChatResponse)
+    assert "unknown type 'postponed'" in str(found["b"])
+
+
+async def test_a_batch_of_another_api_is_refused() -> None:
+    async with opened(DOORS["openai"]) as (service, server):
+        batch = await service.submit_batch({"a": "one"})
+        server.status = "completed"
+        async with open_service("openai", api_key="k", api="responses", api_url=f"{server.url}/v1") as other:
+            with pytest.raises(InvalidRequest, match="are for /v1/chat/completions, and this service reads"):
+                await other.batch_results(batch)
+
+    class Embeddings(MistralBatches):
+        def _job(self, total: int = 0) -> dict[str, Any]:
+            return {**super()._job(total), "endpoint": "/v1/embeddings"}
+
+    with pytest.raises(InvalidRequest, match="are for /v1/embeddings"):
+        await results_of(attrs.evolve(DOORS["mistral"], server=Embeddings))
+
+
+async def test_wrong_arguments_are_named() -> None:
+    wrong: Any
+    async with opened(DOORS["openai"]) as (service, server):
+        for wrong in ([("a", "one")], "a", None):
+            with pytest.raises(InvalidRequest, match="must be a mapping from ids to requests"):
+                await service.submit_batch(wrong)
+        for wrong in ("x", {"metadata": "x"}):
+            with pytest.raises(InvalidRequest, match="batch_options must be a mapping"):
+                await service.submit_batch({"a": "one"}, batch_options=wrong)
+        for wrong in (None, 3, b"batch_1"):
+            for call in (service.get_batch, service.batch_results, service.cancel_batch):
+                with pytest.raises(InvalidRequest, match="must be a Batch or the id of one"):
+                    await call(wrong)
+        for wrong in (0, -1, True, 1.5, "3", None):
+            with pytest.raises(InvalidRequest, match="limit must be a whole number of at least 1"):
+                await service.list_batches(limit=wrong)
+        assert not server.submitted
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "kind", "advice"),
+    [
+        ("AccessDenied", 403, "PermissionDenied", "allow s3:PutObject"),
+        ("NoSuchBucket", 404, "NotFound", "a bucket that exists"),
+        ("ExpiredToken", 400, "AuthenticationError", "get new credentials"),
+        ("AuthorizationHeaderMalformed", 400, "BadRequest", "a bucket of the region us-east-1"),
+        ("PermanentRedirect", 301, "UnexpectedRedirect", "a bucket of the region us-east-1"),
+        ("SlowDown", 503, "Overloaded", ""),
+    ],
+)
+async def test_an_error_of_s3_is_told_with_its_name_and_with_advice(
+    code: str, status: int, kind: str, advice: str
+) -> None:
+    class Refusing(BedrockBatches):
+        def answer(self, method: str, path: str, *rest: Any) -> tuple[int, Mapping[str, str], bytes]:
+            if path.startswith("/s3/"):
+                return status, {"content-type": "application/xml"}, s3_error(code)
+            return super().answer(method, path, *rest)
+
+    async with opened(attrs.evolve(DOORS["bedrock"], server=Refusing), max_retries=0) as (service, _):
+        with pytest.raises(RemoteError) as raised:
+            await service.submit_batch({"a": "one"})
+    error = raised.value
+    assert type(error).__name__ == kind
+    assert advice in (error.advice or "")
+    assert "StringToSign" not in f"{error} {error.body}"
+    if status != 301:  # its body is not read
+        assert error.code == code
+        assert "Why & how." in error.message
+
+
+async def test_results_that_are_gone_from_s3_are_not_found() -> None:
+    async with opened(DOORS["bedrock"]) as (service, server):
+        batch = await service.submit_batch({"a": "one"})
+        server.status = "completed"
+        batch = await service.get_batch(batch)
+        server.files.clear()
+        with pytest.raises(NotFound, match="the job wrote none, or they were moved"):
+            await service.batch_results(batch)
+
+
+@pytest.mark.parametrize("uri", ["s3://my.bucket", "s3://my-bucket/", "s3://my-bucket/it's_(all)!/*.x/"])
+async def test_a_batch_is_stored_under_any_key_that_bedrock_accepts(uri: str) -> None:
+    # The server verifies the signatures with botocore's signer for S3.
+    async with opened(DOORS["bedrock"], batch_s3_uri=uri) as (service, server):
+        batch = await service.submit_batch({"a": "one"})
+        (stored,) = server.files
+        assert stored.startswith(uri)
+        server.status = "completed"
+        found = dict(await service.batch_results(batch))
+    assert isinstance(found["a"], ChatResponse)
+
+
+async def test_options_of_a_job_keep_the_place_of_its_results() -> None:
+    key = {"s3OutputDataConfig": {"s3EncryptionKeyId": "alias/batches"}}
+    options = {"bedrock": {"outputDataConfig": key, "timeoutDurationInHours": 48}}
+    async with opened(DOORS["bedrock"]) as (service, server):
+        await service.submit_batch({"a": "one"}, batch_options=options)
+        job = server.submitted[0]
+    place = job["outputDataConfig"]["s3OutputDataConfig"]
+    assert place["s3EncryptionKeyId"] == "alias/batches"
+    assert place["s3Uri"].startswith("s3://my-bucket/batches/")
+    assert job["timeoutDurationInHours"] == 48
+
+
+@pytest.mark.parametrize(
+    ("uri", "kind", "why"),
+    [
+        ("s3://my-bucket/in put/x.jsonl", ProtocolViolation, "no S3 URI of a batch"),
+        ("s3://my-bucket/folder/", InvalidRequest, "are a folder"),
+    ],
+)
+async def test_a_job_of_another_program_at_a_strange_place_is_refused(
+    uri: str, kind: type[TrunklineError], why: str
+) -> None:
+    class Elsewhere(BedrockBatches):
+        def _job(self) -> dict[str, Any]:
+            return {**super()._job(), "inputDataConfig": {"s3InputDataConfig": {"s3Uri": uri}}}
+
+    async with opened(attrs.evolve(DOORS["bedrock"], server=Elsewhere)) as (service, server):
+        await service.submit_batch({"a": "one"})
+        server.status = "completed"
+        (listed,) = await service.list_batches()
+        with pytest.raises(kind, match=why):
+            await service.batch_results(listed)
+
+
+async def test_a_place_in_s3_is_checked_at_once() -> None:
+    with pytest.raises(ConfigurationError, match="batch_s3_uri"):  # in time, for any length
+        open_service("bedrock", batch_s3_uri=f"s3://my-bucket/{'a' * 500} b")

@@ -415,6 +415,15 @@ class GeminiBatches(BatchServer):
         }
 
 
+def s3_error(code: str) -> bytes:
+    """The body of an error of S3."""
+    repeated = "<AWSAccessKeyId>AKIAIOSFODNN7EXAMPLE</AWSAccessKeyId><StringToSign>AWS4-HMAC</StringToSign>"
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        f"<Error><Code>{code}</Code><Message>Why &amp; how.</Message>{repeated}<RequestId>R1</RequestId></Error>"
+    ).encode()
+
+
 class BedrockBatches(BatchServer):
     """Bedrock's jobs, and S3 at `/s3`. Signatures are verified with botocore's own signers."""
 
@@ -452,7 +461,8 @@ class BedrockBatches(BatchServer):
                 self.files[f"s3://{bucket}/{'/'.join(key)}"] = body
                 return 200, {}, b""
             case "GET", ["s3", bucket, *key]:
-                return 200, LINES, self.files[f"s3://{bucket}/{'/'.join(key)}"]
+                found_file = self.files.get(f"s3://{bucket}/{'/'.join(key)}")
+                return (200, LINES, found_file) if found_file is not None else (404, {}, s3_error("NoSuchKey"))
             case "POST", [""]:
                 created = json.loads(body)
                 assert created["modelInvocationType"] == "Converse"

@@ -141,11 +141,13 @@ async def read_error(
     """
     headers = response.headers
     if 300 <= response.status < 400:
-        target = single_line(redact_url(headers.get("location", "")), _TARGET_LIMIT) or "nowhere"
+        target = single_line(redact_url(headers.get("location", "")), _TARGET_LIMIT)
         return UnexpectedRedirect(
-            f"the provider redirects to {target}, which is not followed, since credentials would go along",
+            f"the provider redirects to {target or 'nowhere'}, which is not followed, since credentials would go along",
             advice="if the API has moved there, set it as api_url; a login page means that a gateway, or the network, "
-            "wants a login first",
+            "wants a login first"
+            if target
+            else None,
             status=response.status,
             request_id=request_id_from(headers),
         )

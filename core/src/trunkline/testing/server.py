@@ -179,7 +179,7 @@ class _Connection:
         if self._left:
             reader.receive_data(self._left)
         head: h11.Request | None = None
-        body = b""
+        body: list[bytes] = []
         while True:
             try:
                 event = reader.next_event()
@@ -197,14 +197,14 @@ class _Connection:
             elif isinstance(event, h11.Request):
                 head = event
             elif isinstance(event, h11.Data):
-                body += bytes(event.data)
+                body.append(bytes(event.data))
             elif isinstance(event, h11.EndOfMessage) and head is not None:
                 self._left = reader.trailing_data[0]
                 return ReceivedRequest(
                     method=head.method.decode(),
                     target=head.target.decode(),
                     headers={name.decode(): value.decode("latin-1") for name, value in head.headers},
-                    body=body,
+                    body=b"".join(body),
                 )
             else:
                 return None

@@ -11,12 +11,15 @@ from trunkline.errors import (
     PermissionDenied,
     QuotaExhausted,
     RateLimited,
+    RemoteError,
     TrunklineError,
+    UnexpectedRedirect,
 )
 
 from trunkline_bedrock.aws_settings import configured_credentials
 from trunkline_bedrock.credentials import BearerToken, Chain
-from trunkline_bedrock.errors import is_skewed
+from trunkline_bedrock.endpoints import is_s3
+from trunkline_bedrock.errors import is_of_s3, is_skewed
 from trunkline_bedrock.regions import did_you_mean_region
 from trunkline_bedrock.settings import BedrockSettings
 
@@ -52,6 +55,8 @@ def advice(context: ServiceContext[BedrockSettings], error: TrunklineError) -> A
             "set api_url to a VPC endpoint",
             problem="region",
         )
+    if (s3 := _s3_advice(settings, error)) is not None:
+        return s3
     found = find_advice(error, _table(region))
     if isinstance(error, AuthenticationError) and (found is None or found.problem == "key"):
         credentials = configured_credentials(settings)
@@ -63,6 +68,44 @@ def advice(context: ServiceContext[BedrockSettings], error: TrunklineError) -> A
         ):
             return _SOME_KEY
     return found
+
+
+def _s3_advice(settings: BedrockSettings, error: TrunklineError) -> Advice | None:
+    if not isinstance(error, RemoteError):
+        return None
+    url = (error.endpoint or "").partition(" ")[2]
+    if not is_of_s3(error) and not (isinstance(error, UnexpectedRedirect) and url and is_s3(settings, url)):
+        return None
+    return find_advice(
+        error,
+        (
+            Advice(
+                f"set batch_s3_uri to a bucket of the region {settings.region}, or aws_region to that of the bucket",
+                problem="region",
+                codes=("AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"),
+            ),
+            Advice(
+                f"set batch_s3_uri to a bucket of the region {settings.region}, or aws_region to that of the bucket",
+                problem="region",
+                kind=UnexpectedRedirect,
+            ),
+            Advice(
+                "allow s3:PutObject and s3:GetObject below batch_s3_uri in an IAM policy of this user or role, and the "
+                "use of the KMS key if the bucket is encrypted with one",
+                problem="permission",
+                kind=PermissionDenied,
+            ),
+            Advice(
+                "set batch_s3_uri to a bucket that exists",
+                problem="settings",
+                codes=("NoSuchBucket",),
+            ),
+            Advice(
+                "look for the results in S3: the job wrote none, or they were moved or deleted",
+                codes=("NoSuchKey",),
+            ),
+        ),
+    )
 
 
 def _table(region: str) -> tuple[Advice, ...]:

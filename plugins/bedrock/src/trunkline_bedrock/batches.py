@@ -10,7 +10,7 @@ docs.aws.amazon.com/bedrock/latest/userguide (2026-11).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from trunkline.authoring.batches import (
@@ -134,9 +134,20 @@ def build_create(context: ServiceContext[BedrockSettings], submission: BatchSubm
         "modelInvocationType": "Converse",
         "inputDataConfig": {"s3InputDataConfig": {"s3InputFormat": "JSONL", "s3Uri": f"{place}/{_FILE}"}},
         "outputDataConfig": {"s3OutputDataConfig": {"s3Uri": f"{place}/results/"}},
-        **submission.options,
     }
-    return _request(context, "POST", _JOB, body=encode_request(body))
+    return _request(context, "POST", _JOB, body=encode_request(_merged(body, submission.options)))
+
+
+def _merged(fields: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields with the options in place of those of the same name. Objects are merged.
+
+    So an option such as the key for encryption leaves the place of the results beside it as it is.
+    """
+    both = {
+        name: _merged(as_object(fields[name]), value) if isinstance(value, dict) and name in fields else value
+        for name, value in options.items()
+    }
+    return {**fields, **both}
 
 
 def parse_created(context: ServiceContext[BedrockSettings], wire_response: WireResponse) -> Batch:
@@ -207,7 +218,18 @@ def results(
         raise ProtocolViolation("the batch does not say where its results are", provider=context.provider)
     if batch.status != "completed" and not as_count(batch.raw.get("processedRecordCount")):
         return ()
-    name = split_s3_uri(read)[1].rpartition("/")[2]
+    try:
+        name = split_s3_uri(read)[1].rpartition("/")[2]
+        split_s3_uri(written)
+    except ValueError:
+        raise ProtocolViolation(
+            f"the requests or results of the batch are at a place that is no S3 URI of a batch: {read!r}, {written!r}",
+            provider=context.provider,
+        ) from None
+    if not name:
+        raise InvalidRequest(
+            f"the requests of the batch {batch.id!r} are a folder, {read}, and only results of a single file are read"
+        )
     uri = f"{written.rstrip('/')}/{batch.id.rpartition('/')[2]}/{name}.out"
 
     def build(context: ServiceContext[BedrockSettings], batch: Batch) -> WireRequest:

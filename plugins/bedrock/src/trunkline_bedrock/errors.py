@@ -7,6 +7,7 @@ namespace before it or a URL after it. The name decides first, then the status.
 from __future__ import annotations
 
 import re
+from html import unescape
 
 from trunkline.authoring.http_errors import error_body, error_class, request_id_from, status_error
 from trunkline.authoring.json import JSONValue, as_object, as_string
@@ -81,6 +82,8 @@ _BAD_API_KEY = re.compile(r"api key|bearer token", re.IGNORECASE)
 _DAILY = re.compile(r"tokens per day|requests per day|daily", re.IGNORECASE)
 _FILTERED = re.compile(r"blocked by (our |the )?content filter", re.IGNORECASE)
 _SKEWED = re.compile("Signature (expired|not yet current)")
+# S3's errors. The elements after these two repeat the signed request.
+_XML = re.compile(r"<Error>\s*<Code>([^<]*)</Code>\s*(?:<Message>([^<]*)</Message>)?")
 # The text from here on repeats the signed request, including the session token.
 _CANONICAL = re.compile(r"The Canonical String|The String-to-Sign")
 
@@ -96,9 +99,11 @@ def error_name(value: object) -> str | None:
 def error_from_response(wire_response: WireResponse, *, provider: str) -> RemoteError:
     """Return the error that a response describes. It never raises, whatever the body is."""
     body = error_body(wire_response)
+    if isinstance(body, str) and (found := _XML.search(body)) is not None:
+        body = {"Code": unescape(found[1]), "Message": unescape(found[2] or "")}
     headers, fields = wire_response.headers, as_object(body)
     return make_error(
-        name=aws_name(headers.get("x-amzn-errortype"), fields.get("__type"), fields.get("code")),
+        name=aws_name(headers.get("x-amzn-errortype"), fields.get("__type"), fields.get("code"), fields.get("Code")),
         message=message_of(body),
         status=wire_response.status,
         provider=provider,
@@ -150,6 +155,11 @@ def is_known(name: str | None) -> bool:
 def time_refused(message: str) -> bool:
     """Whether a message says that AWS refused the time of a signature."""
     return _SKEWED.search(message) is not None
+
+
+def is_of_s3(error: RemoteError) -> bool:
+    """Whether S3 described this error."""
+    return "Code" in as_object(error.body)
 
 
 def is_skewed(error: RemoteError) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from botocore.awsrequest import AWSRequest  # type: ignore[import-untyped]
 from botocore.credentials import ReadOnlyCredentials  # type: ignore[import-untyped]
@@ -36,8 +37,8 @@ def sign(
     """Return the request with its signature, which replaces an earlier one.
 
     The signature covers the host, the content type, every `x-amz-…` header and the body. Proxies may change any other
-    header. `service` is AWS's name for the service in signatures. With `content_hash`, the request also gets the header
-    `X-Amz-Content-SHA256`.
+    header. `service` is AWS's name for the service in signatures. With `content_hash`, as for S3, the request also gets
+    the header `X-Amz-Content-SHA256`.
     """
     token = keys.session_token.reveal() if keys.session_token is not None else None
     credentials = ReadOnlyCredentials(keys.access_key_id, keys.secret_access_key.reveal(), token)
@@ -47,8 +48,11 @@ def sign(
         if name in ("content-type", "host") or (name.startswith("x-amz-") and name not in _SET_BY_SIGNER)
     }
     added = {_CONTENT_HASH: hashlib.sha256(wire_request.body or b"").hexdigest()} if content_hash else {}
+    # botocore encodes the path of the URL once more, as all services but S3 want it. S3 wants it encoded once.
+    url = urlsplit(wire_request.url)
+    signed_url = urlunsplit(url._replace(path=unquote(url.path))) if service == "s3" else wire_request.url
     request = AWSRequest(
-        method=wire_request.method, url=wire_request.url, data=wire_request.body, headers={**covered, **added}
+        method=wire_request.method, url=signed_url, data=wire_request.body, headers={**covered, **added}
     )
     Signer(credentials, service, region).add_auth(request, now=lambda: now() + timedelta(seconds=keys.clock_offset))
     signed = {name.lower(): str(value) for name, value in request.headers.items()}

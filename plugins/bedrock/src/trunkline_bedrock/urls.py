@@ -52,8 +52,8 @@ _SIBLINGS = {
 _SERVICE = re.compile(r"(?P<service>[a-z-]+?)(?P<fips>-fips)?\.(?P<rest>[a-z0-9-]+\..+)")
 
 
-# Of the keys, only characters that neither a URL nor a signature encodes.
-S3_URI = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/((?:[A-Za-z0-9_-][A-Za-z0-9._-]*/?)*))?")
+# The characters of a key are those that batches of Bedrock accept: botocore's shape `S3Uri`.
+S3_URI = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/((?:[A-Za-z0-9!_*'().-]+/)*[A-Za-z0-9!_*'().-]*))?")
 """The form of a URI of S3: the bucket and the key."""
 
 
@@ -62,7 +62,7 @@ def split_s3_uri(uri: str) -> tuple[str, str]:
     found = S3_URI.fullmatch(uri)
     if found is None:
         raise ValueError(
-            "an S3 URI such as s3://bucket/folder, whose folders are letters, digits, dots, hyphens and underscores"
+            "an S3 URI such as s3://bucket/folder, whose folders are letters, digits and the characters - _ . ! * ' ( )"
         )
     return found[1], found[2] or ""
 

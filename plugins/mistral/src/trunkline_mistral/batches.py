@@ -33,7 +33,7 @@ from trunkline.authoring.urls import path_segment, query_string
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.batches import Batch, BatchCounts, BatchStatus
 from trunkline.errors import ProtocolViolation
-from trunkline_openai.batches import batch_file, parse_file, parse_results, upload_request
+from trunkline_openai.batches import batch_file, check_endpoint, parse_file, parse_results, upload_request
 from trunkline_openai.translate import request_headers
 from trunkline_openai.urls import default_url
 
@@ -62,6 +62,7 @@ STATUSES: dict[str, BatchStatus] = {
 }
 
 _JOBS = "/batch/jobs"
+_ENDPOINT = "/v1/chat/completions"
 
 
 def build_upload(context: ServiceContext[MistralSettings], submission: BatchSubmission) -> WireRequest:
@@ -77,7 +78,7 @@ def _line(item: BatchItem) -> bytes:
 def build_create(context: ServiceContext[MistralSettings], submission: BatchSubmission) -> WireRequest:
     """Build the request that creates the job for the uploaded file."""
     body = {
-        "endpoint": "/v1/chat/completions",
+        "endpoint": _ENDPOINT,
         "input_files": [submission.previous],
         "model": submission.items[0].model,
         **submission.options,
@@ -133,6 +134,7 @@ def parse_list(context: ServiceContext[MistralSettings], wire_response: WireResp
 
 
 def _results(batch: Batch) -> list[Operation[Batch, Iterable[BatchOutcome]]]:
+    check_endpoint(batch, _ENDPOINT)
     files = (as_string(batch.raw.get(name)) for name in ("output_file", "error_file"))
     return [_content(file) for file in files if file is not None]
 

@@ -104,12 +104,7 @@ def batch_operations(
         return Operation(build=lambda context, batch: send(context, "GET", path), parse=parse_results, has_lines=True)
 
     def results(context: ServiceContext[S], batch: Batch) -> list[Operation[Batch, Iterable[BatchOutcome]]]:
-        submitted = as_string(batch.raw.get("endpoint")) or endpoint
-        if submitted.removeprefix("/v1") != endpoint.removeprefix("/v1"):
-            raise InvalidRequest(
-                f"the batch {batch.id!r} was submitted to {submitted}, and this service reads the responses of "
-                f"{endpoint}; read it with a service that uses that API (setting api)"
-            )
+        check_endpoint(batch, endpoint)
         files = (as_string(batch.raw.get(name)) for name in ("output_file_id", "error_file_id"))
         return [content(file) for file in files if file is not None]
 
@@ -132,6 +127,16 @@ def batch_operations(
         cancel=Operation(build=cancel, parse=parse_batch),
         list=Operation(build=listed, parse=parse_list),
     )
+
+
+def check_endpoint(batch: Batch, endpoint: str) -> None:
+    """Raise `InvalidRequest` if the requests of a batch were for another endpoint, so that it cannot be read."""
+    submitted = as_string(batch.raw.get("endpoint")) or endpoint
+    if submitted.removeprefix("/v1") != endpoint.removeprefix("/v1"):
+        raise InvalidRequest(
+            f"the requests of the batch {batch.id!r} are for {submitted}, and this service reads the responses of "
+            f"{endpoint}; use a service for the other API (setting api), if there is one"
+        )
 
 
 def _line(endpoint: str, item: BatchItem) -> bytes:
