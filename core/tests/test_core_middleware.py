@@ -566,7 +566,7 @@ async def test_wrong_embeddings_of_a_middleware_are_a_plugin_error(toy: Toy, emb
         return EmbedResponse(embeddings=embeddings)
 
     async with toy("http://localhost:1", extensions=[Extension(Bad(answers))]) as service:
-        with pytest.raises(PluginError, match=r"Bad.run returned wrong embeddings: "):
+        with pytest.raises(PluginError, match=r"Bad.run returned a wrong result: "):
             await service.embed(["Hi", "there"])
 
 

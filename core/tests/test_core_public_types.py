@@ -18,7 +18,6 @@ CONTEXT = "each provider has its own class of settings, which the core does not 
 FRAMES = "the type of the frames is an agreement between a provider's own framer and parser"
 FIELD = "a field specifier, assigned to a field of any type, as `attrs.field` is"
 
-STEPS = "the values and results between the requests of an operation have any type"
 EXPLAINED = {
     "authoring.json.as_list": JSON,
     "authoring.json.as_object": JSON,
@@ -53,10 +52,8 @@ EXPLAINED = {
     "authoring.repeats.Repeats.__init__": JSON,
     "secrets.scrub_value": JSON,
     "settings.setting": FIELD,
-    "authoring.provider.Operation.steps": STEPS,
     "authoring.provider.StreamOperation.build": CONTEXT,
     "authoring.provider.StreamOperation.stream": CONTEXT,
-    "authoring.provider.OperationChain.steps": STEPS,
     "settings.path_setting": FIELD,
     "settings.url_setting": FIELD,
 }

@@ -1,4 +1,4 @@
-"""A provider with several wire formats, and operations that need several requests."""
+"""A provider with several wire formats, and how operations are performed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,6 @@ from trunkline.authoring.auth import HeaderAuth
 from trunkline.authoring.json import dumps, loads
 from trunkline.authoring.provider import (
     Operation,
-    OperationChain,
     Operations,
     Provider,
     ProviderParts,
@@ -98,7 +97,10 @@ def two_formats() -> Provider:
             quiet,
             translator=LoudTranslator,
             response_parser=lambda context: LoudParser(),
-            operations=lambda context: Operations(embed=Operation(build=_embed, parse=_embedded)),
+            operations=lambda context: Operations(
+                embed=Operation(build=_embed, parse=_embedded, repeatable=False),
+                get_response=Operation(build=_embed, parse=lambda context, wire_response: ChatResponse(parts=())),
+            ),
         )
         return {"quiet": quiet, "loud": loud}
 
@@ -128,8 +130,10 @@ async def answer(exchange: Exchange) -> None:
 
 
 @asynccontextmanager
-async def service_of(provider: Provider, http_library: str, url: str, **values: Any) -> AsyncIterator[ProviderService]:
-    made = ToySettings(url=url, http_library=http_library, max_retries=0, **values)  # type: ignore[arg-type]
+async def service_of(
+    provider: Provider, http_library: str, url: str, retries: int = 0, **values: Any
+) -> AsyncIterator[ProviderService]:
+    made = ToySettings(url=url, http_library=http_library, max_retries=retries, **values)  # type: ignore[arg-type]
     async with ProviderService("toy", provider, made, transports=HTTPTransports(None)) as service:
         yield service
 
@@ -198,9 +202,27 @@ async def test_a_middleware_may_repeat_a_call_with_a_model_of_another_format(htt
         assert response.raw == ["HELLO", "HELLO", "Hello", "Hello"]
 
 
+async def test_an_operation_of_a_format_that_must_not_be_sent_twice_is_not(http_library: str) -> None:
+    async def fail(exchange: Exchange) -> None:
+        sent.append(exchange.request.target)
+        await exchange.respond(b"no", status=500)
+
+    sent: list[str] = []
+    async with serve(fail) as server, service_of(two_formats(), http_library, server.url, retries=2) as service:
+        with pytest.raises(ServerError):
+            await service.embed("hi", model="loud-1")
+    assert sent == ["/embed"]
+
+
+async def test_the_id_of_a_response_does_not_choose_a_format(http_library: str) -> None:
+    async with serve(answer) as server, service_of(two_formats(), http_library, server.url) as service:
+        with pytest.raises(UnsupportedOperation, match="has no get_response"):
+            await service.get_response("loud-response")
+
+
 @attrs.frozen(kw_only=True)
-class Two(Operations):
-    two: Any = None
+class WithEcho(Operations):
+    echo: Any = None
 
 
 @attrs.frozen(kw_only=True)
@@ -217,56 +239,49 @@ class Result:
     rate_limits: object = None
 
 
-def chain(**changes: Any) -> Provider:
-    def build(context: ServiceContext[Any], value: Any) -> Translation:
-        path = "second" if isinstance(value, str) else "first"
-        warning = CallWarning(kind="other", subject=path, message="is sent", lossy=False)
-        body = dumps(value if isinstance(value, str) else value.model)
-        return Translation(
-            wire_request=WireRequest(url=f"{context.settings.url}/{path}", body=body), warnings=(warning,)
-        )
+def echoing() -> Provider:
+    def build(context: ServiceContext[Any], value: Asked) -> Translation:
+        warning = CallWarning(kind="other", subject="echo", message="is sent", lossy=False)
+        wire_request = WireRequest(url=f"{context.settings.url}/echo", body=dumps(value.model))
+        return Translation(wire_request=wire_request, warnings=(warning,))
 
-    def parse_first(context: ServiceContext[Any], wire_response: WireResponse) -> str:
-        return str(loads(wire_response.body))
-
-    def parse_second(context: ServiceContext[Any], wire_response: WireResponse) -> Result:
+    def parse(context: ServiceContext[Any], wire_response: WireResponse) -> Result:
         return Result(text=loads(wire_response.body))
 
-    steps = (Operation(build=build, parse=parse_first), Operation(build=build, parse=parse_second))
-    return make_toy(operations=lambda context: Two(two=OperationChain(steps)), **changes)
+    return make_toy(operations=lambda context: WithEcho(echo=Operation(build=build, parse=parse)))
 
 
 async def echo(exchange: Exchange) -> None:
     await exchange.respond(dumps(f"{exchange.request.target} {loads(exchange.request.body)}"))
 
 
-async def test_the_result_of_one_request_is_the_value_of_the_next(http_library: str) -> None:
+async def test_an_operation_gets_the_default_model_and_its_result_the_names_and_warnings(http_library: str) -> None:
     async with (
         serve(echo) as server,
-        service_of(chain(), http_library, server.url, default_model="toy-1") as service,
+        service_of(echoing(), http_library, server.url, default_model="toy-1") as service,
     ):
-        result = await service._perform("two", Asked(), Result, NO_OPTIONS)
-        assert result.text == "/second /first toy-1"
+        result = await service._perform("echo", Asked(), Result, NO_OPTIONS)
+        assert result.text == "/echo toy-1"
         assert (result.provider, result.service) == ("toy", "toy")
-        assert [warning.subject for warning in result.warnings] == ["first", "second"]
+        assert [warning.subject for warning in result.warnings] == ["echo"]
 
 
 async def test_an_operation_that_a_member_lacks_is_performed_by_the_next(http_library: str) -> None:
     async with (
         serve(echo) as server,
-        service_of(make_toy(operations=lambda context: Two()), http_library, server.url) as without,
-        service_of(chain(), http_library, server.url, default_model="toy-1") as capable,
+        service_of(make_toy(operations=lambda context: WithEcho()), http_library, server.url) as without,
+        service_of(echoing(), http_library, server.url, default_model="toy-1") as capable,
     ):
-        with pytest.raises(UnsupportedOperation, match="has no two"):
-            await without._perform("two", Asked(), Result, NO_OPTIONS)
+        with pytest.raises(UnsupportedOperation, match="has no echo"):
+            await without._perform("echo", Asked(), Result, NO_OPTIONS)
         both = fallback(without, capable)
-        assert (await both._perform("two", Asked(), Result, NO_OPTIONS)).service == "toy"
+        assert (await both._perform("echo", Asked(), Result, NO_OPTIONS)).service == "toy"
 
 
 async def test_a_result_of_another_class_names_the_provider(http_library: str) -> None:
     async with (
         serve(echo) as server,
-        service_of(chain(), http_library, server.url, default_model="toy-1") as service,
+        service_of(echoing(), http_library, server.url, default_model="toy-1") as service,
     ):
-        with pytest.raises(PluginError, match="two must return a ChatResponse, not a value of type Result"):
-            await service._perform("two", Asked(), ChatResponse, NO_OPTIONS)
+        with pytest.raises(PluginError, match="echo must return a ChatResponse, not a value of type Result"):
+            await service._perform("echo", Asked(), ChatResponse, NO_OPTIONS)

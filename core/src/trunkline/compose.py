@@ -311,9 +311,6 @@ class _Composed(Service):
     async def _list_models(self, outer: CallOptions) -> tuple[ModelInfo, ...]:
         return await self._serve(outer, lambda member, options: member._list_models(options))
 
-    async def _embed(self, request: EmbedRequest, outer: CallOptions) -> EmbedResponse:
-        return await self._serve(outer, lambda member, options: member._embed(request, options))
-
     async def _count_tokens(self, request: ChatRequest, outer: CallOptions) -> int:
         return await self._serve(outer, lambda member, options: member._count_tokens(request, options))
 
@@ -491,12 +488,12 @@ class LimitedService(_Composed):
             [],
         )
 
-    async def _embed(self, request: EmbedRequest, outer: CallOptions) -> EmbedResponse:
+    async def _perform(self, name: str, value: V, result: type[R], outer: CallOptions) -> R:
         return await self._limited(
             outer,
-            self._estimate.of_inputs(request.inputs),
-            lambda member, options: member._embed(request, options),
-            lambda response: used_tokens(response.usage),
+            self._estimate.of_inputs(value.inputs) if isinstance(value, EmbedRequest) else 0,
+            lambda member, options: member._perform(name, value, result, options),
+            lambda response: used_tokens(response.usage) if isinstance(response, EmbedResponse) else None,
             [],
         )
 

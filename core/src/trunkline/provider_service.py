@@ -14,7 +14,7 @@ import attrs
 from trunkline._calls.batch_calls import CALLS as BATCH_CALLS
 from trunkline._calls.borders import run_step
 from trunkline._calls.deadline import CallDeadline
-from trunkline._calls.middleware import chat_through, embed_through, perform_through, run_through
+from trunkline._calls.middleware import chat_through, perform_through, run_through
 from trunkline._calls.model_pages import ModelPages
 from trunkline._calls.observed import ObservedCall, ServiceCall
 from trunkline._calls.options import NO_OPTIONS, CallOptions
@@ -27,7 +27,6 @@ from trunkline._kept import KeptObjects
 from trunkline._masking import without_keys
 from trunkline._plugins.plugin_errors import plugin_error
 from trunkline._plugins.registry import Steps, open_steps, provider_label
-from trunkline.authoring.embeddings import check_vectors
 from trunkline.authoring.provider import Operation, Provider, ServiceContext, Translation, Transport
 from trunkline.authoring.results import check_result
 from trunkline.authoring.warnings import merged
@@ -40,8 +39,8 @@ from trunkline.errors import (
     UnsupportedOperation,
 )
 from trunkline.events import ResumePoint
-from trunkline.request import ChatRequest, EmbedRequest
-from trunkline.response import CallWarning, ChatResponse, EmbedResponse, ModelInfo
+from trunkline.request import ChatRequest
+from trunkline.response import ChatResponse, ModelInfo
 from trunkline.secrets import scrub, scrub_error, without_names, without_traceback
 from trunkline.service import Service
 from trunkline.settings import Settings, replaced, setting_infos
@@ -191,27 +190,6 @@ class ProviderService(Service):
 
         return await self._run("list_models", None, send, outer, partial(run_through, result_class=tuple))
 
-    async def _embed(self, request: EmbedRequest, outer: CallOptions) -> EmbedResponse:
-        async def send(pipeline: Pipeline, request: EmbedRequest, call: ObservedCall) -> EmbedResponse:
-            operation = self._operation(pipeline.steps.operations.embed, "embed")
-            with_model = attrs.evolve(request, model=pipeline.model(request.model))
-            translation = pipeline.run_step("operations", operation.translation, pipeline.context, with_model)
-
-            def parse(wire_response: WireResponse) -> EmbedResponse:
-                response = parse_result(pipeline.at_border, pipeline.context, operation, wire_response)
-                pipeline.run_step("operations", check_vectors, response.embeddings, len(request.inputs))
-                return attrs.evolve(response, rate_limits=pipeline.rate_limits(wire_response))
-
-            response = await pipeline.call(translation, parse, call.deadline, call.retried)
-            return attrs.evolve(
-                response,
-                provider=self.provider,
-                service=self.name,
-                warnings=merged((*translation.warnings, *response.warnings)),
-            )
-
-        return await self._run("embed", request, send, outer, embed_through)
-
     async def _count_tokens(self, request: ChatRequest, outer: CallOptions) -> int:
         async def send(pipeline: Pipeline, request: ChatRequest, call: ObservedCall) -> int:
             operation = self._operation(pipeline.steps.operations.count_tokens, "count_tokens")
@@ -232,24 +210,22 @@ class ProviderService(Service):
             operation = self._operation(getattr(pipeline.steps.operations, name), name)
             if getattr(value, "model", "") is None:
                 value = attrs.evolve(cast(Any, value), model=pipeline.model(None))
+            translation = pipeline.run_step("operations", operation.translation, pipeline.context, value)
             known: dict[str, object] = {"provider": self.provider, "service": self.name}
-            warnings: tuple[CallWarning, ...] = ()
-            passed: Any = value
-            for step in operation.steps:
-                translation = pipeline.run_step("operations", step.translation, pipeline.context, passed)
-                warnings += translation.warnings
 
-                def parse(wire_response: WireResponse, step: Operation[Any, Any] = step) -> Any:
-                    known["rate_limits"] = pipeline.rate_limits(wire_response)
-                    return parse_result(pipeline.at_border, pipeline.context, step, wire_response)
+            def parse(wire_response: WireResponse) -> Any:
+                response = parse_result(pipeline.at_border, pipeline.context, operation, wire_response)
+                pipeline.run_step("operations", _check_class, response, result, name)
+                pipeline.run_step("operations", check_result, value, response)
+                known["rate_limits"] = pipeline.rate_limits(wire_response)
+                return response
 
-                passed = await pipeline.for_operation(step).call(translation, parse, call.deadline, call.retried)
-            pipeline.run_step("operations", _check_class, passed, result, name)
-            pipeline.run_step("operations", check_result, value, passed)
-            if isinstance(passed, ChatResponse):
-                passed = pipeline.finish_body(passed, (), None)
-            known["warnings"] = merged((*warnings, *getattr(passed, "warnings", ())))
-            return cast(R, attrs.evolve(passed, **{key: value for key, value in known.items() if hasattr(passed, key)}))
+            response = await pipeline.for_operation(operation).call(translation, parse, call.deadline, call.retried)
+            if isinstance(response, ChatResponse):
+                response = pipeline.finish_body(response, (), None)
+            known["warnings"] = merged((*translation.warnings, *getattr(response, "warnings", ())))
+            fields = {field: known[field] for field in known if hasattr(response, field)}
+            return cast(R, attrs.evolve(response, **fields))
 
         return await self._run(name, value, send, outer, partial(perform_through, result_class=result))
 

@@ -250,16 +250,7 @@ class Service(ABC):
         Raises `UnsupportedOperation` if the provider has no embeddings, and `ProtocolViolation` if the response does
         not have exactly one vector for each input, or if the vectors differ in length or contain NaN or infinity.
         """
-        check_keywords(params, EmbedRequest, "embed")
-        try:
-            if isinstance(inputs, EmbedRequest):
-                request = attrs.evolve(inputs, **params)
-            else:
-                request = EmbedRequest(inputs=inputs, **params)
-        except TrunklineError as error:
-            error.service = self.name
-            raise
-        return await self._embed(request, NO_OPTIONS)
+        return await self._perform_new("embed", EmbedRequest, inputs, {"inputs": inputs}, params, EmbedResponse)
 
     async def rerank(
         self, query: str | RerankRequest, documents: Iterable[str] = (), **params: Unpack[RerankParams]
@@ -531,9 +522,6 @@ class Service(ABC):
 
     @abstractmethod
     async def _list_models(self, outer: CallOptions) -> tuple[ModelInfo, ...]: ...
-
-    @abstractmethod
-    async def _embed(self, request: EmbedRequest, outer: CallOptions) -> EmbedResponse: ...
 
     @abstractmethod
     async def _count_tokens(self, request: ChatRequest, outer: CallOptions) -> int: ...

@@ -20,13 +20,13 @@ from trunkline._calls.observed import ServiceCall
 from trunkline._calls.provider_stream import CLOSING_LIMIT, ENTERED_TWICE, ProviderStream
 from trunkline._calls.read_timeout import TimedReader
 from trunkline._plugins.hook_results import OwnedMiddleware
-from trunkline.authoring.embeddings import check_vectors
 from trunkline.authoring.middleware import EventStream, Middleware
+from trunkline.authoring.results import check_result
 from trunkline.batches import Batch
 from trunkline.errors import CallError, PluginError, ProtocolViolation, RemoteError, RequestTimeout, TrunklineError
 from trunkline.events import Event, Finished, is_event
-from trunkline.request import ChatRequest, EmbedRequest
-from trunkline.response import ChatResponse, EmbedResponse, ModelInfo
+from trunkline.request import ChatRequest
+from trunkline.response import ChatResponse, ModelInfo
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -39,13 +39,6 @@ async def chat_through(
     for owned in _overriding(call, "chat"):
         send = _guarded(_Border(call, owned, "chat"), (call.call,), send, ChatRequest, ChatResponse)
     return _named(call, await send(request))
-
-
-async def embed_through(
-    call: ServiceCall, request: EmbedRequest, send: Callable[[EmbedRequest], Awaitable[EmbedResponse]]
-) -> EmbedResponse:
-    """Make a call of `Service.embed` through the middlewares; `send` makes it without them."""
-    return _named(call, await run_through(call, request, send, EmbedRequest, EmbedResponse))
 
 
 async def run_through(
@@ -109,12 +102,12 @@ class _Border:
         if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
             raise self.error(f"{what} {_described(value)}, not a value of type {wanted.__name__}")
 
-    def check_embeddings(self, request: EmbedRequest, response: EmbedResponse) -> None:
-        """Raise `PluginError` if the middleware does not return one vector for each input that it was given."""
+    def check_result(self, request: object, response: object) -> None:
+        """Raise `PluginError` if the response of the middleware does not fit the request that it was given."""
         try:
-            return check_vectors(response.embeddings, len(request.inputs))
+            return check_result(request, response)
         except (ProtocolViolation, TypeError) as error:
-            failed = self.error(f"returned wrong embeddings: {error}")
+            failed = self.error(f"returned a wrong result: {error}")
         raise failed
 
 
@@ -149,8 +142,7 @@ def _guarded(
                 kind = Batch if border.call.call.operation == "list_batches" else ModelInfo
                 for item in cast("tuple[object, ...]", result):
                     border.check(item, kind, "returned a tuple with")
-            if isinstance(value, EmbedRequest) and isinstance(result, EmbedResponse):
-                border.check_embeddings(value, result)
+            border.check_result(value, result)
             return cast(T, result)
         raise failed
 

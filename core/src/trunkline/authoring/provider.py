@@ -468,31 +468,11 @@ class Operation(Generic[V_contra, R_co]):
         """Return what `parse` returns."""
         return self._not_async("parse", self.parse(context, wire_response))
 
-    @property
-    def steps(self) -> tuple[Operation[Any, Any], ...]:
-        """The requests that the operation consists of: this one."""
-        return (self,)
-
     def _not_async(self, function: str, value: T) -> T:
         if inspect.iscoroutine(value):
             value.close()
             raise TypeError(f"{function} of {self.name!r} is an async function; it must be an ordinary function")
         return value
-
-
-@attrs.frozen
-class OperationChain(Generic[V_contra, R_co]):
-    """An operation that needs several requests, such as to upload a file and then to use it.
-
-    `steps` are sent one after the other. The value of the first is that of the operation, and the value of each other
-    one is the result of the one before. The result of the last is that of the operation.
-    """
-
-    steps: tuple[Operation[Any, Any], ...] = attrs.field(validator=attrs.validators.min_len(1))
-
-
-AnyOperation: TypeAlias = Operation[V_contra, R_co] | OperationChain[V_contra, R_co]
-"""An operation of one request, or of several."""
 
 
 @attrs.frozen(kw_only=True)
@@ -560,11 +540,11 @@ class Operations:
     cancel_response: Operation[str, ChatResponse] | None = None
     resume_stream: StreamOperation[ResumePoint] | None = None
     batches: BatchOperations | None = None
-    rerank: AnyOperation[RerankRequest, RerankResponse] | None = None
-    transcribe: AnyOperation[TranscriptionRequest, TranscriptionResponse] | None = None
-    generate_speech: AnyOperation[SpeechRequest, SpeechResponse] | None = None
-    generate_images: AnyOperation[ImageRequest, ImageResponse] | None = None
-    moderate: AnyOperation[ModerationRequest, ModerationResponse] | None = None
+    rerank: Operation[RerankRequest, RerankResponse] | None = None
+    transcribe: Operation[TranscriptionRequest, TranscriptionResponse] | None = None
+    generate_speech: Operation[SpeechRequest, SpeechResponse] | None = None
+    generate_images: Operation[ImageRequest, ImageResponse] | None = None
+    moderate: Operation[ModerationRequest, ModerationResponse] | None = None
 
 
 def _no_transport(context: ServiceContext[Any]) -> Transport | None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
 
+from trunkline.authoring.embeddings import check_vectors
 from trunkline.authoring.json import as_number, as_string
 from trunkline.errors import InvalidRequest, ProtocolViolation
 from trunkline.inputs import Input, parts_of
@@ -17,6 +18,7 @@ from trunkline.operations.moderation import Moderation, ModerationRequest, Moder
 from trunkline.operations.rerank import RankedDocument, RerankRequest, RerankResponse
 from trunkline.operations.transcription import TranscribedSegment, TranscribedWord
 from trunkline.request import EmbedRequest
+from trunkline.response import EmbedResponse
 
 
 def texts_of(inputs: Sequence[Input], *, provider: str) -> list[str]:
@@ -114,10 +116,12 @@ def decode_data(value: object, what: str, *, provider: str) -> bytes:
 def check_result(request: object, response: object) -> None:
     """Check that a response fits its request. The core calls this for the responses of operations.
 
-    Raises `ProtocolViolation` if documents are ranked twice or unknown, if there is not one moderation for each input,
-    or if there is no image.
+    Raises `ProtocolViolation` if there is not one vector or one moderation for each input, if documents are ranked
+    twice or unknown, or if there is no image.
     """
-    if isinstance(request, RerankRequest) and isinstance(response, RerankResponse):
+    if isinstance(request, EmbedRequest) and isinstance(response, EmbedResponse):
+        check_vectors(response.embeddings, len(request.inputs))
+    elif isinstance(request, RerankRequest) and isinstance(response, RerankResponse):
         _check_ranking(request, response)
     elif isinstance(request, ModerationRequest) and isinstance(response, ModerationResponse):
         found, wanted = len(response.results), len(request.inputs)

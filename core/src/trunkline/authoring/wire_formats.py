@@ -68,8 +68,8 @@ def provider_with_formats(
     - `format_of` returns the name of a model's format, a key of what `load` returns. It may raise a `CallError`.
     - `load` imports the modules of the formats and returns their parts. Of these, the translator, the response parser
       and the operations are used. It is called once, when the first service opens.
-    - `shared_operations` returns the operations that do not depend on a model, such as `list_models`. They take
-      precedence over those of the formats.
+    - `shared_operations` returns the operations that do not depend on a model, such as `list_models` and `batches`.
+      They take precedence over those of the formats. Operations whose value names no model are never a format's.
     """
     formats = cache(load)
 
@@ -96,6 +96,10 @@ def provider_with_formats(
         )
 
     return lazy_provider(name=name, settings=settings, load=load_provider, bytes_only_media=bytes_only_media)
+
+
+_OF_NO_MODEL = frozenset({"list_models", "batches", "get_response", "cancel_response", "resume_stream"})
+"""The operations whose value does not name a model, so that it chooses no format."""
 
 
 class _Choices:
@@ -165,7 +169,7 @@ def _operations(formats: _ChosenFormats[Any], of_formats: Mapping[str, Operation
         by_format = {name: getattr(operations, field.name) for name, operations in of_formats.items()}
         if own is not None:
             found[field.name] = own
-        elif field.name not in ("list_models", "batches") and any(by_format.values()):
+        elif field.name not in _OF_NO_MODEL and any(by_format.values()):
             found[field.name] = _by_format(field.name, formats, by_format)
     return Operations(**found)
 
@@ -189,4 +193,5 @@ def _by_format(
     def parse(context: ServiceContext[Any], wire_response: WireResponse) -> Any:
         return operation(formats.chosen).parse(context, wire_response)
 
-    return Operation(build=build, parse=parse, name=name)
+    repeatable = all(found.repeatable for found in by_format.values() if found is not None)
+    return Operation(build=build, parse=parse, name=name, repeatable=repeatable)

@@ -29,7 +29,7 @@ from trunkline.authoring.json import (
     encode_request,
 )
 from trunkline.authoring.provider import BatchOperations, Operation, ServiceContext
-from trunkline.authoring.urls import path_segment, query_string
+from trunkline.authoring.urls import endpoint_url, path_segment, query_string
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.batches import Batch, BatchCounts, BatchStatus
 from trunkline.errors import ProtocolViolation
@@ -155,8 +155,7 @@ def _path(batch: Batch) -> str:
 def _request(
     context: ServiceContext[MistralSettings], method: str, path: str, query: str = "", *, body: bytes = b""
 ) -> WireRequest:
-    url = default_url(context.settings, path, None)
-    url += f"{'&' if '?' in url else '?'}{query}" if query else ""
+    url = endpoint_url(default_url(context.settings, path, None), "", query)
     return WireRequest(method=method, url=url, headers=request_headers(context.settings), body=body)
 
 

@@ -35,7 +35,7 @@ from trunkline.authoring.json import (
 )
 from trunkline.authoring.multipart import UploadedFile, encode_form
 from trunkline.authoring.provider import BatchOperations, Operation, ServiceContext
-from trunkline.authoring.urls import path_segment, query_string
+from trunkline.authoring.urls import endpoint_url, path_segment, query_string
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.batches import Batch, BatchCounts, BatchStatus
 from trunkline.errors import InvalidRequest, ProtocolViolation
@@ -110,8 +110,7 @@ def batch_operations(
 
     def send(context: ServiceContext[S], method: str, path: str, query: str = "", *, body: bytes = b"") -> WireRequest:
         settings = context.settings
-        address = url(settings, path, None)
-        address += f"{'&' if '?' in address else '?'}{query}" if query else ""
+        address = endpoint_url(url(settings, path, None), "", query)
         sent = request_headers(settings, further=headers(settings))
         return WireRequest(method=method, url=address, headers=sent, body=body)
 

@@ -12,7 +12,7 @@ from trunkline.authoring.json import as_count, as_object, as_objects, as_string,
 from trunkline.authoring.model_facts import capabilities_from
 from trunkline.authoring.provider import Operation, Operations, ServiceContext, Translation
 from trunkline.authoring.results import texts_of
-from trunkline.authoring.urls import query_string
+from trunkline.authoring.urls import endpoint_url, query_string
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import ProtocolViolation
@@ -45,7 +45,7 @@ def chat_operations(
         settings = context.settings
         address = url(settings, "/models", None)
         if cursor is not None:
-            address = f"{address}{'&' if '?' in address else '?'}{query_string({'after': cursor})}"
+            address = endpoint_url(address, "", query_string({"after": cursor}))
         return WireRequest(method="GET", url=address, headers=request_headers(settings, further=headers(settings)))
 
     def build_embed(context: ServiceContext[S], request: EmbedRequest) -> Translation:

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 from trunkline.authoring.provider import Framer, Operation, Parser, ServiceContext, StreamOperation
-from trunkline.authoring.urls import path_segment, query_string
+from trunkline.authoring.urls import endpoint_url, path_segment, query_string
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.events import ResumePoint
 from trunkline.fold import with_family
@@ -51,7 +51,7 @@ def resume_stream(translator: TranslatorFor, parser: ParserFor) -> StreamOperati
         request = translator(context).wire_request(_path(point.response_id), None, None, stream=True)
         after = {} if point.after is None else {"starting_after": str(point.after)}
         query = query_string({"stream": "true", **after})
-        return attrs.evolve(request, url=f"{request.url}{'&' if '?' in request.url else '?'}{query}")
+        return attrs.evolve(request, url=endpoint_url(request.url, "", query))
 
     def stream(context: ServiceContext[Any], point: ResumePoint) -> tuple[Framer[Any], Parser[Any]]:
         return parser(context).resumed(point)

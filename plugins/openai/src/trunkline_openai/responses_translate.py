@@ -15,10 +15,10 @@ from trunkline.authoring.wire import WireRequest
 from trunkline.messages import Audio, Document, Image, Message, Text
 from trunkline.request import ChatRequest, Tool
 
-from trunkline_openai.by_model import ProfileTranslator
 from trunkline_openai.caching import set_breakpoints, set_lifetime, wants_breakpoints, wire_key
 from trunkline_openai.features import Feature
 from trunkline_openai.model_facts import ModelFacts, accepted_effort
+from trunkline_openai.profile_translator import ProfileTranslator
 from trunkline_openai.responses_history import HistoryOptions, takes_no_reasoning, turns
 from trunkline_openai.responses_input import InputItems
 from trunkline_openai.schemas import SUBSETS, accepted_schema, named_schema, strict_schema

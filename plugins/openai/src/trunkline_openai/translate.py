@@ -16,12 +16,12 @@ from trunkline.request import ChatRequest, ReasoningOptions, Tool
 from trunkline.secrets import Secret
 from trunkline.settings import Settings
 
-from trunkline_openai.by_model import ProfileTranslator
 from trunkline_openai.caching import header_key, set_breakpoints, set_cache_control, set_lifetime, wire_key
 from trunkline_openai.features import Feature, ReasoningOff
 from trunkline_openai.history import History
 from trunkline_openai.model_facts import ModelFacts, accepted_effort
 from trunkline_openai.profile import Profile
+from trunkline_openai.profile_translator import ProfileTranslator
 from trunkline_openai.schemas import SUBSETS, accepted_schema, named_schema, strict_schema
 
 _NONE: Mapping[str, str] = {}

@@ -20,7 +20,7 @@ from trunkline.authoring.json import (
 )
 from trunkline.authoring.provider import ModelPage, Operation, Operations, ServiceContext, Translation
 from trunkline.authoring.results import texts_of
-from trunkline.authoring.urls import query_string
+from trunkline.authoring.urls import endpoint_url, query_string
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import ProtocolViolation, UnsupportedRequest
@@ -46,7 +46,7 @@ def build_models(context: ServiceContext[VertexSettings], cursor: str | None) ->
     """Build the request for one page of Google's models. The list is the same for all projects."""
     query = query_string({"pageSize": str(PAGE_SIZE)} | ({"pageToken": cursor} if cursor is not None else {}))
     url = resource_url(context.settings.root, VERSION, "", "publishers/google/models")
-    return WireRequest(method="GET", url=f"{url}{'&' if '?' in url else '?'}{query}")
+    return WireRequest(method="GET", url=endpoint_url(url, "", query))
 
 
 def parse_models(context: ServiceContext[VertexSettings], wire_response: WireResponse) -> ModelPage:
