@@ -163,6 +163,26 @@ def test_openai_requests_are_those_of_the_client(api: str) -> None:
         assert_same(request, caught(lambda name=name: client.files.content(name), sent))
 
 
+def test_azure_requests_on_the_classic_surface_are_those_of_the_client() -> None:
+    from openai import AzureOpenAI
+
+    sent: list[Sent] = []
+    version = "2025-04-01-preview"
+    http_client = httpx2.Client(transport=_catch(httpx2, sent))
+    client = AzureOpenAI(azure_endpoint=ROOT, api_version=version, api_key="k", max_retries=0, http_client=http_client)
+    batches: Any = client.batches
+    own = ours("azure-openai", "gpt-4.1", api_version=version)
+    uploaded = caught(lambda: client.files.create(file=("batch.jsonl", b"{}"), purpose="batch"), sent)
+    assert own.submit().url == uploaded.url
+    fields: dict[str, Any] = {"completion_window": "24h", "endpoint": "/chat/completions", "input_file_id": "file-1"}
+    assert_same(own.submit(1, "file-1"), caught(lambda: batches.create(**fields), sent))
+    assert_same(own.sent("get", BATCH), caught(lambda: batches.retrieve("b1"), sent))
+    assert_same(own.sent("cancel", BATCH), caught(lambda: batches.cancel("b1"), sent))
+    assert_same(own.sent("list", "b0"), caught(lambda: batches.list(limit=100, after="b0"), sent))
+    ended = Batch(id="b1", status="completed", raw={"output_file_id": "f1"})
+    assert_same(own.results(ended)[0], caught(lambda: client.files.content("f1"), sent))
+
+
 def test_mistral_requests_are_those_of_the_client() -> None:
     from mistralai.client import Mistral
 

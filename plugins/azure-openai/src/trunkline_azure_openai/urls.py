@@ -78,7 +78,8 @@ class Surface:
 
     def url(self, path: str, model: str | None) -> str:
         """The URL of an endpoint, such as `/chat/completions`. On the classic surface, `model` is the deployment."""
-        if self.kind == "classic" and path != "/models" and not path.startswith("/responses"):
+        of_resource = path == "/models" or path.startswith(("/responses", "/files", "/batches"))
+        if self.kind == "classic" and not of_resource:
             path = f"/deployments/{path_segment(model or '', 'the deployment')}{path}"
         version = query_string({"api-version": self.version}) if self.version else ""
         query = "&".join(part for part in (version, self.query) if part)
