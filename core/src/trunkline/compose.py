@@ -314,13 +314,13 @@ class _Composed(Service):
     async def _count_tokens(self, request: ChatRequest, outer: CallOptions) -> int:
         return await self._serve(outer, lambda member, options: member._count_tokens(request, options))
 
-    async def _perform(self, name: str, value: V, result: type[R], outer: CallOptions) -> R:
+    async def _perform(self, name: str, value: object, result: type[R], outer: CallOptions) -> R:
         return await self._serve(outer, lambda member, options: member._perform(name, value, result, options))
 
     async def _run_operation(self, operation: Operation[V, R], value: V, outer: CallOptions) -> R:
         return await self._serve(outer, lambda member, options: member._run_operation(operation, value, options))
 
-    async def _call_batches(self, name: str, value: V, result: type[R], outer: CallOptions) -> R:
+    async def _call_batches(self, name: str, value: object, result: type[R], outer: CallOptions) -> R:
         return await self._serve(outer, lambda member, options: member._call_batches(name, value, result, options))
 
     async def _authenticate(self, outer: CallOptions) -> None:
@@ -359,7 +359,7 @@ class _Fallback(_Composed):
         for number in resting:
             yield number, self._breakers[number].last_resort()
 
-    async def _call_batches(self, name: str, value: V, result: type[R], outer: CallOptions) -> R:
+    async def _call_batches(self, name: str, value: object, result: type[R], outer: CallOptions) -> R:
         raise UnsupportedOperation(
             f"a batch belongs to one provider: call {name} of a member of service {self.name!r}, such as "
             f"{self._members[0].name!r}",

@@ -205,8 +205,8 @@ class ProviderService(Service):
         through = partial(run_through, value_class=ChatRequest, result_class=int)
         return await self._run("count_tokens", self._with_model(request), send, outer, through)
 
-    async def _perform(self, name: str, value: V, result: type[R], outer: CallOptions) -> R:
-        async def send(pipeline: Pipeline, value: V, call: ObservedCall) -> R:
+    async def _perform(self, name: str, value: object, result: type[R], outer: CallOptions) -> R:
+        async def send(pipeline: Pipeline, value: object, call: ObservedCall) -> R:
             operation = self._operation(getattr(pipeline.steps.operations, name), name)
             if getattr(value, "model", "") is None:
                 value = attrs.evolve(cast(Any, value), model=pipeline.model(None))
@@ -242,8 +242,8 @@ class ProviderService(Service):
 
         return await self._run(operation.name, value, send, outer, run_through)
 
-    async def _call_batches(self, name: str, value: V, result: type[R], outer: CallOptions) -> R:
-        async def send(pipeline: Pipeline, value: V, call: ObservedCall) -> R:
+    async def _call_batches(self, name: str, value: object, result: type[R], outer: CallOptions) -> R:
+        async def send(pipeline: Pipeline, value: object, call: ObservedCall) -> R:
             return cast(R, await BATCH_CALLS[name](pipeline, value, call))
 
         return await self._run(name, value, send, outer, partial(run_through, result_class=result))

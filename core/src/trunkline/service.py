@@ -527,7 +527,7 @@ class Service(ABC):
     async def _count_tokens(self, request: ChatRequest, outer: CallOptions) -> int: ...
 
     @abstractmethod
-    async def _perform(self, name: str, value: V, result: type[R], outer: CallOptions) -> R:
+    async def _perform(self, name: str, value: object, result: type[R], outer: CallOptions) -> R:
         """Make a call of the operation that is the field `name` of the provider's `Operations`.
 
         Sets the default model if `value` has no `model`, and the fields `provider`, `service`, `warnings` and
@@ -535,7 +535,7 @@ class Service(ABC):
         """
 
     @abstractmethod
-    async def _call_batches(self, name: str, value: V, result: type[R], outer: CallOptions) -> R:
+    async def _call_batches(self, name: str, value: object, result: type[R], outer: CallOptions) -> R:
         """Make a call about batches. `name` is that of the public method."""
 
     @abstractmethod

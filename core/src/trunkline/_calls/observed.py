@@ -49,7 +49,7 @@ class ObservedCall:
         self.deadline = deadline
         self._model: str | None = None
         if hasattr(request, "model"):
-            self._model = request.model or pipeline.settings.default_model
+            self._model = getattr(request, "model", None) or pipeline.settings.default_model
         self._notify(lambda observer: observer.started(call, call.context, call.operation, request))
 
     @property

@@ -88,7 +88,7 @@ def _data_url(image: Image) -> str:
 def _only_input(request: EmbedRequest, family: str) -> Input:
     if len(request.inputs) > 1:
         raise InvalidRequest(f"{family} embeds one input per request: make one call for each, or use a Cohere model")
-    return request.inputs[0]
+    return next(iter(request.inputs))
 
 
 def _titan_text(request: EmbedRequest, name: str, warnings: Warnings) -> dict[str, Any]:

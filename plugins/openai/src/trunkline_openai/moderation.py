@@ -46,7 +46,7 @@ def _input(request: ModerationRequest) -> list[Any]:
             "this API judges an image, or a list, in a request of its own: make one call for each of the inputs, or "
             "put what belongs together into one list"
         )
-    return _parts(request.inputs[0])
+    return _parts(next(iter(request.inputs)))
 
 
 def _parts(value: Input) -> list[dict[str, Any]]:
