@@ -713,6 +713,42 @@ def test_speech_of_openai_is_the_body() -> None:
         parsed("openai", "generate_speech", {"error": {"message": "no such voice"}})
 
 
+@pytest.mark.parametrize("provider", ["openai", "openai-compatible", "azure-openai"])
+@pytest.mark.parametrize(
+    ("body", "media_type", "kind", "words"),
+    [
+        (b"<html><title>Log in</title>", "text/html", ProtocolViolation, "an HTML page, 'Log in'"),
+        (b"no such model", "text/plain; charset=utf-8", ProtocolViolation, "not JSON: 'no such model'"),
+        (b"data: {}", "text/event-stream", ProtocolViolation, "no audio"),
+        (b'{"error": {"message": "no such voice"}}', "application/octet-stream", ServerError, "no such voice"),
+        (b' {"error": {"message": "no such voice"}}', "audio/mpeg", ServerError, "no such voice"),
+        (b'{"error": {"message": "no such voice"}}', "text/plain", ServerError, "no such voice"),
+        (b'{"audio": "AAAA"}', "application/json", ProtocolViolation, "JSON, not audio"),
+        (b"", "audio/mpeg", ProtocolViolation, "no audio"),
+    ],
+)
+def test_a_text_is_not_speech(provider: str, body: bytes, media_type: str, kind: type[Exception], words: str) -> None:
+    with pytest.raises(kind, match=words):
+        parsed(provider, "generate_speech", body, content_type=media_type)
+
+
+def test_samples_that_begin_with_a_brace_are_speech() -> None:
+    data = b"{" + bytes(range(256))
+    assert parsed("openai", "generate_speech", data, content_type="application/octet-stream").audio.data == data
+
+
+def test_json_that_is_called_a_text_is_read_as_json() -> None:
+    with pytest.raises(ServerError, match="no such model"):
+        parsed("openai", "transcribe", b'{"error": {"message": "no such model"}}', content_type="text/plain")
+    assert parsed("openai", "transcribe", b'{"text": "Hi"}', content_type="text/plain").text == "Hi"
+    assert parsed("openai", "transcribe", b"WEBVTT\n", content_type="text/vtt; charset=utf-8").text == "WEBVTT"
+
+
+def test_an_image_may_have_empty_data_beside_its_url() -> None:
+    [image] = parsed("openai", "generate_images", {"data": [{"b64_json": "", "url": "https://a/b.png"}]}).images
+    assert image.url == "https://a/b.png"
+
+
 def test_a_transcription_in_another_format_is_its_text() -> None:
     response = parsed("openai", "transcribe", b"WEBVTT\n\n", content_type="text/plain; charset=utf-8")
     assert response.text == "WEBVTT\n"

@@ -14,6 +14,7 @@ from trunkline import (
     InvalidRequest,
     Moderation,
     ModerationResponse,
+    PluginError,
     ProtocolViolation,
     RankedDocument,
     RemoteError,
@@ -137,6 +138,44 @@ async def test_keywords_replace_the_fields_of_a_request(toy: Any) -> None:
 
 
 @pytest.mark.anyio
+async def test_documents_beside_a_request_replace_those_of_the_request(toy: Any) -> None:
+    request = RerankRequest(query="q", documents=["a"])
+    async with serve(answering(CALLS["rerank"][1])) as server, toy(server.url, WITH_OPERATIONS) as service:
+        # The ranking has the index 1, which only the new list has.
+        assert (await service.rerank(request, ["a", "b"])).results == (RankedDocument(1, 0.5),)
+        with pytest.raises(InvalidRequest, match="at least one document"):
+            await service.rerank(request, [])
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", CALLS)
+async def test_an_empty_name_of_a_model_means_the_default(name: str, toy: Any) -> None:
+    calls: dict[str, Callable[[Any], Any]] = {
+        "rerank": lambda service: service.rerank("q", ["a", "b"], model=""),
+        "transcribe": lambda service: service.transcribe(Audio(data=b"x"), model=""),
+        "generate_speech": lambda service: service.generate_speech("text", model=""),
+        "generate_images": lambda service: service.generate_images("a cat", model=""),
+        "moderate": lambda service: service.moderate("text", model=""),
+    }
+    async with serve(answering(CALLS[name][1])) as server, toy(server.url, WITH_OPERATIONS) as service:
+        await calls[name](service)
+        assert loads(server.requests[0].body) == {"model": "toy-1"}
+
+
+@pytest.mark.anyio
+async def test_warnings_of_another_type_are_a_plugin_error(toy: Any) -> None:
+    def parse(context: ServiceContext[Any], answer: WireResponse) -> RerankResponse:
+        warnings: Any = ("a text",)
+        return RerankResponse(results=(RankedDocument(0, 1.0),), warnings=warnings)
+
+    operations = Operations(rerank=Operation(build=_build("/rerank"), parse=parse))
+    async with serve(answering(b"[]")) as server:
+        async with toy(server.url, {"operations": lambda context: operations}) as service:
+            with pytest.raises(PluginError, match="an operation of"):
+                await service.rerank("q", ["a"])
+
+
+@pytest.mark.anyio
 async def test_a_field_that_is_lost_is_a_warning_and_an_error_if_strict(toy: Any) -> None:
     body = CALLS["generate_images"][1]
     async with serve(answering(body)) as server:
@@ -227,6 +266,13 @@ def test_a_ranking_has_the_most_relevant_document_first() -> None:
     assert decode_ranking(items, provider="toy") == ranked
 
 
+def test_a_ranking_may_call_its_scores_score() -> None:
+    items = [{"index": 0, "score": 0.1}, {"index": 1, "score": 0.9}]
+    assert decode_ranking(items, provider="toy") == (RankedDocument(1, 0.9), RankedDocument(0, 0.1))
+    with pytest.raises(ProtocolViolation, match="no score"):
+        decode_ranking([{"index": 0, "logit": 0.1}, {"index": 1, "logit": 0.9}], provider="toy")
+
+
 def test_times_of_segments_and_words() -> None:
     items = [
         {"text": "Hello there.", "start": 0, "end": 1.5, "speaker": "A"},
@@ -250,7 +296,8 @@ def test_moderation_without_a_flag_is_flagged_by_any_category() -> None:
         flagged=True, categories={"a": False, "b": True}, scores={"a": 0.25}
     )
     assert decode_moderation({**item, "flagged": False}, provider="toy").flagged is False
-    for wrong in (None, {}, {"categories": []}):
+    wrong_flags = ({"categories": {"a": 1}}, {"categories": {}, "flagged": "true"}, {"categories": {}, "flagged": 1})
+    for wrong in (None, {}, {"categories": []}, *wrong_flags):
         with pytest.raises(ProtocolViolation):
             decode_moderation(wrong, provider="toy")
 
@@ -297,6 +344,13 @@ def test_names_in_a_form_cannot_break_out_of_their_quotes() -> None:
     head, *_ = body.partition(b"\r\n\r\n")
     assert head.count(b"\r\n") == 2
     assert b'name="a%22%0D%0AX: y"; filename="f%22%0D%0A"' in head
+
+
+def test_half_an_emoji_in_a_form_is_replaced() -> None:
+    file = UploadedFile("a\ud83d.wav", b"x", "audio/\ud83d")
+    _, body = encode_form([("prompt", "a\ud83d b"), ("file", file)])
+    assert b"\r\n\r\na? b\r\n" in body
+    assert b'filename="a?.wav"\r\nContent-Type: audio/?\r\n' in body
 
 
 def test_json_values_as_fields_of_a_form() -> None:

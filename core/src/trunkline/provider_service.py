@@ -208,7 +208,7 @@ class ProviderService(Service):
     async def _perform(self, name: str, value: object, result: type[R], outer: CallOptions) -> R:
         async def send(pipeline: Pipeline, value: object, call: ObservedCall) -> R:
             operation = self._operation(getattr(pipeline.steps.operations, name), name)
-            if getattr(value, "model", "") is None:
+            if not getattr(value, "model", "none"):
                 value = attrs.evolve(cast(Any, value), model=pipeline.model(None))
             translation = pipeline.run_step("operations", operation.translation, pipeline.context, value)
             known: dict[str, object] = {"provider": self.provider, "service": self.name}
@@ -223,7 +223,8 @@ class ProviderService(Service):
             response = await pipeline.for_operation(operation).call(translation, parse, call.deadline, call.retried)
             if isinstance(response, ChatResponse):
                 response = pipeline.finish_body(response, (), None)
-            known["warnings"] = merged((*translation.warnings, *getattr(response, "warnings", ())))
+            own_warnings = getattr(response, "warnings", ())
+            known["warnings"] = pipeline.run_step("operations", merged, (*translation.warnings, *own_warnings))
             fields = {field: known[field] for field in known if hasattr(response, field)}
             return cast(R, attrs.evolve(response, **fields))
 

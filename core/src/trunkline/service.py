@@ -260,8 +260,11 @@ class Service(ABC):
         Raises `UnsupportedOperation` if the provider has no reranking, and `ProtocolViolation` if the response ranks a
         document twice, or one that is not in the request.
         """
-        fields = {} if isinstance(query, RerankRequest) else {"query": query, "documents": documents}
-        return await self._perform_new("rerank", RerankRequest, query, fields, params, RerankResponse)
+        fields = {"query": query, "documents": documents}
+        changes: dict[str, object] = {**params}
+        if isinstance(query, RerankRequest) and not (isinstance(documents, tuple) and not documents):
+            changes["documents"] = documents
+        return await self._perform_new("rerank", RerankRequest, query, fields, changes, RerankResponse)
 
     async def transcribe(
         self, audio: Audio | TranscriptionRequest, **params: Unpack[TranscriptionParams]

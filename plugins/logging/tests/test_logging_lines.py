@@ -172,6 +172,19 @@ async def test_cancelled_call_is_one_line_without_error(caplog: pytest.LogCaptur
 
 
 @pytest.mark.anyio
+async def test_line_of_another_operation_has_the_model_and_the_usage(caplog: pytest.LogCaptureFixture) -> None:
+    async def use(service: trunkline.Service) -> None:
+        await service.rerank("Question-canary", ["Question-canary"])
+
+    async def rerank(exchange: Exchange) -> None:
+        usage = b'"usage": {"prompt_tokens": 7, "total_tokens": 7}'
+        await exchange.respond(b'{"results": [{"index": 0, "relevance_score": 1}], ' + usage + b"}")
+
+    [record] = await lines(caplog, rerank, use)  # type: ignore[arg-type]
+    assert (record.operation, record.model, record.input_tokens) == ("rerank", "m", 7)
+
+
+@pytest.mark.anyio
 async def test_line_goes_to_the_logger_of_the_setting(caplog: pytest.LogCaptureFixture) -> None:
     async def use(service: trunkline.Service) -> None:
         await service.embed("Question-canary")

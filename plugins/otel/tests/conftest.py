@@ -46,7 +46,7 @@ async def start_stream(exchange: Exchange) -> None:
 
 
 async def answer(exchange: Exchange) -> None:
-    """Answer a chat, a stream, an embedding or a list of models."""
+    """Answer a chat, a stream, an embedding, a ranking or a list of models."""
     if exchange.request.target.endswith("/models"):
         await exchange.respond(b'{"data": [{"id": "m"}]}')
         return
@@ -54,6 +54,11 @@ async def answer(exchange: Exchange) -> None:
         data = [{"index": 0, "embedding": [0.5, 0.25]}]
         reply = {"model": "m-0603", "data": data, "usage": {"prompt_tokens": 5, "total_tokens": 5}}
         await exchange.respond(json.dumps(reply).encode())
+        return
+    if exchange.request.target.endswith("/rerank"):
+        ranking = [{"index": 0, "relevance_score": 0.5}]
+        usage = {"prompt_tokens": 7, "total_tokens": 7}
+        await exchange.respond(json.dumps({"model": "m-0603", "results": ranking, "usage": usage}).encode())
         return
     if not json.loads(exchange.request.body).get("stream"):
         await exchange.respond(body())

@@ -115,6 +115,17 @@ async def test_embeddings_are_a_span(opened: Open, recorder: Recorder) -> None:
     assert [point.attributes["gen_ai.token.type"] for point in recorder.points(TOKENS)] == ["input"]
 
 
+async def test_span_of_a_ranking_has_the_model_and_the_usage(opened: Open, recorder: Recorder) -> None:
+    async with opened() as (service, _):
+        await service.rerank("sky", ["blue"])
+    attributes = dict(recorder.span.attributes or {})
+    assert recorder.span.name == "rerank m"
+    assert attributes["gen_ai.request.model"] == "m"
+    assert attributes["gen_ai.response.model"] == "m-0603"
+    assert attributes["gen_ai.usage.input_tokens"] == 7
+    assert {point.attributes["gen_ai.token.type"] for point in recorder.points(TOKENS)} >= {"input"}
+
+
 async def test_other_operations_are_spans_with_their_own_names(opened: Open, recorder: Recorder) -> None:
     async with opened() as (service, _):
         await service.list_models()

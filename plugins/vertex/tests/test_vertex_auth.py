@@ -12,7 +12,7 @@ import anyio
 import pytest
 import trunkline
 from trunkline.authoring.json import dumps
-from trunkline.errors import AuthenticationError, ConfigurationError, Overloaded
+from trunkline.errors import AuthenticationError, ConfigurationError, Overloaded, ProtocolViolation
 from trunkline.service import Service
 from trunkline.testing.server import Exchange, LoopbackServer, serve
 
@@ -76,6 +76,15 @@ def user_credentials(server: LoopbackServer) -> dict[str, Any]:
         "token_url": f"{server.url}/token",
         "credential_source": {"url": f"{server.url}/subject", "format": {"type": "text"}},
     }
+
+
+LOGIN = {
+    "type": "authorized_user",
+    "client_id": "client",
+    "client_secret": "secret-of-the-client",
+    "refresh_token": "1//09-abcdefghijklmnop",
+}
+"""The file of `gcloud auth application-default login`."""
 
 
 def account(server: LoopbackServer, private_key: str) -> dict[str, Any]:
@@ -259,11 +268,93 @@ async def test_missing_file_is_named(tmp_path: Path) -> None:
                 await vertex.chat("Hi")
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"project_id": 7}, "the project_id of the credentials must be a string, not int"),
+        ({"private_key": "-----BEGIN PRIVATE KEY-----\n?"}, "of the type service_account cannot be used: .*PEM"),
+        ({"type": "impersonated_service_account"}, "of the type impersonated_service_account cannot be used"),
+        (
+            {
+                "type": "external_account",
+                "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/q",
+                "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+                "token_url": "https://sts.googleapis.com/v1/token",
+                "credential_source": {"executable": {"command": "/bin/true"}},
+            },
+            "Executables need to be explicitly allowed",
+        ),
+    ],
+)
+async def test_file_that_cannot_be_used_is_a_configuration_error(
+    private_key: str, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], problem: str
+) -> None:
+    monkeypatch.delenv("GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES", raising=False)
+    async with loopback() as server:
+        info = json.dumps({**account(server, private_key), **change})
+        async with service(server, credentials_json=info) as vertex:
+            with pytest.raises(ConfigurationError, match=problem):
+                await vertex.chat("Hi")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "response", ["<html>Log in</html>", [1], {"access_token": "t", "expires_in": "soon"}, {"access_token": 5}]
+)
+async def test_token_response_that_cannot_be_read_is_no_refusal(
+    response: object, private_key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with loopback(lambda exchange: (200, response)) as server:
+        monkeypatch.setattr("google.oauth2.credentials._GOOGLE_OAUTH2_TOKEN_ENDPOINT", f"{server.url}/token")
+        async with service(server, credentials_json=json.dumps(LOGIN), project="p") as vertex:
+            with pytest.raises(ProtocolViolation, match="the response with the access token"):
+                await vertex.chat("Hi")
+
+
+@pytest.mark.anyio
+async def test_secret_at_the_end_of_a_long_error_is_removed_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def respond(exchange: Exchange) -> None:
+        # The 500 characters that an error quotes end within the secret.
+        await exchange.respond(b"x" * 490 + b" " + LOGIN["refresh_token"].encode(), status=400)
+
+    async with serve(respond) as server:
+        monkeypatch.setattr("google.oauth2.credentials._GOOGLE_OAUTH2_TOKEN_ENDPOINT", f"{server.url}/token")
+        async with service(server, credentials_json=json.dumps(LOGIN), project="p") as vertex:
+            with pytest.raises(AuthenticationError, match="x") as caught:
+                await vertex.chat("Hi")
+    assert LOGIN["refresh_token"][:5] not in str(caught.value)
+
+
+@pytest.mark.anyio
+async def test_call_after_a_cancelled_exchange_makes_its_own(private_key: str) -> None:
+    asked, may_answer = anyio.Event(), anyio.Event()
+
+    async def respond(exchange: Exchange) -> None:
+        if exchange.request.target != "/token":
+            await exchange.respond(ANSWER)
+            return
+        if not asked.is_set():
+            asked.set()
+            await may_answer.wait()
+        await exchange.respond(dumps({"access_token": "token-1", "expires_in": 3600}))
+
+    async with serve(respond) as server:
+        async with service(server, credentials_json=json.dumps(account(server, private_key))) as vertex:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(vertex.chat, "Hi")
+                await asked.wait()
+                tasks.cancel_scope.cancel()
+            assert (await vertex.chat("Hi")).text == "ok"
+            may_answer.set()
+
+
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
         ({"access_token": "t"}, "'project' is required, because an access token names none"),
         ({"headers": {"authorization": "Bearer t"}}, "'project' is required, because the setting 'headers'"),
+        ({"headers": {"X-Goog-Api-Key": "k"}}, "'project' is required, because the setting 'headers'"),
         ({"api_key": "k", "credentials_file": "/f"}, "'api_key' and 'credentials_file' are both set"),
         ({"api_key": "k", "location": "eu"}, "'project' is required beside 'location'"),
         ({"location": "EU West"}, "'location' must be a location of Google Cloud, such as global"),

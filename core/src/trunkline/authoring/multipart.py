@@ -91,11 +91,16 @@ def _head(name: str, value: FormValue) -> bytes:
     if isinstance(value, UploadedFile):
         media_type = value.media_type.translate({ord("\r"): None, ord("\n"): None})
         head += f'; filename="{value.name.translate(_ESCAPED)}"\r\nContent-Type: {media_type}'
-    return head.encode()
+    return _encoded(head)
 
 
 def _content(value: FormValue) -> bytes:
-    return value.data if isinstance(value, UploadedFile) else value.encode()
+    return value.data if isinstance(value, UploadedFile) else _encoded(value)
+
+
+def _encoded(text: str) -> bytes:
+    # A form has no form for a lone surrogate, such as half an emoji, which JSON escapes.
+    return text.encode("utf-8", "replace")
 
 
 def form_fields(fields: Mapping[str, object]) -> list[tuple[str, FormValue]]:

@@ -46,15 +46,19 @@ def image_data(image: Image, *, provider: str) -> Image:
 def decode_ranking(items: object, *, provider: str, score: str = "relevance_score") -> tuple[RankedDocument, ...]:
     """Decode a list of objects with an `index` and a score, and return the documents with the highest score first.
 
-    Raises `ProtocolViolation` for anything else.
+    `score` is the name of the field with the score; some servers call it `score`, which is accepted too. Raises
+    `ProtocolViolation` for anything else.
     """
     if not isinstance(items, list):
         raise ProtocolViolation("the response has no list of ranked documents", provider=provider)
     found: list[RankedDocument] = []
+    names = (score, "score")
+    # Servers that write protocol buffers as JSON leave out zeros, but hardly of all documents.
+    has_scores = any(name in item for item in items if isinstance(item, dict) for name in names)
     for item in items:
-        fields: Mapping[str, Any] = item if isinstance(item, dict) else {}
-        # Servers that write protocol buffers as JSON leave out zeros.
-        index, value = fields.get("index", 0), as_number(fields.get(score, 0.0))
+        fields: Mapping[str, Any] = item if isinstance(item, dict) and has_scores else {}
+        index = fields.get("index", 0)
+        value = as_number(next((fields[name] for name in names if name in fields), 0.0))
         if not fields or type(index) is not int or value is None:
             raise ProtocolViolation("a ranked document has no index or no score", provider=provider)
         found.append(RankedDocument(index, value))
@@ -83,15 +87,18 @@ def decode_times(
 def decode_moderation(item: object, *, provider: str) -> Moderation:
     """Decode a result with `categories` and `category_scores`. Without `flagged`, any category flags the input.
 
-    Raises `ProtocolViolation` if it is no such result.
+    Raises `ProtocolViolation` if it is no such result. A value that is not a bool is refused, because content that a
+    provider flags must not pass as harmless.
     """
     fields: Mapping[str, Any] = item if isinstance(item, dict) else {}
     categories = fields.get("categories")
     scores = fields.get("category_scores")
     if not isinstance(categories, dict):
         raise ProtocolViolation("a moderation result has no categories", provider=provider)
-    found = {name: value is True for name, value in categories.items()}
     flagged = fields.get("flagged")
+    if not all(value is None or isinstance(value, bool) for value in (flagged, *categories.values())):
+        raise ProtocolViolation("a moderation result has a value that is neither true nor false", provider=provider)
+    found = {name: value is True for name, value in categories.items()}
     return Moderation(
         flagged=flagged if isinstance(flagged, bool) else any(found.values()),
         categories=found,

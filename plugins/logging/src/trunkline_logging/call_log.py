@@ -9,15 +9,13 @@ from typing import TypeAlias
 
 from trunkline import (
     Call,
-    ChatRequest,
     ChatResponse,
     ConfigurationError,
-    EmbedRequest,
-    EmbedResponse,
     Observer,
     ServiceContext,
     Settings,
     TrunklineError,
+    Usage,
     hookimpl,
 )
 
@@ -93,10 +91,8 @@ class CallLog(Observer):
 
     def started(self, call: Call, context: ServiceContext[Settings], operation: str, request: object) -> None:
         """Take the time and the model of a call."""
-        model = request.model if isinstance(request, (ChatRequest, EmbedRequest)) else None
-        if isinstance(request, (ChatRequest, EmbedRequest)):
-            model = model or context.settings.default_model
-        self._running[call] = _Running(model)
+        model = getattr(request, "model", "")
+        self._running[call] = _Running(context.settings.default_model if model is None else _text(model))
 
     def retried(self, call: Call, error: TrunklineError, delay: float) -> None:
         """Count a retry."""
@@ -136,18 +132,22 @@ class CallLog(Observer):
             "error": error,
             "cost_usd": None if cost is None else float(cost),
         }
-        if isinstance(response, (ChatResponse, EmbedResponse)):
-            fields["model"] = response.model or running.model
-            if (usage := response.usage) is not None:
-                fields |= {
-                    "input_tokens": usage.input_tokens,
-                    "output_tokens": usage.output_tokens,
-                    "cache_read_tokens": usage.cache_read_tokens,
-                    "reasoning_tokens": usage.reasoning_tokens,
-                }
+        fields["model"] = _text(getattr(response, "model", None)) or running.model
+        usage = getattr(response, "usage", None)
+        if isinstance(usage, Usage):
+            fields |= {
+                "input_tokens": usage.input_tokens,
+                "output_tokens": usage.output_tokens,
+                "cache_read_tokens": usage.cache_read_tokens,
+                "reasoning_tokens": usage.reasoning_tokens,
+            }
         if isinstance(response, ChatResponse) and outcome == "finished":
             fields["finish_reason"] = str(response.finish_reason)
         self._write(outcome == "failed", {name: value for name, value in fields.items() if value is not None})
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
 
 
 class _Running:

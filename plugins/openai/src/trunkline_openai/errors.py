@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 from trunkline.authoring.http_errors import error_class, error_from_json, request_id_from, status_error
-from trunkline.authoring.json import JSONValue, loads
+from trunkline.authoring.json import JSONValue, decode_object, loads
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
@@ -25,7 +25,6 @@ from trunkline.errors import (
     NotFound,
     Overloaded,
     PermissionDenied,
-    ProtocolViolation,
     QuotaExhausted,
     RateLimited,
     RemoteError,
@@ -337,5 +336,5 @@ def response_body(context: ServiceContext[Any], wire_response: WireResponse) -> 
     if isinstance(body, dict) and body.get("error"):
         raise error_from_json(body, provider=context.provider, read=error_from_body, headers=wire_response.headers)
     if not isinstance(body, (dict, list)):
-        raise ProtocolViolation("the response is not JSON", provider=context.provider)
+        return decode_object(wire_response.body, "the response", provider=context.provider)  # says what it is
     return body

@@ -86,7 +86,7 @@ def _image(item: dict[str, Any], media_type: str | None, provider: str) -> Image
     about = unknown_fields(item, {"b64_json", "url", "mime_type"})
     metadata = {provider: about} if about else {}
     own_type = as_string(item.get("mime_type")) or media_type
-    if item.get("b64_json") is None and (url := as_string(item.get("url"))):
+    if not item.get("b64_json") and (url := as_string(item.get("url"))):
         return Image(url=url, media_type=own_type, provider_metadata=metadata)
     data = decode_data(item.get("b64_json"), "an image", provider=provider)
     return Image(data=data, media_type=own_type, provider_metadata=metadata)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trunkline.authoring.http_errors import error_from_json
-from trunkline.authoring.json import decode_object, encode_request, with_options
+from trunkline.authoring.json import as_object, decode_object, encode_request, loads, with_options
 from trunkline.authoring.provider import Operation, ServiceContext, Translation
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import ProtocolViolation
@@ -15,6 +15,9 @@ from trunkline.operations import SpeechRequest, SpeechResponse
 from trunkline_openai.errors import error_from_body
 from trunkline_openai.translate import request_headers
 from trunkline_openai.urls import HeadersFor, S, UrlFor, no_headers
+
+_ERROR_FIELDS = frozenset({"error", "error_message", "detail", "message", "statusCode"})
+"""Fields of the errors that `error_from_body` reads."""
 
 
 def generate_speech(url: UrlFor[S], headers: HeadersFor[S] = no_headers) -> Operation[SpeechRequest, SpeechResponse]:
@@ -42,12 +45,26 @@ def generate_speech(url: UrlFor[S], headers: HeadersFor[S] = no_headers) -> Oper
 
 
 def parse_speech(context: ServiceContext[Any], wire_response: WireResponse) -> SpeechResponse:
-    """Return the audio. Raises the error that a JSON body describes, and `ProtocolViolation` if there is no audio."""
+    """Return the audio. Raises the error that a JSON body describes, and `ProtocolViolation` if there is no audio.
+
+    A text, such as a proxy's web page, is no audio, and neither is an error that a server sends without its type.
+    """
     media_type = wire_response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type.endswith("json"):
-        body = decode_object(wire_response.body, "the response", provider=context.provider)
-        raise error_from_json(body, provider=context.provider, read=error_from_body, headers=wire_response.headers)
     if not wire_response.body:
         raise ProtocolViolation("the response has no audio", provider=context.provider)
+    if media_type.endswith("json") or media_type.startswith("text/") or _is_error(wire_response.body):
+        body = decode_object(wire_response.body, "the response, which has no audio,", provider=context.provider)
+        if not body.keys() & _ERROR_FIELDS:
+            raise ProtocolViolation("the response is JSON, not audio", provider=context.provider)
+        raise error_from_json(body, provider=context.provider, read=error_from_body, headers=wire_response.headers)
     known = media_type if media_type.startswith("audio/") else None
     return SpeechResponse(audio=Audio(data=wire_response.body, media_type=known))
+
+
+def _is_error(body: bytes) -> bool:
+    if not body.lstrip().startswith(b"{"):
+        return False
+    try:
+        return "error" in as_object(loads(body))
+    except (ValueError, RecursionError):
+        return False  # samples without a header

@@ -19,6 +19,9 @@ from trunkline_openai.translate import request_headers
 from trunkline_openai.urls import HeadersFor, S, UrlFor, no_headers
 from trunkline_openai.usage import usage_from
 
+_TEXTS = frozenset({"text/plain", "text/vtt", "text/srt", "application/x-subrip"})
+"""The types of the formats `text`, `vtt` and `srt`."""
+
 
 def transcribe(
     url: UrlFor[S], headers: HeadersFor[S] = no_headers
@@ -63,7 +66,9 @@ def _response_format(request: TranscriptionRequest, warnings: Warnings) -> dict[
 
 def parse_transcription(context: ServiceContext[Any], wire_response: WireResponse) -> TranscriptionResponse:
     """Return the transcription. A body that is not JSON is its text, in the format that an option asked for."""
-    if wire_response.headers.get("content-type", "").startswith("text/plain"):
+    media_type = wire_response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    # Some servers call JSON, also that of an error, a plain text.
+    if media_type in _TEXTS and not wire_response.body.lstrip().startswith(b"{"):
         return TranscriptionResponse(text=wire_response.body.decode("utf-8", "replace").removesuffix("\n"))
     body = decode_object(wire_response.body, "the response", provider=context.provider)
     if body.get("error"):

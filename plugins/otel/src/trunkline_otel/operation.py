@@ -242,18 +242,18 @@ class Operation(TimedSpan):
         return self._error is not None and not isinstance(self._error, Exception)
 
     def _note_result(self, result: object, *, whole: bool) -> None:
-        if not isinstance(result, (ChatResponse, EmbedResponse)):
-            return
-        self.responded(result.model)
-        if result.usage is not None:
-            self._record_usage(result.usage)
+        model, usage = getattr(result, "model", None), getattr(result, "usage", None)
+        model = model if isinstance(model, str) else None
+        self.responded(model)
+        if isinstance(usage, Usage):
+            self._record_usage(usage)
         if self._agent is not None and isinstance(result, ChatResponse):
             self._agent.add(result, whole=whole)
         if self._ended or not self.span.is_recording():
             return
-        found: dict[str, Value] = {} if result.model is None else {names.RESPONSE_MODEL: result.model}
-        if result.usage is not None:
-            found |= _usage(result.usage, embeddings=isinstance(result, EmbedResponse))
+        found: dict[str, Value] = {} if model is None else {names.RESPONSE_MODEL: model}
+        if isinstance(usage, Usage):
+            found |= _usage(usage, embeddings=isinstance(result, EmbedResponse))
         if isinstance(result, ChatResponse):
             if whole:  # otherwise the provider has given no reason
                 found[names.FINISH_REASONS] = [str(result.finish_reason)]

@@ -30,18 +30,15 @@ class Tracer:
     def operation(self, call: Call, request: object) -> Operation:
         """Start the operation of a call."""
         name = names.OPERATIONS.get(call.operation, call.operation)
-        model = None
+        named = getattr(request, "model", "")
+        model = call.context.settings.default_model if named is None else named if isinstance(named, str) else None
         details: dict[str, Value] = {}
         if isinstance(request, ChatRequest):
-            model, details = request.model, _chat_attributes(request)
+            details = _chat_attributes(request)
             if call.operation == "stream":
                 details[names.STREAM] = True
-        elif isinstance(request, EmbedRequest):
-            model = request.model
-            if request.dimensions is not None:
-                details[names.DIMENSIONS] = request.dimensions
-        if isinstance(request, (ChatRequest, EmbedRequest)):
-            model = model or call.context.settings.default_model
+        elif isinstance(request, EmbedRequest) and request.dimensions is not None:
+            details[names.DIMENSIONS] = request.dimensions
         shared: dict[str, Value] = {names.OPERATION: name, **self._attributes}
         if model:
             shared[names.REQUEST_MODEL] = model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from trunkline.errors import (
 )
 from trunkline.secrets import Headers, Secret
 
-from trunkline_vertex.settings import PROJECT_VARIABLE, GoogleCloudSettings
+from trunkline_vertex.settings import AUTHENTICATING, PROJECT_VARIABLE, GoogleCloudSettings
 from trunkline_vertex.urls import UNKNOWN_PROJECT
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def google_auth(context: ServiceContext[Any], *, api_key: Secret | None = None) 
 
     It adds nothing if the setting `headers` authenticates.
     """
-    if any(name.lower() in ("authorization", "x-goog-api-key") for name in context.settings.headers):
+    if any(name.lower() in AUTHENTICATING for name in context.settings.headers):
         return NoAuth()
     if api_key is not None:
         return key_auth(api_key, "x-goog-api-key", headers=context.settings.headers)
@@ -68,6 +69,7 @@ class GoogleAuth(CachedToken):
         self._context = context
         self._loaded: Loaded | None = None
         self._sent: deque[Secret] = deque(maxlen=KEPT_SECRETS)
+        self._is_refused = False
 
     def __repr__(self) -> str:
         return f"<GoogleAuth of {self._context.name!r}>"
@@ -75,7 +77,7 @@ class GoogleAuth(CachedToken):
     @property
     def secrets(self) -> tuple[str, ...]:
         """The last tokens, and the last secrets that were sent in exchange for them."""
-        return (*super().secrets, *(secret.reveal() for secret in self._sent))
+        return (*super().secrets, *(secret.reveal() for secret in tuple(self._sent)))  # the thread may add to it
 
     def sign(self, wire_request: WireRequest, credentials: object) -> WireRequest:
         """Return the request with the token, the project and the quota project."""
@@ -125,7 +127,10 @@ class GoogleAuth(CachedToken):
         with request.session:
             if loaded is None:
                 loaded = load(self._context.settings, request)
-            return (loaded, *refresh(loaded, request))
+            try:
+                return (loaded, *refresh(loaded, request))
+            finally:
+                self._is_refused = request.is_refused
 
     async def _given_token(self, given: Secret) -> Token:
         if given.read is None:
@@ -138,7 +143,7 @@ class GoogleAuth(CachedToken):
         except TrunklineError:
             raise
         except Exception as error:  # the function is the application's code, which may raise anything
-            text = f"the function of the setting 'access_token' failed: {_describe(error)}"
+            text = f"the function of the setting 'access_token' failed: {_describe(error, ())}"
             failed = AuthenticationError(text, provider=self._context.provider)
         raise failed
 
@@ -146,20 +151,27 @@ class GoogleAuth(CachedToken):
         from google.auth import exceptions
 
         provider = self._context.provider
+        said = _describe(error, self.secrets)
+        if isinstance(error, exceptions.MalformedError):
+            return ConfigurationError(f"the credentials of Google Cloud cannot be used: {said}")
         if isinstance(error, exceptions.DefaultCredentialsError):
-            return AuthenticationError(
-                f"no credentials of Google Cloud can be used: {_describe(error)}", provider=provider
-            )
+            return AuthenticationError(f"no credentials of Google Cloud can be used: {said}", provider=provider)
         if isinstance(error.__cause__, TrunklineError):
             return error.__cause__
         if isinstance(error, exceptions.TransportError):
-            return ConnectionFailed(f"fetching an access token failed: {_describe(error)}", provider=provider)
-        details = error.args[-1] if isinstance(error, exceptions.GoogleAuthError) and error.args else None
+            return ConnectionFailed(f"fetching an access token failed: {said}", provider=provider)
+        if not isinstance(error, exceptions.GoogleAuthError) and not self._is_refused:
+            # google-auth does not check what a server or a program answers, such as a proxy's page to log in.
+            return ProtocolViolation(f"the response with the access token cannot be read: {said}", provider=provider)
+        details = error.args[-1] if error.args else None
         code = as_string(as_object(details).get("error")) or None
-        return AuthenticationError(f"Google issued no access token: {_describe(error)}", provider=provider, code=code)
+        return AuthenticationError(f"Google issued no access token: {said}", provider=provider, code=code)
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: Exception, secrets: Iterable[str]) -> str:
     text = str(error.args[0] if error.args else error)
+    # Before the text is cut, which may leave the half of a secret.
+    for secret in secrets:
+        text = text.replace(secret, "***")
     text = _JWT.sub("***", " ".join(text.split()))[:500]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

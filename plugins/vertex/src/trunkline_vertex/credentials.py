@@ -68,7 +68,8 @@ class ServiceRequest(google.auth.transport.Request):
     reaches them. A status that is worth a retry is raised as an error of Trunkline, so that the service retries the
     call, and google-auth does not block a thread while it waits.
 
-    `sent` is called with each secret that a request contains, since the response may quote it.
+    `sent` is called with each secret that a request contains, since the response may quote it. `is_refused` is whether
+    the last response had an error status.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class ServiceRequest(google.auth.transport.Request):
         self._context = context
         self._token = token
         self._sent = sent
+        self.is_refused = False
         # google-auth adds the certificates of the metadata server to this attribute.
         self.session = requests.Session()
         self.session.trust_env = False
@@ -91,6 +93,11 @@ class ServiceRequest(google.auth.transport.Request):
         **kwargs: Any,
     ) -> Any:
         """Send a request and return its response. Raises `google.auth.exceptions.TransportError`."""
+        if kwargs.get("cert") is not None:
+            raise ConfigurationError(
+                "certificates of a client, as this file of workload identity federation asks for, are not supported; "
+                "use another source of credentials"
+            )
         content = body.encode() if isinstance(body, str) else body or b""
         own = {name.lower(): str(value) for name, value in (headers or {}).items() if name.lower() != _TELEMETRY}
         for secret in _secrets(content, own):
@@ -109,6 +116,7 @@ class ServiceRequest(google.auth.transport.Request):
         if response.status in google.auth.transport.DEFAULT_RETRYABLE_STATUS_CODES:
             what = f"the server for access tokens {urlsplit(url).hostname} failed with status {response.status}"
             raise status_error(what, provider=self._context.provider, status=response.status, headers=response.headers)
+        self.is_refused = response.status >= 400
         return _Response(response)
 
 
@@ -159,10 +167,14 @@ def _from_info(info: Mapping[str, Any], settings: GoogleCloudSettings, request: 
     # setting is the user's own file, and `credentials_info` has checked that its type is one of these.
     try:
         credentials = _make(info)
-    except (ValueError, TypeError, KeyError, google.auth.exceptions.GoogleAuthError) as error:
+    except Exception as error:  # google-auth does not check the types of the fields
         problem = f"the credentials of the type {info['type']} cannot be used: {type(error).__name__}: {error}"
     else:
-        project = info.get("project_id")
+        project = info.get("project_id") or None
+        if not isinstance(project, str | None):
+            raise ConfigurationError(
+                f"the project_id of the credentials must be a string, not {type(project).__name__}"
+            )
         find = getattr(credentials, "get_project_id", None)
         if project is None and settings.project is None and find is not None:
             project = find(request)

@@ -44,6 +44,9 @@ _LOCATION = "[a-z0-9-]+"
 _INNER_SECRETS = ("private_key", "refresh_token", "client_secret")
 """The secret fields of a file of credentials."""
 
+AUTHENTICATING = ("authorization", "x-goog-api-key")
+"""Headers that authenticate. If the setting `headers` has one of them, nothing else does."""
+
 CREDENTIAL_SETTINGS = ("credentials_file", "credentials_json", "access_token")
 
 CREDENTIAL_TYPES = (
@@ -215,7 +218,7 @@ class GoogleCloudSettings(Settings):
 
     def _project_problems(self) -> Iterator[tuple[str, str]]:
         given = self._credentials()
-        authenticates = any(name.lower() == "authorization" for name in self.headers)
+        authenticates = any(name.lower() in AUTHENTICATING for name in self.headers)
         if self.project is None and "api_key" not in given and (authenticates or "access_token" in given):
             how = "the setting 'headers' authenticates" if authenticates else "an access token names none"
             yield "project", f"is required, because {how}; it can be set as {PROJECT_VARIABLE}"
