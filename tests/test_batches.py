@@ -547,6 +547,13 @@ async def test_a_batch_of_another_api_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="are for /v1/embeddings"):
         await results_of(attrs.evolve(DOORS["mistral"], server=Embeddings))
 
+    class Invoking(BedrockBatches):
+        def _job(self) -> dict[str, Any]:
+            return {**super()._job(), "modelInvocationType": "InvokeModel"}
+
+    with pytest.raises(InvalidRequest, match="are for InvokeModel"):
+        await results_of(attrs.evolve(DOORS["bedrock"], server=Invoking))
+
 
 async def test_wrong_arguments_are_named() -> None:
     wrong: Any

@@ -212,6 +212,10 @@ def results(
     context: ServiceContext[BedrockSettings], batch: Batch
 ) -> Sequence[Operation[Batch, Iterable[BatchOutcome]]]:
     """Return the operation that fetches the results, or none if the job ended before it wrote any."""
+    if batch.raw.get("modelInvocationType", "Converse") != "Converse":
+        raise InvalidRequest(
+            f"the requests of the batch {batch.id!r} are for InvokeModel, and only the responses of Converse are read"
+        )
     written = as_object(as_object(batch.raw.get("outputDataConfig")).get("s3OutputDataConfig")).get("s3Uri")
     read = as_object(as_object(batch.raw.get("inputDataConfig")).get("s3InputDataConfig")).get("s3Uri")
     if not isinstance(written, str) or not isinstance(read, str):
