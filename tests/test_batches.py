@@ -665,3 +665,34 @@ async def test_a_job_of_another_program_at_a_strange_place_is_refused(
 async def test_a_place_in_s3_is_checked_at_once() -> None:
     with pytest.raises(ConfigurationError, match="batch_s3_uri"):  # in time, for any length
         open_service("bedrock", batch_s3_uri=f"s3://my-bucket/{'a' * 500} b")
+
+
+@pytest.mark.parametrize("hook", ["trunkline_translator", "trunkline_response_parser"])
+async def test_an_extension_that_overrides_a_step_is_used_or_named(door: Door, hook: str) -> None:
+    class Wrapped:
+        used = False
+
+        def __init__(self, inner: Any) -> None:
+            self._inner = inner
+
+        def __getattr__(self, name: str) -> Any:
+            Wrapped.used = True
+            return getattr(self._inner, name)
+
+    def wrap(self: object, context: ServiceContext[Any]) -> Any:
+        return Wrapped((yield))
+
+    extension = type("Wrapping", (), {hook: hookimpl(wrapper=True)(wrap)})()
+    async with opened(door, extensions=[extension]) as (service, server):
+        if door.provider == "bedrock":  # whose batches are in Converse's form, whatever API the service uses for chat
+            with pytest.raises(UnsupportedOperation, match="Wrapping overrides the"):
+                await service.batch_results(await service.submit_batch({"a": "one"}))
+            assert not server.submitted or hook == "trunkline_response_parser"
+            return
+        batch = await service.submit_batch({"a": "one"})
+        server.status = "completed"
+        if hook == "trunkline_response_parser":
+            Wrapped.used = False
+        results = await service.batch_results(batch)
+        assert len(dict(results)) == 1
+        assert Wrapped.used

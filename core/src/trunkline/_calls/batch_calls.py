@@ -157,10 +157,28 @@ def _batches(pipeline: Pipeline, name: str) -> tuple[BatchOperations, Pipeline]:
         )
     changes: dict[str, Any] = {}
     if batches.translator is not None:
+        if name == "submit_batch":
+            _check_owner(pipeline, "translator")
         changes["translator"] = pipeline.run_step("translator", batches.translator, context)
     if batches.response_parser is not None:
+        if name == "batch_results":
+            _check_owner(pipeline, "parser")
         changes["parser"] = pipeline.run_step("parser", batches.response_parser, context)
     return batches, attrs.evolve(pipeline, steps=attrs.evolve(pipeline.steps, **changes)) if changes else pipeline
+
+
+def _check_owner(pipeline: Pipeline, step: str) -> None:
+    """Refuse the call if an extension overrides a step that the provider replaces for batches.
+
+    Without the check, the extension would be skipped, such as one that removes names from requests.
+    """
+    context, owners = pipeline.context, pipeline.steps.owners
+    if owners[step] != owners["operations"]:
+        raise UnsupportedOperation(
+            f"service {context.name!r}: {owners[step]} overrides the {step}, but batches of the provider "
+            f"{context.provider!r} have a {step} of their own; use a service without that extension for batches",
+            service=context.name,
+        )
 
 
 async def _send(pipeline: Pipeline, operation: Operation[V, R], value: V, call: ObservedCall) -> R:
