@@ -392,7 +392,7 @@ def test_only_a_url_that_lacks_slashes_is_written_in_another_form(call: Any, typ
 
 
 def test_package_that_is_missing_on_this_machine_is_a_note(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trunkline_azure_openai.entra.has_azure_identity", lambda: False)
+    monkeypatch.setattr("trunkline_azure_openai.credentials.has_azure_identity", lambda: False)
     given = ("api_url=https://r.openai.azure.com", "token_provider=azure-identity", "default_model=m")
     status, _, err = call("init", "-p", "azure-openai", *(part for pair in given for part in ("--set", pair)))
     assert status == 0, err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -20,6 +21,8 @@ ApiVersion: TypeAlias = Literal["2026-10-21", "2023-06-01"]
 """The versions of the API."""
 
 BetasSetting: TypeAlias = Converted[tuple[str, ...], Sequence[str]]
+
+_WORKSPACE = re.compile(r"[A-Za-z0-9_-]+")
 
 NO_BETA_HEADER: JSONObject = {
     "properties": {"headers": {"propertyNames": {"not": {"pattern": f"^{any_case('anthropic-beta')}$"}}}}
@@ -58,6 +61,28 @@ def betas_setting() -> Any:
             "pattern": r"^(?!\[)[ -~]*$",
         },
         examples=(["context-1m-2025-08-07"],),
+    )
+
+
+def _convert_workspace(value: object) -> str:
+    if isinstance(value, str) and _WORKSPACE.fullmatch(value.strip()):
+        return value.strip()
+    raise ValueError(f"the id of a workspace, which begins with wrkspc_, not {value!r}")
+
+
+def workspace_setting(remark: str, *, variable: str) -> Any:
+    """Declare the required setting `workspace_id`, a `str`, for a cloud that serves the workspaces of Anthropic.
+
+    `remark` ends the description. `variable` is the environment variable that Anthropic's SDK reads.
+    """
+    return setting(
+        "Workspace ID",
+        f"The id of the workspace, which begins with `wrkspc_`. {remark}",
+        environment=(variable,),
+        convert=_convert_workspace,
+        schema={"type": "string", "pattern": f"^{_WORKSPACE.pattern}$"},
+        group="Connection",
+        examples=("wrkspc_01AbCdEf23GhIj",),
     )
 
 

@@ -9,7 +9,7 @@ from trunkline_anthropic import MessagesParts, messages_api
 from trunkline_openai import ChatParts, ResponsesParts, chat_completions, chat_or_responses, responses
 
 from trunkline_azure_openai.anthropic_settings import AzureAnthropicSettings, azure_anthropic_endpoint
-from trunkline_azure_openai.entra import TokenCredential, TokenProvider
+from trunkline_azure_openai.credentials import TokenCredential, TokenProvider
 from trunkline_azure_openai.profiles import profile_for
 from trunkline_azure_openai.settings import AzureOpenAISettings, endpoint_url
 

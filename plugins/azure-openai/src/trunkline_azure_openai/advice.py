@@ -1,4 +1,4 @@
-"""What to do about errors of Azure OpenAI. Pure."""
+"""What to do about errors of Azure OpenAI, and of all resources. Pure."""
 
 from __future__ import annotations
 
@@ -15,40 +15,13 @@ from trunkline.errors import (
 
 from trunkline_azure_openai.settings import AzureOpenAISettings
 
-_KEY = Advice(
+KEY = Advice(
     "copy KEY 1 or KEY 2 of the resource in api_url again, from its page Keys and Endpoint in the portal",
     problem="key",
     kind=AuthenticationError,
 )
 _ENTRA_ID = "set token_provider instead of api_key: the resource accepts only Entra ID"
-_TABLE = (
-    Advice(
-        "set api_version to one that Azure supports, such as 2024-10-21, or remove it",
-        problem="settings",
-        message="api.version.* (not supported|unsupported|invalid|not valid|missing)|(unsupported|invalid) api.version",
-    ),
-    Advice(
-        "set default_model to the name of a deployment of this resource, not of a model; a new deployment works after "
-        "some minutes",
-        problem="deployment",
-        codes=("DeploymentNotFound", "unknown_model"),
-    ),
-    Advice(
-        "set default_model to the name of a deployment of this resource, not of a model",
-        problem="deployment",
-        kind=NotFound,
-        message="deployment|model",
-    ),
-    Advice(
-        "check that api_url is the endpoint of the resource as the portal shows it, and api_version",
-        problem="url",
-        kind=NotFound,
-    ),
-    Advice(
-        "deploy a model that supports this operation, and set default_model to the name of the deployment",
-        problem="deployment",
-        codes=("OperationNotSupported",),
-    ),
+RESOURCE = (
     Advice(_ENTRA_ID, problem="key", codes=("AuthenticationTypeDisabled",)),
     Advice(_ENTRA_ID, problem="key", message="key.based authentication is disabled"),
     Advice(
@@ -78,8 +51,39 @@ _TABLE = (
         message="name of the host cannot be resolved",
     ),
 )
+"""Advice about a resource, whatever API it serves."""
+
+_TABLE = (
+    Advice(
+        "set api_version to one that Azure supports, such as 2024-10-21, or remove it",
+        problem="settings",
+        message="api.version.* (not supported|unsupported|invalid|not valid|missing)|(unsupported|invalid) api.version",
+    ),
+    Advice(
+        "set default_model to the name of a deployment of this resource, not of a model; a new deployment works after "
+        "some minutes",
+        problem="deployment",
+        codes=("DeploymentNotFound", "unknown_model"),
+    ),
+    Advice(
+        "set default_model to the name of a deployment of this resource, not of a model",
+        problem="deployment",
+        kind=NotFound,
+        message="deployment|model",
+    ),
+    Advice(
+        "check that api_url is the endpoint of the resource as the portal shows it, and api_version",
+        problem="url",
+        kind=NotFound,
+    ),
+    Advice(
+        "deploy a model that supports this operation, and set default_model to the name of the deployment",
+        problem="deployment",
+        codes=("OperationNotSupported",),
+    ),
+)
 
 
 def advice(context: ServiceContext[AzureOpenAISettings], error: TrunklineError) -> Advice | None:
     """Return what to do about an error, or `None`."""
-    return find_advice(error, _TABLE if context.settings.api_key is None else (*_TABLE, _KEY))
+    return find_advice(error, (*_TABLE, *RESOURCE, *(() if context.settings.api_key is None else (KEY,))))

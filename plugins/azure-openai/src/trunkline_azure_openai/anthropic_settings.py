@@ -16,9 +16,7 @@ from trunkline.settings import (
     Converted,
     KeySource,
     Settings,
-    any_case,
     is_set,
-    setting,
     settings,
     url_setting,
 )
@@ -34,10 +32,13 @@ from trunkline_anthropic.settings import (
 )
 from trunkline_anthropic.urls import base_url
 
-from trunkline_azure_openai.entra import (
+from trunkline_azure_openai.credentials import (
+    ALTERNATIVES,
     TokenProvider,
     credential_problems,
     header_problems,
+    key_setting,
+    no_headers,
     package_problems,
     scope_setting,
     token_provider_setting,
@@ -93,30 +94,11 @@ class AzureAnthropicSettings(Settings):
     provider: ClassVar[str] = "azure-anthropic"
     display_name: ClassVar[str] = "Claude in Azure Foundry"
     model_examples: ClassVar[tuple[str, ...]] = ("claude-sonnet-4-6",)
-    alternatives: ClassVar[tuple[Alternative, ...]] = (
-        Alternative(
-            title="API key",
-            description="One of the two keys of the resource.",
-            settings=("api_key",),
-            required=("api_key",),
-        ),
-        Alternative(
-            title="Entra ID",
-            description="Tokens of Microsoft Entra ID, for a managed identity or a signed-in user.",
-            settings=("token_provider", "scope"),
-            required=("token_provider",),
-        ),
-    )
+    alternatives: ClassVar[tuple[Alternative, ...]] = ALTERNATIVES
     schema_rules: ClassVar[tuple[JSONObject, ...]] = (
         {"not": is_set("api_key", "token_provider")},
         NO_BETA_HEADER,
-        {
-            "properties": {
-                "headers": {
-                    "propertyNames": {"not": {"pattern": f"^(?:{'|'.join(map(any_case, _CREDENTIAL_HEADERS))})$"}}
-                }
-            }
-        },
+        no_headers(*_CREDENTIAL_HEADERS),
     )
 
     api_url: str = url_setting(
@@ -127,15 +109,7 @@ class AzureAnthropicSettings(Settings):
         schema={"not": {"type": "string", "pattern": WRONG_PORTALS}},
         examples=("https://my-resource.services.ai.azure.com",),
     )
-    api_key: Converted[Secret | None, KeySource] = setting(
-        "API Key",
-        "One of the resource's two keys. Either this or `token_provider` is required.",
-        default=None,
-        environment=("ANTHROPIC_FOUNDRY_API_KEY",),
-        source_group="credential",
-        group="Authentication",
-        from_function=True,
-    )
+    api_key: Converted[Secret | None, KeySource] = key_setting("ANTHROPIC_FOUNDRY_API_KEY")
     token_provider: TokenProvider | None = token_provider_setting()
     scope: str | None = scope_setting(f"`{SCOPE}`")
     api_version: ApiVersion = api_version_setting()

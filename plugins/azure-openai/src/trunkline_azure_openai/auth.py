@@ -15,7 +15,7 @@ from trunkline.authoring.auth import CachedToken, Token
 from trunkline.authoring.provider import ServiceContext
 from trunkline.errors import AuthenticationError
 
-from trunkline_azure_openai.entra import AZURE_IDENTITY, TokenCredential, TokenSettings
+from trunkline_azure_openai.credentials import AZURE_IDENTITY, TokenCredential, TokenSettings
 from trunkline_azure_openai.tokens import token_from
 from trunkline_azure_openai.urls import PUBLIC
 

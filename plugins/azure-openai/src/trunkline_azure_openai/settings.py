@@ -23,10 +23,13 @@ from trunkline.settings import (
 )
 from trunkline_openai.model_facts import ModelFacts
 
-from trunkline_azure_openai.entra import (
+from trunkline_azure_openai.credentials import (
+    ALTERNATIVES,
     TokenProvider,
     credential_problems,
     header_problems,
+    key_setting,
+    no_headers,
     package_problems,
     scope_setting,
     token_provider_setting,
@@ -83,32 +86,13 @@ class AzureOpenAISettings(Settings):
 
     provider: ClassVar[str] = "azure-openai"
     display_name: ClassVar[str] = "Azure OpenAI"
-    alternatives: ClassVar[tuple[Alternative, ...]] = (
-        Alternative(
-            title="API key",
-            description="One of the two keys of the resource.",
-            settings=("api_key",),
-            required=("api_key",),
-        ),
-        Alternative(
-            title="Entra ID",
-            description="Tokens of Microsoft Entra ID, for a managed identity or a signed-in user.",
-            settings=("token_provider", "scope"),
-            required=("token_provider",),
-        ),
-    )
+    alternatives: ClassVar[tuple[Alternative, ...]] = ALTERNATIVES
     schema_rules: ClassVar[tuple[JSONObject, ...]] = (
         {"not": is_set("api_key", "token_provider")},
         {"not": _texts(api_url=_V1 + _SEGMENT_END, api_version=rf"^\s*{DATE_PATTERN}\s*$")},
         {"not": _texts(api_url=_WITH_DATE + _SEGMENT_END, api_version=rf"^(?!\s*{DATE_PATTERN}\s*$).*\S")},
         {"not": _texts(api_url=f"/{any_case('models')}{_SEGMENT_END}", api="^responses$")},
-        {
-            "properties": {
-                "headers": {
-                    "propertyNames": {"not": {"pattern": f"^(?:{any_case('api-key')}|{any_case('authorization')})$"}}
-                }
-            }
-        },
+        no_headers("api-key", "authorization"),
     )
     model_elsewhere: ClassVar[JSONObject | None] = _texts(api_url=r"""/openai/deployments/[^/?#'">\s]""")
     model_examples: ClassVar[tuple[str, ...]] = ("my-gpt-5",)
@@ -121,15 +105,7 @@ class AzureOpenAISettings(Settings):
         schema={"not": {"type": "string", "pattern": _WRONG_URLS}},
         examples=("https://my-resource.openai.azure.com",),
     )
-    api_key: Converted[Secret | None, KeySource] = setting(
-        "API Key",
-        "One of the resource's two keys. Either this or `token_provider` is required.",
-        default=None,
-        environment=("AZURE_OPENAI_API_KEY",),
-        source_group="credential",
-        group="Authentication",
-        from_function=True,
-    )
+    api_key: Converted[Secret | None, KeySource] = key_setting("AZURE_OPENAI_API_KEY")
     token_provider: TokenProvider | None = token_provider_setting()
     scope: str | None = scope_setting(
         f"that of the resource's cloud: `{PUBLIC.scope}`, or that of `azure.us` or `azure.cn`"

@@ -26,7 +26,23 @@ from trunkline_bedrock.settings import BedrockSettings
 _SHORT_TERM = "bedrock-api-key-"
 """How a short-term Bedrock API key begins."""
 
-_CLOCK = Advice("synchronise the clock of this machine with a time server", problem="clock")
+CLOCK = Advice("synchronise the clock of this machine with a time server", problem="clock")
+KEY_PAIR = (
+    Advice(
+        "get new credentials: these were temporary. With IAM Identity Center: `aws sso login`",
+        problem="key",
+        kind=AuthenticationError,
+        codes=("ExpiredTokenException", "ExpiredToken", "RequestExpired", "TokenRefreshRequired"),
+    ),
+    Advice(
+        "check aws_secret_access_key: it does not belong to the access key id",
+        problem="key",
+        kind=AuthenticationError,
+        codes=("SignatureDoesNotMatch", "InvalidSignatureException"),
+    ),
+)
+"""Advice about an IAM key pair, which AWS's services refuse alike."""
+
 _SHORT_KEY = Advice(
     "make a new key: a short-term Bedrock API key expires after 12 hours at most, and with the session that made it",
     problem="key",
@@ -47,7 +63,7 @@ def advice(context: ServiceContext[BedrockSettings], error: TrunklineError) -> A
     settings = context.settings
     region = settings.region
     if isinstance(error, AuthenticationError) and is_skewed(error):
-        return _CLOCK
+        return CLOCK
     custom = settings.api_url is not None or settings.openai_url is not None
     if not custom and isinstance(error, ConnectionFailed) and error.problem == "dns":
         return Advice(
@@ -116,18 +132,7 @@ def _table(region: str) -> tuple[Advice, ...]:
             kind=AuthenticationError,
             message="credential should be scoped to",
         ),
-        Advice(
-            "get new credentials: these were temporary. With IAM Identity Center: `aws sso login`",
-            problem="key",
-            kind=AuthenticationError,
-            codes=("ExpiredTokenException", "ExpiredToken", "RequestExpired", "TokenRefreshRequired"),
-        ),
-        Advice(
-            "check aws_secret_access_key: it does not belong to the access key id",
-            problem="key",
-            kind=AuthenticationError,
-            codes=("SignatureDoesNotMatch", "InvalidSignatureException"),
-        ),
+        *KEY_PAIR,
         Advice(
             "check that the access key exists and is active, and that aws_session_token is set if it begins with ASIA",
             problem="key",

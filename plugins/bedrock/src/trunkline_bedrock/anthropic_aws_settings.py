@@ -21,10 +21,11 @@ from trunkline_anthropic.settings import (
     beta_header_problems,
     beta_problems,
     betas_setting,
+    workspace_setting,
 )
 from trunkline_anthropic.urls import base_url
 
-from trunkline_bedrock.aws_settings import CREDENTIALS, AWSSettings
+from trunkline_bedrock.aws_settings import CREDENTIALS, AWSSettings, aws_alternatives
 from trunkline_bedrock.credentials import BearerToken
 
 SERVICE = "aws-external-anthropic"
@@ -37,14 +38,6 @@ lib/aws.
 _HOST = re.compile(rf"{SERVICE}\.([a-z0-9-]+)\.api\.aws")
 
 WORKSPACE_HEADER = "anthropic-workspace-id"
-
-_WORKSPACE = re.compile(r"[A-Za-z0-9_-]+")
-
-
-def _convert_workspace(value: object) -> str:
-    if isinstance(value, str) and _WORKSPACE.fullmatch(value.strip()):
-        return value.strip()
-    raise ValueError(f"the id of a workspace, which begins with wrkspc_, not {value!r}")
 
 
 @settings
@@ -60,41 +53,17 @@ class AnthropicAWSSettings(AWSSettings):
     display_name: ClassVar[str] = "Claude Platform on AWS"
     model_examples: ClassVar[tuple[str, ...]] = ("claude-sonnet-4-6",)
     ambient_credentials: ClassVar[str] = "signatures with the credentials of AWS's configuration"
-    alternatives: ClassVar[tuple[Alternative, ...]] = (
-        Alternative(
-            title="IAM access key",
-            description="The access key of an IAM user, or a temporary one with its session token.",
-            settings=("aws_access_key_id", "aws_secret_access_key", "aws_session_token"),
-            required=("aws_access_key_id", "aws_secret_access_key"),
-        ),
+    alternatives: ClassVar[tuple[Alternative, ...]] = aws_alternatives(
         Alternative(
             title="API key",
             description="A key of the workspace, from the page of the Claude Platform in the AWS console.",
             settings=("api_key",),
             required=("api_key",),
-        ),
-        Alternative(
-            title="AWS profile",
-            description="A profile in the AWS configuration files of the machine.",
-            settings=("aws_profile",),
-            required=("aws_profile",),
-        ),
-        Alternative(
-            title="Default credentials",
-            description="The credentials that the AWS SDKs find on the machine, such as the role of an EC2 instance.",
-        ),
+        )
     )
     schema_rules: ClassVar[tuple[JSONObject, ...]] = (NO_BETA_HEADER,)
 
-    workspace_id: str = setting(
-        "Workspace ID",
-        "The id of the workspace, which begins with `wrkspc_`. It belongs to one region.",
-        environment=("ANTHROPIC_AWS_WORKSPACE_ID",),
-        convert=_convert_workspace,
-        schema={"type": "string", "pattern": f"^{_WORKSPACE.pattern}$"},
-        group="Connection",
-        examples=("wrkspc_01AbCdEf23GhIj",),
-    )
+    workspace_id: str = workspace_setting("It belongs to one region.", variable="ANTHROPIC_AWS_WORKSPACE_ID")
     api_url: str | None = url_setting(
         "API URL",
         "The root URL of the API, instead of the region's public endpoint, with or without `/v1`.",

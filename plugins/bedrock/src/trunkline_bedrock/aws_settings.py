@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 from trunkline.secrets import Secret
-from trunkline.settings import Converted, Settings, setting, settings
+from trunkline.settings import Alternative, Converted, Settings, setting, settings
 
 from trunkline_bedrock.aws_config import MISSING_REGION, REGION_VARIABLES, aws_values, read_aws_files
 from trunkline_bedrock.credentials import BearerToken, Chain, Keys, secrets_of
@@ -18,6 +18,29 @@ CREDENTIALS = "credentials"
 
 # A host label, since the region becomes part of a host name.
 _REGION = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def aws_alternatives(api_key: Alternative) -> tuple[Alternative, ...]:
+    """Return the ways to authenticate: with AWS's credentials, or with a key that `api_key` describes."""
+    return (
+        Alternative(
+            title="IAM access key",
+            description="The access key of an IAM user, or a temporary one with its session token.",
+            settings=("aws_access_key_id", "aws_secret_access_key", "aws_session_token"),
+            required=("aws_access_key_id", "aws_secret_access_key"),
+        ),
+        api_key,
+        Alternative(
+            title="AWS profile",
+            description="A profile in the AWS configuration files of the machine.",
+            settings=("aws_profile",),
+            required=("aws_profile",),
+        ),
+        Alternative(
+            title="Default credentials",
+            description="The credentials that the AWS SDKs find on the machine, such as the role of an EC2 instance.",
+        ),
+    )
 
 
 def _convert_region(value: object) -> str:

@@ -5,12 +5,9 @@ AWS answers itself if it refuses the credentials, with errors in its own form; a
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from trunkline.authoring.advice import Advice, find_advice, unknown_model
-from trunkline.authoring.http_errors import server_time
-from trunkline.authoring.json import JSONValue
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
@@ -21,16 +18,16 @@ from trunkline.errors import (
     RemoteError,
     TrunklineError,
 )
-from trunkline.secrets import Headers, HeaderValues
 from trunkline.settings import Settings
 from trunkline_anthropic.errors import error_from_body as anthropic_error
 from trunkline_anthropic.parse import MessagesParser
 
+from trunkline_bedrock.advice import CLOCK, KEY_PAIR
 from trunkline_bedrock.anthropic_aws_settings import SERVICE, AnthropicAWSSettings
 from trunkline_bedrock.auth import Scope
 from trunkline_bedrock.aws_settings import configured_credentials
 from trunkline_bedrock.credentials import BearerToken, ServerClock
-from trunkline_bedrock.errors import aws_error, is_skewed
+from trunkline_bedrock.errors import is_skewed, or_aws
 from trunkline_bedrock.regions import did_you_mean_region
 
 
@@ -40,33 +37,24 @@ def signing_scope(url: str) -> Scope:
 
 
 class AnthropicAWSParser(MessagesParser):
-    """Parses the responses of the Claude Platform on AWS."""
+    """Parses the responses of the Claude Platform on AWS. Errors are Anthropic's or AWS's.
+
+    No recording shows an error of AWS there. AWS's services name the error in a header, or in the field `__type`.
+    """
+
+    read_error = staticmethod(or_aws(anthropic_error))
 
     def __init__(self, context: ServiceContext[Settings]) -> None:
         super().__init__(context)
         self._clock = context.keep(ServerClock, ServerClock)
 
-    @staticmethod
-    def read_error(
-        body: JSONValue, *, provider: str, status: int | None = None, headers: HeaderValues = Headers()
-    ) -> RemoteError:
-        """Return the error that a body describes, in Anthropic's form or in AWS's. It never raises.
-
-        No recording shows an error of AWS there. AWS's services name the error in a header, or in the field `__type`.
-        """
-        found = aws_error(body, provider=provider, status=status, headers=headers)
-        return found or anthropic_error(body, provider=provider, status=status, headers=headers)
-
     def error(self, wire_response: WireResponse) -> TrunklineError:
         """Return the error that a response with an error status describes."""
         error = super().error(wire_response)
-        if isinstance(error, RemoteError) and is_skewed(error):
-            now = time.time()
-            self._clock.learn(server_time(wire_response.headers, now=lambda: now), now)
+        self._clock.correct(error, wire_response)
         return error
 
 
-_CLOCK = Advice("synchronise the clock of this machine with a time server", problem="clock")
 _KEY = Advice(
     "make a new API key on the page of the Claude Platform in the AWS console; it belongs to one workspace",
     problem="key",
@@ -79,7 +67,7 @@ def advice(context: ServiceContext[Any], error: TrunklineError) -> Advice | None
     settings: AnthropicAWSSettings = context.settings
     region = settings.region
     if isinstance(error, RemoteError) and isinstance(error, AuthenticationError) and is_skewed(error):
-        return _CLOCK
+        return CLOCK
     if settings.api_url is None and isinstance(error, ConnectionFailed) and error.problem == "dns":
         return Advice(
             f"check aws_region: the Claude Platform may not exist in {region}{did_you_mean_region(region)}",
@@ -98,18 +86,7 @@ def _table(region: str) -> tuple[Advice, ...]:
             kind=AuthenticationError,
             message="credential should be scoped to",
         ),
-        Advice(
-            "get new credentials: these were temporary. With IAM Identity Center: `aws sso login`",
-            problem="key",
-            kind=AuthenticationError,
-            codes=("ExpiredTokenException", "ExpiredToken", "RequestExpired", "TokenRefreshRequired"),
-        ),
-        Advice(
-            "check aws_secret_access_key: it does not belong to the access key id",
-            problem="key",
-            kind=AuthenticationError,
-            codes=("SignatureDoesNotMatch", "InvalidSignatureException"),
-        ),
+        *KEY_PAIR,
         Advice(
             "check that the access key exists and is active, and that aws_session_token is set if it begins with ASIA",
             problem="key",

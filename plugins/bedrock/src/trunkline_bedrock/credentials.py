@@ -1,11 +1,17 @@
-"""The credentials of a service, as values. Pure."""
+"""The credentials of a service, as values, and the clock that they sign with. Pure, except for this machine's clock."""
 
 from __future__ import annotations
 
+from time import time
 from typing import TypeAlias, Union
 
 import attrs
+from trunkline.authoring.http_errors import server_time
+from trunkline.authoring.wire import WireResponse
+from trunkline.errors import RemoteError, TrunklineError
 from trunkline.secrets import Secret
+
+from trunkline_bedrock.errors import is_skewed
 
 
 @attrs.frozen(kw_only=True)
@@ -47,6 +53,12 @@ class ServerClock:
         """
         if abs(server_time - now) <= LARGEST_OFFSET:
             self.offset = server_time - now
+
+    def correct(self, error: TrunklineError, wire_response: WireResponse) -> None:
+        """Learn AWS's time from a response, if AWS refused the time of its request's signature."""
+        if isinstance(error, RemoteError) and is_skewed(error):
+            now = time()
+            self.learn(server_time(wire_response.headers, now=lambda: now), now)
 
     def apply(self, credentials: Credentials) -> Credentials:
         """Return the credentials that sign with AWS's time."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from html import unescape
 
-from trunkline.authoring.http_errors import error_body, error_class, request_id_from, status_error
+from trunkline.authoring.http_errors import ErrorReader, error_body, error_class, request_id_from, status_error
 from trunkline.authoring.json import JSONValue, as_object, as_string
 from trunkline.authoring.wire import WireResponse
 from trunkline.errors import (
@@ -129,6 +129,19 @@ def aws_error(
     if time_refused(message):
         name = "InvalidSignatureException"
     bare = not inner and not fields.get("type") and not {"Message", "message"}.isdisjoint(fields)
+    request_id = request_id_from(headers, REQUEST_ID_HEADER)
+    if name is None and inner.get("code") == "access_denied":
+        # With status 401, for a model that the account may not call at Mantle (TanStack/ai#925, July 2026).
+        return status_error(
+            message,
+            provider=provider,
+            status=status,
+            headers=headers,
+            kind=PermissionDenied,
+            code="access_denied",
+            request_id=request_id,
+            body=body,
+        )
     if name is None and not bare:
         return None
     return make_error(
@@ -136,10 +149,22 @@ def aws_error(
         message=message,
         status=status,
         provider=provider,
-        request_id=request_id_from(headers, REQUEST_ID_HEADER),
+        request_id=request_id,
         headers=headers,
         body=body,
     )
+
+
+def or_aws(read: ErrorReader) -> ErrorReader:
+    """Return a function that reads an error that AWS describes, or else with `read`, that of the API behind AWS."""
+
+    def read_either(
+        body: JSONValue, *, provider: str, status: int | None = None, headers: HeaderValues = Headers()
+    ) -> RemoteError:
+        found = aws_error(body, provider=provider, status=status, headers=headers)
+        return found or read(body, provider=provider, status=status, headers=headers)
+
+    return read_either
 
 
 def aws_name(*names: object) -> str | None:

@@ -5,21 +5,17 @@ What `bedrock-mantle` and `bedrock-runtime` accept is data: `PROFILE`.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import attrs
-from trunkline.authoring.http_errors import request_id_from, server_time, status_error
-from trunkline.authoring.json import JSONValue, as_object, as_string
 from trunkline.authoring.model_facts import FactOverrides
 from trunkline.authoring.provider import Auth, Operations, ProviderParts, ServiceContext, Translation
 from trunkline.authoring.warnings import Warnings
 from trunkline.authoring.wire import WireResponse
-from trunkline.errors import AuthenticationError, PermissionDenied, RemoteError, TrunklineError
+from trunkline.errors import TrunklineError
 from trunkline.request import ChatRequest
 from trunkline.response import TokenLogprob
-from trunkline.secrets import Headers, HeaderValues
 from trunkline_anthropic import MessagesEndpoint, MessagesParts, at_root, messages_parts
 from trunkline_anthropic.errors import error_from_body as anthropic_error
 from trunkline_anthropic.model_facts import facts_of as claude_facts
@@ -37,12 +33,7 @@ from trunkline_openai.translate import ChatTranslator
 from trunkline_bedrock.converse_options import without_converse_options
 from trunkline_bedrock.credentials import ServerClock
 from trunkline_bedrock.doors import messages_root, openai_address
-from trunkline_bedrock.errors import (
-    REQUEST_ID_HEADER,
-    aws_error,
-    is_skewed,
-    message_of,
-)
+from trunkline_bedrock.errors import or_aws
 from trunkline_bedrock.model_facts import openai_name
 from trunkline_bedrock.settings import BedrockSettings
 
@@ -147,55 +138,10 @@ class BedrockMessagesTranslator(MessagesTranslator):
         return attrs.evolve(translation, warnings=(*warnings.all(), *translation.warnings))
 
 
-# Errors
+# Parsing
 
-
-def read_error(
-    body: JSONValue, *, provider: str, status: int | None = None, headers: HeaderValues = Headers()
-) -> RemoteError:
-    """Return the error that a body of OpenAI's APIs describes, in OpenAI's or in AWS's form. It never raises."""
-    found = _aws_error(body, provider=provider, status=status, headers=headers)
-    return found or openai_error(body, provider=provider, status=status, headers=headers)
-
-
-def read_messages_error(
-    body: JSONValue, *, provider: str, status: int | None = None, headers: HeaderValues = Headers()
-) -> RemoteError:
-    """Return the error that a body of Anthropic's API describes, in Anthropic's or in AWS's form. It never raises."""
-    found = _aws_error(body, provider=provider, status=status, headers=headers)
-    return found or anthropic_error(body, provider=provider, status=status, headers=headers)
-
-
-def _aws_error(body: JSONValue, *, provider: str, status: int | None, headers: HeaderValues) -> RemoteError | None:
-    """Return the error if AWS describes it, or if the class depends on AWS; `None` for the APIs' own errors."""
-    found = aws_error(body, provider=provider, status=status, headers=headers)
-    inner = as_object(as_object(body).get("error"))
-    if found is None and inner.get("code") == "access_denied":
-        # With status 401, for a model that the account may not call (TanStack/ai#925, July 2026).
-        return status_error(
-            message_of(body),
-            provider=provider,
-            status=status,
-            headers=headers,
-            kind=PermissionDenied,
-            code=as_string(inner.get("code")),
-            request_id=request_id_from(headers, REQUEST_ID_HEADER),
-            body=body,
-        )
-    return found
-
-
-class _ClockedErrors:
-    """Learns AWS's time from an error, as `ConverseParser` does."""
-
-    def __init__(self, context: ServiceContext[Any]) -> None:
-        self._clock = context.keep(ServerClock, ServerClock)
-
-    def learn(self, error: TrunklineError, wire_response: WireResponse) -> TrunklineError:
-        if isinstance(error, AuthenticationError) and is_skewed(error):
-            now = time.time()
-            self._clock.learn(server_time(wire_response.headers, now=lambda: now), now)
-        return error
+read_error = or_aws(openai_error)
+read_messages_error = or_aws(anthropic_error)
 
 
 class BedrockChatParser(ChatParser):
@@ -223,11 +169,13 @@ class BedrockChatResponseParser(ChatResponseParser):
 
     def __init__(self, context: ServiceContext[Any]) -> None:
         super().__init__(context, profile=PROFILE, parser=BedrockChatParser)
-        self._clocked = _ClockedErrors(context)
+        self._clock = context.keep(ServerClock, ServerClock)
 
     def error(self, wire_response: WireResponse) -> TrunklineError:  # type: ignore[override]
         """The error for a response with an error status. It never raises."""
-        return self._clocked.learn(super().error(wire_response), wire_response)
+        error = super().error(wire_response)
+        self._clock.correct(error, wire_response)
+        return error
 
 
 class BedrockResponsesParser(ResponsesParser):
@@ -237,11 +185,13 @@ class BedrockResponsesParser(ResponsesParser):
 
     def __init__(self, context: ServiceContext[Any]) -> None:
         super().__init__(context)
-        self._clocked = _ClockedErrors(context)
+        self._clock = context.keep(ServerClock, ServerClock)
 
     def error(self, wire_response: WireResponse) -> TrunklineError:
         """The error for a response with an error status. It never raises."""
-        return self._clocked.learn(super().error(wire_response), wire_response)
+        error = super().error(wire_response)
+        self._clock.correct(error, wire_response)
+        return error
 
 
 class BedrockMessagesParser(MessagesParser):
@@ -251,11 +201,13 @@ class BedrockMessagesParser(MessagesParser):
 
     def __init__(self, context: ServiceContext[Any]) -> None:
         super().__init__(context)
-        self._clocked = _ClockedErrors(context)
+        self._clock = context.keep(ServerClock, ServerClock)
 
     def error(self, wire_response: WireResponse) -> TrunklineError:
         """Return the error that a response with an error status describes."""
-        return self._clocked.learn(super().error(wire_response), wire_response)
+        error = super().error(wire_response)
+        self._clock.correct(error, wire_response)
+        return error
 
 
 # The parts of a provider

@@ -11,14 +11,13 @@ response. `SILENT` lists the fields without information.
 
 from __future__ import annotations
 
-import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import attrs
 from trunkline.authoring.event_builder import unnamed_calls
-from trunkline.authoring.http_errors import error_body, request_id_from, server_time
+from trunkline.authoring.http_errors import error_body, request_id_from
 from trunkline.authoring.json import JSONObject, append_field, as_object, as_string, decode_object
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
@@ -34,7 +33,6 @@ from trunkline_bedrock.errors import (
     REQUEST_ID_HEADER,
     error_from_response,
     error_name,
-    is_skewed,
     make_error,
     message_of,
 )
@@ -112,9 +110,7 @@ class ConverseParser:
     def error(self, wire_response: WireResponse) -> TrunklineError:
         """Return the error that a response with an error status describes."""
         error = error_from_response(wire_response, provider=self._provider)
-        if is_skewed(error):
-            now = time.time()
-            self._clock.learn(server_time(wire_response.headers, now=lambda: now), now)
+        self._clock.correct(error, wire_response)
         return error
 
 

@@ -13,7 +13,7 @@ from trunkline.secrets import Secret
 from trunkline.settings import Alternative, Converted, Settings, any_case, setting, settings, url_setting
 
 from trunkline_bedrock.aws_config import aws_values, read_aws_files
-from trunkline_bedrock.aws_settings import CREDENTIALS, AWSSettings, configured_credentials
+from trunkline_bedrock.aws_settings import CREDENTIALS, AWSSettings, aws_alternatives, configured_credentials
 from trunkline_bedrock.credentials import BearerToken, Chain, Keys, read_api_key
 from trunkline_bedrock.model_facts import BedrockFacts
 from trunkline_bedrock.urls import (
@@ -79,29 +79,13 @@ class BedrockSettings(AWSSettings):
     ambient_credentials: ClassVar[str] = (
         "the environment variable AWS_BEARER_TOKEN_BEDROCK, or signatures with the credentials of AWS's configuration"
     )
-    alternatives: ClassVar[tuple[Alternative, ...]] = (
-        Alternative(
-            title="IAM access key",
-            description="The access key of an IAM user, or a temporary one with its session token.",
-            settings=("aws_access_key_id", "aws_secret_access_key", "aws_session_token"),
-            required=("aws_access_key_id", "aws_secret_access_key"),
-        ),
+    alternatives: ClassVar[tuple[Alternative, ...]] = aws_alternatives(
         Alternative(
             title="Bedrock API key",
             description="A key from the Bedrock console, short-term or long-term.",
             settings=("api_key",),
             required=("api_key",),
-        ),
-        Alternative(
-            title="AWS profile",
-            description="A profile in the AWS configuration files of the machine.",
-            settings=("aws_profile",),
-            required=("aws_profile",),
-        ),
-        Alternative(
-            title="Default credentials",
-            description="The credentials that the AWS SDKs find on the machine, such as the role of an EC2 instance.",
-        ),
+        )
     )
 
     schema_rules: ClassVar[tuple[JSONObject, ...]] = ({"not": _WITHOUT_DUAL_STACK},)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
@@ -10,7 +9,7 @@ from trunkline.authoring.json import JSONObject
 from trunkline.authoring.model_facts import ModelFactsSetting, model_facts_setting
 from trunkline.authoring.urls import path_segment, plain_http_note
 from trunkline.authoring.user_id import SendUserId, send_user_id_setting
-from trunkline.settings import Alternative, is_set, setting, settings, url_setting
+from trunkline.settings import Alternative, is_set, settings, url_setting
 from trunkline_anthropic import AnthropicFacts, MessagesEndpoint, at_root, facts_of
 from trunkline_anthropic.settings import (
     NO_BETA_HEADER,
@@ -20,6 +19,7 @@ from trunkline_anthropic.settings import (
     beta_header_problems,
     beta_problems,
     betas_setting,
+    workspace_setting,
 )
 from trunkline_anthropic.urls import base_url
 
@@ -41,14 +41,6 @@ _VARIABLES: Mapping[str, tuple[str, ...]] = {
 }
 """The variables that the SDK reads. It does not read `GOOGLE_CLOUD_LOCATION`, since the gateway is global."""
 
-_WORKSPACE = re.compile(r"[A-Za-z0-9_-]+")
-
-
-def _convert_workspace(value: object) -> str:
-    if isinstance(value, str) and _WORKSPACE.fullmatch(value.strip()):
-        return value.strip()
-    raise ValueError(f"the id of a workspace, which begins with wrkspc_, not {value!r}")
-
 
 @settings
 class AnthropicGoogleCloudSettings(GoogleCloudSettings):
@@ -68,15 +60,7 @@ class AnthropicGoogleCloudSettings(GoogleCloudSettings):
         {"anyOf": [{"not": is_set("access_token")}, is_set("project")]},
     )
 
-    workspace_id: str = setting(
-        "Workspace ID",
-        "The id of the workspace of Anthropic, which begins with `wrkspc_`.",
-        environment=("ANTHROPIC_GOOGLE_CLOUD_WORKSPACE_ID",),
-        convert=_convert_workspace,
-        schema={"type": "string", "pattern": f"^{_WORKSPACE.pattern}$"},
-        group="Connection",
-        examples=("wrkspc_01AbCdEf23GhIj",),
-    )
+    workspace_id: str = workspace_setting("It belongs to one project.", variable="ANTHROPIC_GOOGLE_CLOUD_WORKSPACE_ID")
     api_url: str | None = url_setting(
         "API URL",
         "The root URL of the API, with or without `/v1`, such as that of a proxy. It replaces the URL made of the "

@@ -1,11 +1,12 @@
-"""The settings about Entra ID, which the providers of this distribution share. Pure."""
+"""The settings about credentials, which the providers of this distribution share: a key, or Entra ID. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
-from trunkline.settings import setting
+from trunkline.authoring.json import JSONObject
+from trunkline.settings import Alternative, any_case, setting
 
 AZURE_IDENTITY: Literal["azure-identity"] = "azure-identity"
 """The value of `token_provider` that stands for the default credential of the package azure-identity."""
@@ -47,6 +48,36 @@ class TokenSettings(Protocol):
     def token_authority(self) -> str:
         """The host of Entra ID that issues them."""
         ...
+
+
+ALTERNATIVES = (
+    Alternative(
+        title="API key",
+        description="One of the two keys of the resource.",
+        settings=("api_key",),
+        required=("api_key",),
+    ),
+    Alternative(
+        title="Entra ID",
+        description="Tokens of Microsoft Entra ID, for a managed identity or a signed-in user.",
+        settings=("token_provider", "scope"),
+        required=("token_provider",),
+    ),
+)
+"""The ways to authenticate."""
+
+
+def key_setting(variable: str) -> Any:
+    """Declare the setting `api_key`, whose type is `Converted[Secret | None, KeySource]`."""
+    return setting(
+        "API Key",
+        "One of the resource's two keys. Either this or `token_provider` is required.",
+        default=None,
+        environment=(variable,),
+        source_group="credential",
+        group="Authentication",
+        from_function=True,
+    )
 
 
 def _convert_token_provider(value: object) -> TokenProvider:
@@ -97,6 +128,12 @@ def credential_problems(api_key: object, token_provider: object, *, variable: st
         yield "api_key", f"is required, or 'token_provider' for Entra ID; the key can be set as {variable}"
     if api_key is not None and token_provider is not None:
         yield "token_provider", "and 'api_key' are both set; set only one, because only one of the two can be sent"
+
+
+def no_headers(*names: str) -> JSONObject:
+    """Return the rule of `header_problems` about the setting `headers`, for the JSON Schema of a settings class."""
+    pattern = f"^(?:{'|'.join(map(any_case, names))})$"
+    return {"properties": {"headers": {"propertyNames": {"not": {"pattern": pattern}}}}}
 
 
 def header_problems(headers: Iterable[str], *credentials: str) -> Iterator[tuple[str, str]]:
