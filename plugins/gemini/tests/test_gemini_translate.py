@@ -79,6 +79,7 @@ def test_where_a_request_goes() -> None:
         ("gate.example/gemini", "https://gate.example/gemini"),
         ("https://gate.example/v1beta/openai/", "https://gate.example/v1beta"),
         ("https://gate.example/v1/models/gemini-2.5-flash:generateContent", "https://gate.example/v1"),
+        ("https://gate.example/v1/models/gemini-2.5-flash:streamGenerateContent?alt=sse", "https://gate.example/v1"),
     ],
 )
 def test_urls_are_taken_as_people_paste_them(pasted: str, root: str) -> None:

@@ -136,6 +136,24 @@ def test_custom_url_replaces_the_host_as_in_googles_sdk(url: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("pasted", "root"),
+    [
+        ("https://proxy.example/google/v1beta1/", "https://proxy.example/google"),
+        (
+            "https://proxy.example/v1/projects/p/locations/l/publishers/google/models/m:streamGenerateContent?alt=sse",
+            "https://proxy.example",
+        ),
+        (
+            "https://proxy.example/v1/publishers/google/models/m:streamGenerateContent?tenant=1&alt=sse",
+            "https://proxy.example?tenant=1",
+        ),
+    ],
+)
+def test_pasted_url_of_a_stream_does_not_make_streams_of_other_calls(pasted: str, root: str) -> None:
+    assert context(api_url=pasted).settings.root == root
+
+
+@pytest.mark.parametrize(
     "model",
     [
         "google/gemini-2.5-flash",

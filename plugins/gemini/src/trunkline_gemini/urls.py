@@ -37,7 +37,13 @@ def base_url(pasted: str) -> tuple[str, tuple[str, ...]]:
     elif found := _ENDPOINT.search(path):
         path = path[: found.start()]
         notes.append(endpoint_note(found[0]))
+        url = url._replace(query=without_alt(url.query))
     return urlunsplit(url._replace(path=path.rstrip("/") or VERSION)), tuple(notes)
+
+
+def without_alt(query: str) -> str:
+    """Return the query of a pasted endpoint without `alt=sse`, which asks for a stream whatever the method is."""
+    return "&".join(part for part in query.split("&") if not part.startswith("alt="))
 
 
 def method_url(base: str, path: str, method: str) -> str:

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 from urllib.parse import urlunsplit
 
 from trunkline.authoring.urls import endpoint_note, endpoint_url, path_segments, split_url
+from trunkline_gemini.urls import without_alt
 
 _REST = re.compile(r"/v1(?:beta1)?(?:/(?:projects|publishers)/.*)?$", re.IGNORECASE)
 
@@ -43,7 +44,7 @@ def base_url(pasted: str) -> tuple[str, tuple[str, ...]]:
     found = _REST.search(url.path)
     if found is not None:
         notes.append(endpoint_note(found[0]))
-        url = url._replace(path=url.path[: found.start()])
+        url = url._replace(path=url.path[: found.start()], query=without_alt(url.query))
     return urlunsplit(url._replace(path=url.path.rstrip("/"))), tuple(notes)
 
 
