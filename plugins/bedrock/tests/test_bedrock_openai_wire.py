@@ -20,7 +20,7 @@ from botocore.credentials import Credentials
 from openai import OpenAI
 from openai.providers import bedrock as sdk_bedrock
 from trunkline.authoring.decoder import StreamDecoder
-from trunkline.authoring.provider import ServiceContext
+from trunkline.authoring.provider import ServiceContext, Translation
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import (
     AuthenticationError,
@@ -365,15 +365,30 @@ def test_blocks_of_converse_among_the_options_do_not_reach_another_api(api: str,
     sent = translation.wire_request.body
     assert not any(word in sent for word in (b"cachePoint", b"guardContent", b"systemTool", b"grounding"))
     assert all(word in sent for word in (b"Be brief.", b"Read this.", b"Sun", b"weather"))
+    if api == "messages":
+        count = bedrock.operations(context(api=api)).count_tokens
+        assert count is not None
+        counted = count.build(context(api=api), request)
+        assert isinstance(counted, Translation)
+        assert b"cachePoint" not in counted.wire_request.body
     told = {(warning.subject, warning.lossy) for warning in translation.warnings if warning.kind == "left_out"}
     assert told >= {("cachePoint", False), ("guardContent", True), ("tools", True)}
 
 
 def test_options_that_bedrock_does_not_have_are_told() -> None:
     request = ChatRequest(messages="x", model=OSS, user_id="u", top_k=3)
-    for api in ("chat", "responses"):
-        warnings = bedrock.translator(context(api=api)).translate(request, stream=False).warnings
+    for api, model in (("chat", OSS), ("responses", GPT), ("messages", CLAUDE)):
+        asked = attrs.evolve(request, model=model, max_output_tokens=5)
+        warnings = bedrock.translator(context(api=api)).translate(asked, stream=False).warnings
         assert {"user_id", "top_k"} <= {warning.subject for warning in warnings}
+        assert not any("api_version" in warning.message for warning in warnings)  # `bedrock` has no such setting
+
+
+@pytest.mark.parametrize("api", ["chat", "responses"])
+def test_gpt_oss_samples_as_with_converse(api: str) -> None:
+    """AWS documents `temperature`, `top_p` and `stop` for it (userguide/model-parameters-openai.html)."""
+    body = json.loads(translated(ChatRequest(messages="x", model=OSS, temperature=0.5, top_p=0.9), api=api).body)
+    assert (body["temperature"], body["top_p"]) == (0.5, 0.9)
 
 
 # Answers
@@ -426,6 +441,17 @@ def test_an_error_about_the_wrong_door_says_what_to_do(status: int, body: Any, w
     found = bedrock.advice(service, error)
     assert found is not None
     assert words in found.text
+
+
+@pytest.mark.parametrize("settings", [{"api": "messages"}, {"endpoint": "mantle"}])
+def test_the_id_of_an_inference_profile_at_mantle_is_named_as_the_problem(settings: Any) -> None:
+    """No recording shows what `bedrock-mantle` answers to such an id; AWS's model cards name none for it."""
+    service = context(default_model=f"us.{CLAUDE}", **settings)
+    body = b'{"type": "error", "error": {"type": "not_found_error", "message": "model not found"}}'
+    error = bedrock.response_parser(service).error(WireResponse(status=404, headers={}, body=body))
+    found = bedrock.advice(service, error)
+    assert found is not None
+    assert "the model's own id" in found.text
 
 
 @pytest.mark.parametrize(

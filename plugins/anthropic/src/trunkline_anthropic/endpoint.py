@@ -49,7 +49,8 @@ class MessagesEndpoint:
 
     - `url`: returns the URL for a path of Anthropic's own API. See `at_root` for a place that has the same paths.
     - `version`: the version of the API, or a function that returns it for a model. `version_in` is where it is sent:
-      in the header `anthropic-version`, or in the field `anthropic_version` of the body.
+      in the header `anthropic-version`, or in the field `anthropic_version` of the body. `version_setting` names the
+      user's setting for it, if there is one.
     - `betas`: the beta features that every request enables. `betas_in` is where they are sent: in the header
       `anthropic-beta`, or in the field `anthropic_beta` of the body.
     - `model_in_body`: whether a chat request has the field `model`; otherwise only the URL names it. A request to count
@@ -66,6 +67,7 @@ class MessagesEndpoint:
     url: MessagesUrl
     version: str | VersionOf = NEWER
     version_in: Literal["header", "body"] = "header"
+    version_setting: str | None = None
     betas: tuple[str, ...] = ()
     betas_in: Literal["header", "body"] = "header"
     model_in_body: bool = True

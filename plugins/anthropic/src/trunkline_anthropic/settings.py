@@ -146,6 +146,7 @@ def anthropic_endpoint(settings: AnthropicSettings) -> MessagesEndpoint:
     return MessagesEndpoint(
         url=at_root(root),
         version=settings.api_version,
+        version_setting="api_version",
         betas=settings.betas,
         facts=lambda model: facts_of(model, settings.model_facts),
         send_user_id=settings.send_user_id,

@@ -110,7 +110,7 @@ def messages_body(
     _format(request, answer, body, history.system, warnings)
     if history.system:
         body["system"] = plain(history.system)
-    _sampling(request, facts, body, warnings, older=older)
+    _sampling(request, facts, body, warnings, older=older, version_setting=endpoint.version_setting)
     warnings.unsupported(request, supported=SUPPORTED)
     if request.metadata:
         warnings.add(
@@ -244,7 +244,13 @@ def _format(
 
 
 def _sampling(
-    request: ChatRequest, facts: AnthropicFacts, body: dict[str, Any], warnings: Warnings, *, older: bool
+    request: ChatRequest,
+    facts: AnthropicFacts,
+    body: dict[str, Any],
+    warnings: Warnings,
+    *,
+    older: bool,
+    version_setting: str | None,
 ) -> None:
     stop = [text for text in request.stop if text.strip()]
     if len(stop) < len(request.stop):
@@ -257,7 +263,8 @@ def _sampling(
         if value is None:
             continue
         if not older:
-            why = "only the older version of the API supports it, 2023-06-01 (setting api_version); ignored"
+            how = f" (setting {version_setting})" if version_setting is not None else ""
+            why = f"only the older version of the API supports it{how}; ignored"
         elif not facts.samples:
             why = f"{request.model} accepts only its default; ignored"
         elif thinks and not (name == "top_p" and value >= 0.95):

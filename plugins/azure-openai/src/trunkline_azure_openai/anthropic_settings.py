@@ -167,6 +167,7 @@ def azure_anthropic_endpoint(settings: AzureAnthropicSettings) -> MessagesEndpoi
     return MessagesEndpoint(
         url=at_root(settings.root),
         version=settings.api_version,
+        version_setting="api_version",
         betas=settings.betas,
         facts=lambda model: facts_of(model, settings.model_facts),
         send_user_id=settings.send_user_id,

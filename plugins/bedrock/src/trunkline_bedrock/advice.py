@@ -18,8 +18,10 @@ from trunkline.errors import (
 
 from trunkline_bedrock.aws_settings import configured_credentials
 from trunkline_bedrock.credentials import BearerToken, Chain
+from trunkline_bedrock.doors import api_for, door_for
 from trunkline_bedrock.endpoints import is_s3
 from trunkline_bedrock.errors import is_of_s3, is_skewed
+from trunkline_bedrock.model_facts import is_profile
 from trunkline_bedrock.regions import did_you_mean_region
 from trunkline_bedrock.settings import BedrockSettings
 
@@ -74,6 +76,11 @@ def advice(context: ServiceContext[BedrockSettings], error: TrunklineError) -> A
     if (s3 := _s3_advice(settings, error)) is not None:
         return s3
     found = find_advice(error, _table(region))
+    if found is not None and found.problem == "model" and _is_unknown_to_mantle(settings):
+        return Advice(
+            "set default_model to the model's own id: bedrock-mantle knows no ids of inference profiles and no ARNs",
+            problem="model",
+        )
     if isinstance(error, AuthenticationError) and (found is None or found.problem == "key"):
         credentials = configured_credentials(settings)
         if isinstance(credentials, BearerToken):
@@ -122,6 +129,13 @@ def _s3_advice(settings: BedrockSettings, error: TrunklineError) -> Advice | Non
             ),
         ),
     )
+
+
+def _is_unknown_to_mantle(settings: BedrockSettings) -> bool:
+    model = settings.default_model or ""
+    api = api_for(settings, model)
+    at_mantle = api == "messages" or (api != "converse" and door_for(settings, model) == "mantle")
+    return at_mantle and is_profile(model)
 
 
 def _table(region: str) -> tuple[Advice, ...]:

@@ -120,6 +120,7 @@ def anthropic_aws_endpoint(settings: AnthropicAWSSettings) -> MessagesEndpoint:
     return MessagesEndpoint(
         url=at_root(settings.root),
         version=settings.api_version,
+        version_setting="api_version",
         betas=settings.betas,
         headers={WORKSPACE_HEADER: settings.workspace_id},
         facts=lambda model: facts_of(model, settings.model_facts),

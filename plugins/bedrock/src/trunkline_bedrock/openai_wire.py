@@ -12,13 +12,14 @@ import attrs
 from trunkline.authoring.model_facts import FactOverrides
 from trunkline.authoring.provider import Auth, Operations, ProviderParts, ServiceContext, Translation
 from trunkline.authoring.warnings import Warnings
-from trunkline.authoring.wire import WireResponse
+from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.errors import TrunklineError
 from trunkline.request import ChatRequest
 from trunkline.response import TokenLogprob
 from trunkline_anthropic import MessagesEndpoint, MessagesParts, at_root, messages_parts
 from trunkline_anthropic.errors import error_from_body as anthropic_error
 from trunkline_anthropic.model_facts import facts_of as claude_facts
+from trunkline_anthropic.operations import messages_operations
 from trunkline_anthropic.parse import MessagesParser
 from trunkline_anthropic.translate import MessagesTranslator
 from trunkline_openai import BASIC_FEATURES, BASIC_RESPONSES_FEATURES, Profile
@@ -134,6 +135,7 @@ class BedrockMessagesTranslator(MessagesTranslator):
     def translate(self, request: ChatRequest, *, stream: bool) -> Translation:
         """Return the wire request. Raises `InvalidRequest` for a request that cannot be sent."""
         warnings = Warnings()
+        _warn_of_user_id(request, warnings)
         translation = super().translate(without_converse_options(request, self._provider, warnings), stream=stream)
         return attrs.evolve(translation, warnings=(*warnings.all(), *translation.warnings))
 
@@ -240,6 +242,18 @@ def responses_parts(auth: AuthFor) -> ProviderParts[BedrockSettings]:
     )
 
 
+def _claude_operations(context: ServiceContext[BedrockSettings]) -> Operations:
+    operations = messages_operations(context, _messages_endpoint)
+    count = operations.count_tokens
+    assert count is not None
+    build = count.build
+
+    def build_count(context: ServiceContext[BedrockSettings], request: ChatRequest) -> WireRequest | Translation:
+        return build(context, without_converse_options(request, context.provider, Warnings()))
+
+    return attrs.evolve(operations, count_tokens=attrs.evolve(count, build=build_count))
+
+
 def _messages_endpoint(settings: BedrockSettings) -> MessagesEndpoint:
     return MessagesEndpoint(
         url=lambda path, model, stream: at_root(messages_root(settings))(path, model, stream),
@@ -254,5 +268,7 @@ def claude_parts(auth: AuthFor) -> ProviderParts[BedrockSettings]:
     return messages_parts(
         endpoint=_messages_endpoint,
         auth=auth,
-        parts=MessagesParts(translator=BedrockMessagesTranslator, parser=BedrockMessagesParser),
+        parts=MessagesParts(
+            translator=BedrockMessagesTranslator, parser=BedrockMessagesParser, operations=_claude_operations
+        ),
     )

@@ -160,7 +160,11 @@ _SEARCH_SOURCE = (
 
 
 OPENAI_MODELS: Rows = (
-    ModelRow("gpt-oss*", attrs.evolve(_REASONING, family="gpt-oss", max_tokens_field=None), _DOCS),
+    ModelRow(
+        "gpt-oss*",
+        attrs.evolve(_REASONING, family="gpt-oss", max_tokens_field=None, refuses_while_reasoning=frozenset()),
+        f"{_DOCS}; no refusals: the places that serve it, such as docs.aws.amazon.com/bedrock, OpenAI models, 2026-11",
+    ),
     ModelRow("gpt-4o*-search*", attrs.evolve(_NEVER, refuses=_SEARCHES), _SEARCH_SOURCE),
     ModelRow(
         "gpt-5*-search*",

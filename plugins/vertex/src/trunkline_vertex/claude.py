@@ -40,6 +40,7 @@ def claude_endpoint(settings: VertexSettings) -> MessagesEndpoint:
     return MessagesEndpoint(
         url=url,
         version=settings.anthropic_version,
+        version_setting="anthropic_version",
         version_in="body",
         betas=settings.betas,
         model_in_body=False,

@@ -120,6 +120,7 @@ def anthropic_google_cloud_endpoint(settings: AnthropicGoogleCloudSettings) -> M
     return MessagesEndpoint(
         url=at_root(settings.root),
         version=settings.api_version,
+        version_setting="api_version",
         betas=settings.betas,
         facts=lambda model: facts_of(model, settings.model_facts),
         send_user_id=settings.send_user_id,
