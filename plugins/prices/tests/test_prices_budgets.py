@@ -16,6 +16,7 @@ import anyio
 import attrs
 import pytest
 from trunkline import (
+    Audio,
     Call,
     CallError,
     ChatRequest,
@@ -26,8 +27,10 @@ from trunkline import (
     Middleware,
     Observer,
     ProviderService,
+    RankedDocument,
     RateLimited,
     RemoteError,
+    RerankResponse,
     Service,
     ServiceClosed,
     ServiceContext,
@@ -44,7 +47,7 @@ from trunkline import (
 )
 from trunkline._config.sources import make_settings
 from trunkline._http.choice import HTTPTransports
-from trunkline.authoring.middleware import ChatProceed, EventMiddleware, StreamProceed
+from trunkline.authoring.middleware import ChatProceed, EventMiddleware, RunProceed, StreamProceed
 from trunkline.authoring.provider import Auth
 from trunkline.authoring.wire import WireRequest
 from trunkline.testing import serve
@@ -639,6 +642,43 @@ async def test_call_of_unknown_price_is_allowed_with_a_warning(
     assert "not charged to the budget" in warning.message
     assert not warning.lossy
     assert (prices.spent().spent, prices.spent().unpriced) == (0, 1)
+
+
+class Ranks(Middleware):
+    """Answers `rerank` in place of the provider."""
+
+    @hookimpl(trylast=True)
+    def trunkline_middleware(self, context: ServiceContext[Settings]) -> Middleware:
+        return self
+
+    async def run(self, call: Call, operation: str, value: object, proceed: RunProceed) -> object:
+        return RerankResponse(results=(RankedDocument(index=0, score=1.0),))
+
+
+async def test_operation_without_prices_is_refused_if_there_is_a_budget() -> None:
+    prices = extension(budget=1)
+    async with toy_service(Ranks(), prices) as service:
+        calls = (
+            service.rerank("q", ["d"]),
+            service.generate_images("a cat"),
+            service.generate_speech("Hi", voice="v"),
+            service.transcribe(Audio(data=b"RIFF", media_type="audio/wav")),
+            service.submit_batch({"1": "Hi"}),
+        )
+        for made in calls:
+            with pytest.raises(UnknownPrice, match="there is a budget, and the extension has no prices for") as caught:
+                await made
+            assert caught.value.cost.reason == "operation"
+    assert prices.spent().unpriced == 0
+
+
+async def test_operation_without_prices_is_made_without_a_budget_or_if_unknown_prices_are_allowed() -> None:
+    async with toy_service(Ranks(), extension()) as service:
+        assert (await service.rerank("q", ["d"])).results[0].score == 1
+    prices = extension(budget=1, unknown_prices="allow")
+    async with toy_service(Ranks(), prices) as service:
+        assert (await service.rerank("q", ["d"])).results[0].score == 1
+    assert (prices.spent().spent, prices.spent().reserved, prices.spent().unpriced) == (0, 0, 1)
 
 
 async def test_request_without_a_limit_reserves_the_output_of_the_settings() -> None:

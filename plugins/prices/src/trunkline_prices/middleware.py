@@ -55,6 +55,9 @@ STATE = "trunkline-prices.cost"
 _REFUSED = "trunkline-prices.refused"
 """The key of `Call.state` for how many requests of a call were sent before the provider refused the last one."""
 
+_UNPRICED = frozenset({"submit_batch", "rerank", "transcribe", "generate_speech", "generate_images"})
+"""The operations that cost money and whose prices the price list does not have. OpenAI moderates free of charge."""
+
 _log = logging.getLogger("trunkline")
 _loading: RunVar[anyio.Lock] = RunVar("trunkline-prices-loading")
 
@@ -164,6 +167,8 @@ class PricesMiddleware(Middleware):
             account.left(fold.response())
 
     async def run(self, call: Call, operation: str, value: object, proceed: RunProceed) -> object:
+        if operation in _UNPRICED:
+            return await self._run_unpriced(call, operation, value, proceed)
         if not isinstance(value, EmbedRequest):
             return await proceed(value)
         account = await self._open(call, value)
@@ -176,6 +181,22 @@ class PricesMiddleware(Middleware):
             account.finished(result)
             return attrs.evolve(result, warnings=(*result.warnings, *account.warnings))
         account.left()
+        return result
+
+    async def _run_unpriced(self, call: Call, operation: str, value: object, proceed: RunProceed) -> object:
+        """Make a call whose price is unknown, unless there is a budget that it might exceed."""
+        label, service = _label(call), call.context.name
+        if not self._ledger.has_limit(label):
+            return await proceed(value)
+        problem = f"the extension has no prices for {operation}"
+        if self._settings.unknown_prices == "refuse":
+            raise UnknownPrice(
+                f"there is a budget, and {problem}: call a service without a budget, or set unknown_prices to 'allow'",
+                service=service,
+                cost=Cost(reason="operation", problem=problem),
+            )
+        result = await proceed(value)
+        self._ledger.settle(self._ledger.reserve(label, Decimal(), service=service), Decimal(), is_unpriced=True)
         return result
 
     async def _open(self, call: Call, request: ChatRequest | EmbedRequest) -> _Account:

@@ -11,7 +11,7 @@ import attrs
 from trunkline import CallError, Usage
 
 UnknownReason: TypeAlias = Literal[
-    "no_usage", "incomplete", "model", "usage_key", "tool", "tier", "no_price", "invalid_usage", "byok"
+    "no_usage", "incomplete", "model", "usage_key", "tool", "tier", "no_price", "invalid_usage", "byok", "operation"
 ]
 """Why a cost is unknown:
 
@@ -26,6 +26,7 @@ UnknownReason: TypeAlias = Literal[
 - `no_price`: the list has no price for some of the tokens, such as cached ones
 - `invalid_usage`: the counts contradict each other, or a count or a cost is a number that no call can have
 - `byok`: OpenRouter used your own key of the provider, which bills you
+- `operation`: the price list has no prices for the operation, such as `rerank` or `submit_batch`
 """
 
 Period: TypeAlias = Literal["total", "day", "month"]
