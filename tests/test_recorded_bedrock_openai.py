@@ -23,7 +23,7 @@ from trunkline.messages import Reasoning, tool_result, user
 from trunkline.request import ChatRequest
 from trunkline.response import ChatResponse, FinishReason
 from trunkline_bedrock import BedrockSettings, bedrock
-from trunkline_bedrock.doors import openai_address
+from trunkline_bedrock.routing import openai_address
 
 
 def mantle(scope: str | None = None) -> list[Exchange]:

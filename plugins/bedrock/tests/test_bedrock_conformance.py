@@ -407,7 +407,7 @@ def of_bedrock(wire: WireFormat) -> WireFormat:
     return attrs.evolve(wire, embeddings=CONVERSE.embeddings)
 
 
-class OpenAIDoor(ProviderTests):
+class OpenAIEndpoint(ProviderTests):
     provider = "bedrock"
     credentials = TestBedrock.credentials
     embedding_model = TestBedrock.embedding_model
@@ -415,7 +415,7 @@ class OpenAIDoor(ProviderTests):
     listed_models = (ModelInfo(id="m1"), ModelInfo(id="m2"))
 
 
-class TestBedrockChat(OpenAIDoor):
+class TestBedrockChat(OpenAIEndpoint):
     variant = "chat"
     settings = {**_KEYS, "api_url": "{url}", "api": "chat"}
     wire = of_bedrock(CHAT_COMPLETIONS)
@@ -426,7 +426,7 @@ class TestBedrockChat(OpenAIDoor):
     }
 
 
-class TestBedrockResponses(OpenAIDoor):
+class TestBedrockResponses(OpenAIEndpoint):
     variant = "responses"
     settings = {**_KEYS, "api_url": "{url}", "api": "responses", "endpoint": "runtime"}
     wire = of_bedrock(RESPONSES)
@@ -437,7 +437,7 @@ class TestBedrockResponses(OpenAIDoor):
     }
 
 
-class TestBedrockMessages(OpenAIDoor):
+class TestBedrockMessages(OpenAIEndpoint):
     variant = "messages"
     # The kit's model does not have a Claude name, so give it the facts of a Claude model.
     settings = {

@@ -196,7 +196,7 @@ aws_secret_access_key = canary-secret
         ({"api": "messages"}, CLAUDE, "/anthropic/v1/messages", "bedrock-mantle"),
     ],
 )
-async def test_every_door_accepts_every_way_to_authenticate(
+async def test_every_endpoint_accepts_every_way_to_authenticate(
     environment: pytest.MonkeyPatch, tmp_path: Any, settings: Any, model: str, target: str, service: str, way: str
 ) -> None:
     token = None
@@ -262,7 +262,7 @@ async def test_a_redirect_is_not_followed_with_the_credentials() -> None:
         ({"endpoint": "mantle"}, "/v1/models"),
     ],
 )
-async def test_the_models_of_a_chosen_door_are_listed(settings: Any, target: str) -> None:
+async def test_the_models_of_a_chosen_endpoint_are_listed(settings: Any, target: str) -> None:
     async with serve(answer) as server:
         options = {"aws_region": "us-east-1", **KEYS, **settings}
         async with trunkline.open_service("bedrock", api_url=server.url, **options) as opened:
@@ -433,7 +433,7 @@ def test_reasoning_between_tags_is_no_text(pieces: list[str], stream: bool) -> N
         (404, {"Output": {"__type": "x#UnknownOperationException"}}, "openai_url: its path"),
     ],
 )
-def test_an_error_about_the_wrong_door_says_what_to_do(status: int, body: Any, words: str) -> None:
+def test_an_error_about_the_wrong_endpoint_says_what_to_do(status: int, body: Any, words: str) -> None:
     service = context(api="responses")
     error = bedrock.response_parser(service).error(
         WireResponse(status=status, headers={}, body=json.dumps(body).encode())

@@ -28,7 +28,7 @@ def _auth(context: ServiceContext[BedrockSettings]) -> Auth:
 
 
 def _format_of(context: ServiceContext[BedrockSettings], model: str) -> str:
-    from trunkline_bedrock.doors import api_for
+    from trunkline_bedrock.routing import api_for
 
     return api_for(context.settings, model)
 

@@ -18,11 +18,11 @@ from trunkline.errors import (
 
 from trunkline_bedrock.aws_settings import configured_credentials
 from trunkline_bedrock.credentials import BearerToken, Chain
-from trunkline_bedrock.doors import api_for, door_for
 from trunkline_bedrock.endpoints import is_s3
 from trunkline_bedrock.errors import is_of_s3, is_skewed
 from trunkline_bedrock.model_facts import is_profile
 from trunkline_bedrock.regions import did_you_mean_region
+from trunkline_bedrock.routing import api_for, endpoint_for
 from trunkline_bedrock.settings import BedrockSettings
 
 _SHORT_TERM = "bedrock-api-key-"
@@ -134,7 +134,7 @@ def _s3_advice(settings: BedrockSettings, error: TrunklineError) -> Advice | Non
 def _is_unknown_to_mantle(settings: BedrockSettings) -> bool:
     model = settings.default_model or ""
     api = api_for(settings, model)
-    at_mantle = api == "messages" or (api != "converse" and door_for(settings, model) == "mantle")
+    at_mantle = api == "messages" or (api != "converse" and endpoint_for(settings, model) == "mantle")
     return at_mantle and is_profile(model)
 
 

@@ -8,7 +8,7 @@ from trunkline.authoring.urls import path_segments
 from trunkline.errors import UnsupportedOperation
 
 from trunkline_bedrock.auth import Scope
-from trunkline_bedrock.doors import signing_service
+from trunkline_bedrock.routing import signing_service
 from trunkline_bedrock.settings import BedrockSettings
 from trunkline_bedrock.urls import base_url, control_sibling, control_url, place_of, public_endpoint, split_s3_uri
 
@@ -17,7 +17,7 @@ def runtime_base(settings: BedrockSettings) -> str:
     """Return the root URL of the runtime's operations. Raises `UnsupportedOperation` if `api_url` is one of Mantle."""
     if settings.api_url is not None:
         place = place_of(base_url(settings.api_url)[0])
-        if place.door == "mantle":
+        if place.endpoint == "mantle":
             raise UnsupportedOperation(
                 f"{place.root} serves OpenAI's and Anthropic's APIs only: move this URL from api_url to openai_url"
             )
@@ -36,7 +36,7 @@ def control_base(settings: BedrockSettings) -> str:
         return _public("bedrock", settings)
     place = place_of(base_url(settings.api_url)[0])
     base = place.root
-    if place.door == "mantle" and not (urlsplit(base).hostname or "").startswith("vpce-"):
+    if place.endpoint == "mantle" and not (urlsplit(base).hostname or "").startswith("vpce-"):
         return _public("bedrock", settings)
     control = control_sibling(base)
     if control is None:

@@ -49,7 +49,7 @@ Medium: TypeAlias = Literal["image", "document", "video", "audio"]
 class BedrockFacts:
     """The features that a model supports.
 
-    Doors:
+    Endpoints:
 
     - `api`: the API that the setting `api = "auto"` chooses for the model's own id. Bedrock does not serve the model
       with Converse under this id. The id of an inference profile (`us.…`) means the same model in `bedrock-runtime`,

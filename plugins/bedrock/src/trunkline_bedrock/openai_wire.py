@@ -33,9 +33,9 @@ from trunkline_openai.translate import ChatTranslator
 
 from trunkline_bedrock.converse_options import without_converse_options
 from trunkline_bedrock.credentials import ServerClock
-from trunkline_bedrock.doors import messages_root, openai_address
 from trunkline_bedrock.errors import or_aws
 from trunkline_bedrock.model_facts import openai_name
+from trunkline_bedrock.routing import messages_root, openai_address
 from trunkline_bedrock.settings import BedrockSettings
 
 PROFILE = Profile(

@@ -15,13 +15,13 @@ from trunkline.request import ChatRequest
 from trunkline.response import Capability, ModelInfo
 
 from trunkline_bedrock.batches import BATCHES
-from trunkline_bedrock.doors import openai_address
 from trunkline_bedrock.embeddings import EMBED
 from trunkline_bedrock.endpoints import control_base
 from trunkline_bedrock.images import GENERATE_IMAGES
 from trunkline_bedrock.invoke import model_request
 from trunkline_bedrock.model_facts import facts_of
 from trunkline_bedrock.rerank import RERANK
+from trunkline_bedrock.routing import openai_address
 from trunkline_bedrock.settings import BedrockSettings
 from trunkline_bedrock.translate import converse_body
 
@@ -34,7 +34,7 @@ _COUNTED = ("messages", "system", "toolConfig", "additionalModelRequestFields")
 def build_models(context: ServiceContext[BedrockSettings], cursor: str | None) -> WireRequest:
     """Build the request for the foundation models, which are one page, or for a page of inference profiles.
 
-    If the settings name an API of OpenAI's or Anthropic's, or `bedrock-mantle`, it is the list of that door's models.
+    If the settings name an API of OpenAI's or Anthropic's, or `bedrock-mantle`, it lists the models there.
     Raises `UnsupportedOperation` as `control_base` does.
     """
     settings = context.settings

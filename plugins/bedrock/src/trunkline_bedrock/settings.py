@@ -229,7 +229,7 @@ class BedrockSettings(AWSSettings):
         if self.openai_url is not None:
             return place_of(base_url(self.openai_url)[0])
         url = base_url(self.api_url)[0] if self.api_url is not None else None
-        # The region's public runtime is also the default of `api_url`, so it says nothing about the other door.
+        # The region's public runtime is also the default of `api_url`, so it says nothing about the other endpoint.
         return place_of(url) if url is not None and not is_public(url, self.region) else None
 
     @property
@@ -239,7 +239,7 @@ class BedrockSettings(AWSSettings):
             return False
         if self.endpoint != "auto":
             return self.endpoint == "mantle"
-        return self.api_url is not None and place_of(base_url(self.api_url)[0]).door == "mantle"
+        return self.api_url is not None and place_of(base_url(self.api_url)[0]).endpoint == "mantle"
 
     def key_credentials(self) -> Keys | BearerToken | None:
         """Return the credentials in `api_key`, which may contain an IAM key pair."""
@@ -248,29 +248,29 @@ class BedrockSettings(AWSSettings):
     def problems(self) -> Iterator[tuple[str, str]]:
         """Report a missing region, and credentials that cannot be sent."""
         yield from AWSSettings.problems(self)
-        yield from self.separate_problems(self._dual_stack_problems, self._api_key_problems, self._door_problems)
+        yield from self.separate_problems(self._dual_stack_problems, self._api_key_problems, self._endpoint_problems)
 
     def _dual_stack_problems(self) -> Iterator[tuple[str, str]]:
         if self.use_dualstack_endpoint and self.region.startswith(NO_DUAL_STACK):
             yield "use_dualstack_endpoint", f"is not possible in the region {self.region}"
 
-    def _door_problems(self) -> Iterator[tuple[str, str]]:
+    def _endpoint_problems(self) -> Iterator[tuple[str, str]]:
         for name, url in (("api_url", self.api_url), ("openai_url", self.openai_url)):
             place = place_of(base_url(url)[0]) if url is not None else None
-            # OpenAI's client refuses both doors. As `api_url`, botocore accepts any host of the runtime.
+            # OpenAI's client refuses both endpoints. As `api_url`, botocore accepts any host of the runtime.
             other_region = place is not None and place.region not in (None, self.region)
-            if place is not None and other_region and (place.door == "mantle" or name == "openai_url"):
+            if place is not None and other_region and (place.endpoint == "mantle" or name == "openai_url"):
                 yield name, f"is a host of the region {place.region}, but aws_region is {self.region}"
-            if self.api == "converse" and name == "api_url" and place is not None and place.door == "mantle":
+            if self.api == "converse" and name == "api_url" and place is not None and place.endpoint == "mantle":
                 why = "because api_url names bedrock-mantle, and only bedrock-runtime serves it"
                 yield "api", f"cannot be converse, {why}"
         place = self.openai_place
-        if self.api == "messages" and place is not None and place.door == "runtime":
+        if self.api == "messages" and place is not None and place.endpoint == "runtime":
             name = "openai_url" if self.openai_url is not None else "api_url"
             yield "api", f"cannot be messages, because {name} names bedrock-runtime, and only bedrock-mantle serves it"
-        if place is not None and place.door is not None and self.endpoint not in ("auto", place.door):
+        if place is not None and place.endpoint is not None and self.endpoint not in ("auto", place.endpoint):
             name = "openai_url" if self.openai_url is not None else "api_url"
-            yield "endpoint", f"is {self.endpoint}, but {name} names a host of bedrock-{place.door}"
+            yield "endpoint", f"is {self.endpoint}, but {name} names a host of bedrock-{place.endpoint}"
 
     def _api_key_problems(self) -> Iterator[tuple[str, str]]:
         if self.api_key is not None:

@@ -37,10 +37,10 @@ _RUNTIME = "bedrock-runtime"
 MANTLE = "bedrock-mantle"
 """The label of the hosts that serve OpenAI's and Anthropic's APIs, and their service in signatures."""
 
-Door: TypeAlias = Literal["mantle", "runtime"]
+Endpoint: TypeAlias = Literal["mantle", "runtime"]
 """The hosts that serve a request: `bedrock-mantle`, or `bedrock-runtime`."""
 
-_DOORS: dict[str, Door] = {MANTLE: "mantle", _RUNTIME: "runtime", f"{_RUNTIME}-fips": "runtime"}
+_ENDPOINTS: dict[str, Endpoint] = {MANTLE: "mantle", _RUNTIME: "runtime", f"{_RUNTIME}-fips": "runtime"}
 
 _SIBLINGS = {
     "bedrock": "Bedrock's control plane",
@@ -112,35 +112,35 @@ class Place:
     - `root`: the URL without the path of an API, to which `/model/…`, `/openai/v1` and `/anthropic` are appended.
     - `openai`: the path of OpenAI's API, such as `/v1`, if the URL ends with one.
     - `messages`: the URL to which `/v1/messages` is appended.
-    - `door`, `region`: those of the host, if it is AWS's.
+    - `endpoint`, `region`: those of the host, if it is AWS's.
     """
 
     root: str
     openai: str | None = None
     messages: str
-    door: Door | None = None
+    endpoint: Endpoint | None = None
     region: str | None = None
 
 
 def place_of(url: str) -> Place:
     """Return the place that a URL from `base_url` leads to."""
     split = urlsplit(url)
-    door, region = door_of_host(split.hostname or "")
+    endpoint, region = endpoint_of_host(split.hostname or "")
     found = _ANTHROPIC.search(split.path) or _OPENAI.search(split.path)
     ending = found[0] if found is not None else ""
     openai = ending if ending.startswith("/openai") or ending == "/v1" else None
-    if door == "runtime" and ending == "/v1":
+    if endpoint == "runtime" and ending == "/v1":
         openai = None  # AWS's runtime has nothing at `/v1`
     path = split.path.removesuffix(ending)
     root = urlunsplit(split._replace(path=path))
-    if door is None and ending == "/v1":
+    if endpoint is None and ending == "/v1":
         # Elsewhere, `/v1` may be the path of all APIs.
         return Place(root=url, openai=openai, messages=root)
     return Place(
         root=root,
         openai="/openai/v1" if openai == "/openai" else openai,
         messages=f"{root}/anthropic",
-        door=door,
+        endpoint=endpoint,
         region=region,
     )
 
@@ -150,13 +150,13 @@ def is_public(url: str, region: str) -> bool:
     return url.lower() in (public_endpoint(_RUNTIME, region, dual_stack=dual_stack) for dual_stack in (False, True))
 
 
-def door_of_host(host: str) -> tuple[Door, str] | tuple[None, None]:
-    """Return the door and the region of one of AWS's hosts, public or of a VPC endpoint."""
+def endpoint_of_host(host: str) -> tuple[Endpoint, str] | tuple[None, None]:
+    """Return the endpoint and the region of one of AWS's hosts, public or of a VPC endpoint."""
     host = host.rstrip(".").lower()
     labels = host.split(".")
     first = 1 if host.startswith("vpce-") else 0
-    if len(labels) > first + 2 and labels[first] in _DOORS and _is_aws(host):
-        return _DOORS[labels[first]], labels[first + 1]
+    if len(labels) > first + 2 and labels[first] in _ENDPOINTS and _is_aws(host):
+        return _ENDPOINTS[labels[first]], labels[first + 1]
     return None, None
 
 

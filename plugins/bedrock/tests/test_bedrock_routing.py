@@ -8,9 +8,9 @@ from openai import OpenAI
 from openai.providers import bedrock as sdk_bedrock
 from trunkline.errors import ConfigurationError, UnsupportedOperation
 from trunkline_bedrock import BedrockSettings
-from trunkline_bedrock.doors import api_for, door_for, messages_root, openai_address, signing_service
 from trunkline_bedrock.endpoints import control_base, runtime_base
 from trunkline_bedrock.model_facts import openai_name
+from trunkline_bedrock.routing import api_for, endpoint_for, messages_root, openai_address, signing_service
 
 
 def made(**settings: Any) -> BedrockSettings:
@@ -164,7 +164,7 @@ RUNTIME, MANTLE = "https://bedrock-runtime.us-east-1.amazonaws.com", "https://be
         ),
     ],
 )
-def test_a_pasted_url_of_another_api_or_door_is_understood(settings: Any, url: str) -> None:
+def test_a_pasted_url_of_another_api_or_endpoint_is_understood(settings: Any, url: str) -> None:
     assert openai_address(made(**settings), "/responses", "openai.gpt-5.5") == url
 
 
@@ -236,8 +236,8 @@ def test_the_path_says_for_which_service_a_request_to_another_host_is_signed(
     assert signing_service(made(**settings), url) == (service, hashed)
 
 
-def test_the_door_of_a_custom_url_is_mantle_as_in_openais_client() -> None:
-    assert door_for(made(openai_url="http://127.0.0.1:1"), "us.openai.gpt-6-sol") == "mantle"
+def test_the_endpoint_of_a_custom_url_is_mantle_as_in_openais_client() -> None:
+    assert endpoint_for(made(openai_url="http://127.0.0.1:1"), "us.openai.gpt-6-sol") == "mantle"
 
 
 # What the settings refuse
