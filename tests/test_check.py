@@ -663,6 +663,7 @@ ADVICE = [
     ("openai", openai_error(401, "No such organization: org-x", "invalid_organization"), "key", "organization_id"),
     ("openai", openai_error(404, "This is not a chat model and thus not supported", None), "model", "responses"),
     ("openai-compatible", reply({"detail": "Not Found"}, 404), "url", "often ends with /v1"),
+    ("openai-compatible", openai_error(404, "Response with id 'resp_1' not found.", None), None, None),
     ("openai-compatible", OPENAI.key, None, None),
     ("anthropic", APIS["anthropic"].key, "key", "https://platform.claude.com/settings/keys"),
     ("anthropic", APIS["anthropic"].quota, "quota", "billing"),

@@ -62,6 +62,17 @@ def _check_kind(value: object, kind: type[object], rule: str, service: str) -> N
         raise InvalidRequest(f"{rule}, not {type(value).__name__}", service=service)
 
 
+def _response_id(response: object, service: str) -> str:
+    """Return the id of the response that the caller gives, or names by its id."""
+    if isinstance(response, str):
+        return response
+    _check_kind(response, ChatResponse, "response must be a ChatResponse or the id of one", service)
+    response_id = cast(ChatResponse, response).id
+    if response_id is None:
+        raise InvalidRequest("the response has no id, so the provider cannot be asked for it", service=service)
+    return response_id
+
+
 _OTHER_KEYWORDS = {"chat": ("answer_type", "answer_retries"), "stream": ("answer_type",)}
 
 
@@ -207,22 +218,24 @@ class Service(ABC):
         asked, prepared = self._typed(prepared, answer_type)
         return TypedStream(self._stream(prepared, NO_OPTIONS), asked)
 
-    async def get_response(self, response_id: str) -> ChatResponse:
-        """Return a response that the provider has stored, such as one that it makes in the background.
+    async def get_response(self, response: ChatResponse | str) -> ChatResponse:
+        """Return the present state of a response that the provider has stored, such as one made in the background.
 
-        As long as it is not complete, its finish reason is `PENDING`. If the provider failed to make it, the error is
-        raised, as `chat` would. Call this on the service that the response comes from (`ChatResponse.service`).
+        `response` is an earlier state of the response, or its id. While the provider makes the response, the finish
+        reason is `PENDING`. If the provider has failed to make it, the error is raised, as `chat` would. Call this on
+        the service that the response comes from (`ChatResponse.service`).
 
-        Raises `UnsupportedOperation` if the provider has no such responses, and `NotFound` if it does not know the id.
+        Raises `UnsupportedOperation` if the provider has no such responses, `NotFound` if it does not know the id, and
+        `InvalidRequest` if `response` has no id.
         """
-        return await self._perform("get_response", response_id, ChatResponse, NO_OPTIONS)
+        return await self._perform("get_response", _response_id(response, self.name), ChatResponse, NO_OPTIONS)
 
-    async def cancel_response(self, response_id: str) -> ChatResponse:
-        """End a response that runs in the background, and return what there is of it.
+    async def cancel_response(self, response: ChatResponse | str) -> ChatResponse:
+        """Cancel a response that runs in the background, given as a `ChatResponse` or its id, and return its state.
 
         Raises what `get_response` raises, and `BadRequest` if the response does not run in the background.
         """
-        return await self._perform("cancel_response", response_id, ChatResponse, NO_OPTIONS)
+        return await self._perform("cancel_response", _response_id(response, self.name), ChatResponse, NO_OPTIONS)
 
     def resume_stream(self, point: ResumePoint) -> Stream:
         """Read the stream of a response that runs in the background on from a `ResumePoint`.

@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import attrs
 import pytest
 from recordings import recorded
 from strict_types import strict_adapter
@@ -216,9 +217,9 @@ async def test_a_response_is_polled_until_it_is_complete() -> None:
             "queued",
         )
         assert submitted.warnings == ()
-        running = await service.get_response("resp_1")
+        running = await service.get_response(submitted)
         assert (running.finish_reason, running.raw_finish_reason) == (FinishReason.PENDING, "in_progress")
-        done = await service.get_response("resp_1")
+        done = await service.get_response(running)
     assert done.finish_reason is FinishReason.STOP
     assert done.text == "The answer is 42."
     assert (done.service, done.provider, done.usage and done.usage.output_tokens) == ("openai", "openai", 4)
@@ -230,7 +231,11 @@ async def test_a_response_is_polled_until_it_is_complete() -> None:
 async def test_a_response_is_cancelled() -> None:
     async with serve(Background()) as server, service_of(server.url) as service:
         cancelled = await service.cancel_response("resp_1")
+        again = await service.cancel_response(cancelled)
+        with pytest.raises(InvalidRequest, match="has no id"):
+            await service.get_response(attrs.evolve(cancelled, id=None))
     assert (cancelled.finish_reason, cancelled.raw_finish_reason) == (FinishReason.OTHER, "cancelled")
+    assert again == cancelled
 
 
 @pytest.mark.anyio
@@ -299,7 +304,7 @@ async def test_a_provider_without_background_says_so() -> None:
         service, other = (service_of(server.url, api="chat", name=name) for name in ("one", "other"))
         async with fallback(service, other) as both:
             for one in (service, both):
-                with pytest.raises(UnsupportedOperation, match="get_response"):
+                with pytest.raises(UnsupportedOperation, match="get_response.*set api to responses"):
                     await one.get_response("resp_1")
                 with pytest.raises(UnsupportedOperation, match="resume_stream"):
                     async with one.resume_stream(ResumePoint(response_id="resp_1")):

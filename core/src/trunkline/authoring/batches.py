@@ -79,9 +79,8 @@ class BatchLimits:
             if not isinstance(made, str) or not self.ids.fullmatch(made):
                 raise InvalidRequest(f"the provider does not accept the request id {made!r}: it must be {self.id_rule}")
         if count < self.least_requests:
-            raise InvalidRequest(
-                f"the provider accepts batches of at least {self.least_requests} requests, and this one has {count}"
-            )
+            requests = "request" if self.least_requests == 1 else "requests"
+            raise InvalidRequest(f"a batch needs at least {self.least_requests} {requests}, and this one has {count}")
         if self.requests is not None and count > self.requests:
             raise InvalidRequest(f"the provider accepts at most {self.requests} requests in a batch, not {count}")
 

@@ -35,7 +35,7 @@ class ServiceOptions:
     """A provider, with its settings from the environment and from --set. No configuration file is read."""
 
     service: Annotated[str | None, Parameter(alias="-s")] = None
-    """A service of the configuration file. Required if the file has several."""
+    """A service of the configuration file. Required if the file has several, except for `check`, which tests all."""
 
     config: Annotated[Path | None, Parameter(alias="-c")] = None
     """The configuration file. Default: TRUNKLINE_CONFIG, else trunkline.toml in the current folder."""

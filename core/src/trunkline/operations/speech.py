@@ -62,7 +62,7 @@ class SpeechParams(TypedDict, total=False):
 
 @attrs.frozen(kw_only=True)
 class SpeechResponse:
-    """The response to a `SpeechRequest`. `audio.media_type` says how its `data` is encoded.
+    """The response to a `SpeechRequest`. `audio.media_type` says how `data` is encoded.
 
     `raw` is what the provider sent besides the audio, if it is JSON.
     """
@@ -75,3 +75,8 @@ class SpeechResponse:
     warnings: tuple[CallWarning, ...] = ()
     rate_limits: RateLimits | None = attrs.field(default=None, repr=False, eq=False)
     raw: JSONValue = attrs.field(default=None, repr=False, eq=False)
+
+    @property
+    def data(self) -> bytes:
+        """The bytes of the audio. Empty only if a provider returns a URL, which no provider of this project does."""
+        return self.audio.data or b""

@@ -75,6 +75,7 @@ _TABLE = (
         "check that api_url is the endpoint of the resource as the portal shows it, and api_version",
         problem="url",
         kind=NotFound,
+        message=r"^(?!.*\b(with id|batch)\b)",  # those are about a stored response or a batch
     ),
     Advice(
         "deploy a model that supports this operation, and set default_model to the name of the deployment",

@@ -7,7 +7,14 @@ from typing import Any
 from trunkline.authoring.advice import Advice, find_advice
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.urls import has_host
-from trunkline.errors import AuthenticationError, NotFound, PermissionDenied, QuotaExhausted, TrunklineError
+from trunkline.errors import (
+    AuthenticationError,
+    NotFound,
+    PermissionDenied,
+    QuotaExhausted,
+    TrunklineError,
+    UnsupportedOperation,
+)
 
 from trunkline_openai.settings import OpenAISettings
 
@@ -71,16 +78,36 @@ _COMPATIBLE = (
         "set api_url to the URL in the server's documentation: it often ends with /v1",
         problem="url",
         kind=NotFound,
-        message=r"^(?!.*\b(models?|endpoints?|deployment)\b)",
+        # The API itself answers about a model, and about a stored response or a batch ("Response with id 'x' not found").
+        message=r"^(?!.*\b(models?|endpoints?|deployment|with id|batch)\b)",
     ),
 )
+
+_BACKGROUND = r"has no (get_response|cancel_response|resume_stream)$"
+_USE_RESPONSES = Advice(
+    "set api to responses: only the Responses API has background responses",
+    kind=UnsupportedOperation,
+    message=_BACKGROUND,
+)
+_USE_PROFILE = Advice(
+    "add background to the list responses of the profile if the server has background responses",
+    kind=UnsupportedOperation,
+    message=_BACKGROUND,
+)
+
+
+def _on_operations(settings: object) -> tuple[Advice, ...]:
+    if getattr(settings, "api", None) == "chat":
+        return (_USE_RESPONSES,)
+    return (_USE_PROFILE,) if hasattr(settings, "profile") else ()
 
 
 def openai_advice(context: ServiceContext[OpenAISettings], error: TrunklineError) -> Advice | None:
     """Return what to do about an error of OpenAI, or of another server at `api_url`. `None` if that is not known."""
-    return find_advice(error, _OPENAI if has_host(context.settings.api_url, "openai.com") else _COMPATIBLE)
+    table = _OPENAI if has_host(context.settings.api_url, "openai.com") else _COMPATIBLE
+    return find_advice(error, (*table, *_on_operations(context.settings)))
 
 
 def compatible_advice(context: ServiceContext[Any], error: TrunklineError) -> Advice | None:
     """Return what to do about an error of a compatible server, or `None` if that is not known."""
-    return find_advice(error, _COMPATIBLE)
+    return find_advice(error, (*_COMPATIBLE, *_on_operations(context.settings)))
