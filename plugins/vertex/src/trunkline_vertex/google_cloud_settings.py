@@ -60,6 +60,8 @@ class AnthropicGoogleCloudSettings(GoogleCloudSettings):
         {"anyOf": [{"not": is_set("access_token")}, is_set("project")]},
     )
 
+    project: str | None = project_setting(f"`ANTHROPIC_GOOGLE_CLOUD_PROJECT` or `{PROJECT_VARIABLE}`")
+    location: str | None = location_setting("`ANTHROPIC_GOOGLE_CLOUD_LOCATION`")
     workspace_id: str = workspace_setting("It belongs to one project.", variable="ANTHROPIC_GOOGLE_CLOUD_WORKSPACE_ID")
     api_url: str | None = url_setting(
         "API URL",

@@ -110,30 +110,40 @@ def _matches(pattern: str, noun: str) -> Callable[[object], str]:
     return convert
 
 
-@settings
-class GoogleCloudSettings(Settings):
-    """The settings of every provider on Google Cloud. `trunkline_vertex.auth.google_auth` uses them."""
-
-    project: str | None = setting(
+def project_setting(variables: str) -> str | None:
+    """Return the setting `project`. `variables` says which environment variables it is read from by default."""
+    return setting(
         "Project",
-        "The id of the Google Cloud project to call. The default is the environment variable `GOOGLE_CLOUD_PROJECT`, "
-        "or the project that the credentials name.",
+        f"The id of the Google Cloud project to call. The default is the environment variable {variables}, or the "
+        "project that the credentials name.",
         default=None,
         convert=_matches(_PROJECT, "the id of a Google Cloud project, such as my-project-123"),
         schema={"type": "string", "pattern": rf"^\s*{_PROJECT}\s*$"},
         group="Connection",
         examples=("my-project-123",),
     )
-    location: str | None = setting(
+
+
+def location_setting(variable: str) -> str | None:
+    """Return the setting `location`. `variable` is the environment variable that it is read from by default."""
+    return setting(
         "Location",
         "Where the request is processed: `global`, the multi-region `us` or `eu`, or a region such as `us-east5`. The "
-        "default is the environment variable `GOOGLE_CLOUD_LOCATION`, or `global`.",
+        f"default is the environment variable {variable}, or `global`.",
         default=None,
         convert=_matches(_LOCATION, "a location of Google Cloud, such as global or us-east5"),
         schema={"type": "string", "pattern": rf"^\s*{_LOCATION}\s*$"},
         group="Connection",
         examples=("global", "us", "eu", "us-east5", "europe-west4"),
     )
+
+
+@settings
+class GoogleCloudSettings(Settings):
+    """The settings of every provider on Google Cloud. `trunkline_vertex.auth.google_auth` uses them."""
+
+    project: str | None = project_setting(f"`{PROJECT_VARIABLE}`")
+    location: str | None = location_setting(f"`{LOCATION_VARIABLE}`")
     credentials_file: Converted[str | None, str] = path_setting(
         "Credentials File",
         "A JSON file of credentials: a service account's key, or a configuration of workload identity federation "
