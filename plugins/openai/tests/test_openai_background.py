@@ -304,7 +304,7 @@ async def test_a_provider_without_background_says_so() -> None:
         service, other = (service_of(server.url, api="chat", name=name) for name in ("one", "other"))
         async with fallback(service, other) as both:
             for one in (service, both):
-                with pytest.raises(UnsupportedOperation, match="get_response.*set api to responses"):
+                with pytest.raises(UnsupportedOperation, match=r"get_response.*set api to responses"):
                     await one.get_response("resp_1")
                 with pytest.raises(UnsupportedOperation, match="resume_stream"):
                     async with one.resume_stream(ResumePoint(response_id="resp_1")):

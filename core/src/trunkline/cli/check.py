@@ -350,7 +350,9 @@ class _Check:
                     report.notes.append("default_model is not set")
                 raise
             what = error.message if isinstance(error, RemoteError) else str(error)
-            reason = f"the models cannot be listed ({f'status {status}' if status is not None and status >= 300 else what})"
+            reason = (
+                f"the models cannot be listed ({f'status {status}' if status is not None and status >= 300 else what})"
+            )
         else:
             self._compare(settings.default_model)
             count = len(self._models)

@@ -78,7 +78,8 @@ _COMPATIBLE = (
         "set api_url to the URL in the server's documentation: it often ends with /v1",
         problem="url",
         kind=NotFound,
-        # The API itself answers about a model, and about a stored response or a batch ("Response with id 'x' not found").
+        # If the API itself answers, about a model, a stored response ("Response with id 'x' not found") or a batch, the
+        # URL is right.
         message=r"^(?!.*\b(models?|endpoints?|deployment|with id|batch)\b)",
     ),
 )

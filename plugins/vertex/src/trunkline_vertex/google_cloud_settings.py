@@ -29,7 +29,9 @@ from trunkline_vertex.settings import (
     DEFAULT_CREDENTIALS,
     PROJECT_VARIABLE,
     GoogleCloudSettings,
+    location_setting,
     one_of,
+    project_setting,
 )
 
 ORIGIN = "https://claude.googleapis.com"

@@ -112,7 +112,7 @@ def _matches(pattern: str, noun: str) -> Callable[[object], str]:
 
 def project_setting(variables: str) -> str | None:
     """Return the setting `project`. `variables` says which environment variables it is read from by default."""
-    return setting(
+    made: str | None = setting(
         "Project",
         f"The id of the Google Cloud project to call. The default is the environment variable {variables}, or the "
         "project that the credentials name.",
@@ -122,11 +122,12 @@ def project_setting(variables: str) -> str | None:
         group="Connection",
         examples=("my-project-123",),
     )
+    return made
 
 
 def location_setting(variable: str) -> str | None:
     """Return the setting `location`. `variable` is the environment variable that it is read from by default."""
-    return setting(
+    made: str | None = setting(
         "Location",
         "Where the request is processed: `global`, the multi-region `us` or `eu`, or a region such as `us-east5`. The "
         f"default is the environment variable {variable}, or `global`.",
@@ -136,6 +137,7 @@ def location_setting(variable: str) -> str | None:
         group="Connection",
         examples=("global", "us", "eu", "us-east5", "europe-west4"),
     )
+    return made
 
 
 @settings
