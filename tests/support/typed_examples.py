@@ -117,7 +117,12 @@ def main(folder: Path) -> None:
     options = ("strict = True", "python_version = 3.11", "warn_unreachable = True")
     mypy = ["[mypy]", *options, f"mypy_path = {path}", "exclude = /scaffolded/"]
     (folder / "mypy.ini").write_text("\n".join(mypy) + "\n", encoding="utf-8")
-    pyright = {"typeCheckingMode": "strict", "pythonVersion": "3.11", "extraPaths": packages, "exclude": ["scaffolded/*/tests"]}
+    pyright = {
+        "typeCheckingMode": "strict",
+        "pythonVersion": "3.11",
+        "extraPaths": packages,
+        "exclude": ["scaffolded/*/tests"],
+    }
     (folder / "pyrightconfig.json").write_text(json.dumps(pyright, indent=2), encoding="utf-8")
 
 
