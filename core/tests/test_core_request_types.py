@@ -278,6 +278,7 @@ FIELDS: dict[type, tuple[dict[str, Any], dict[str, Kind]]] = {
             "seed": optional(COUNT),
             "frequency_penalty": optional(NUMBER),
             "presence_penalty": optional(NUMBER),
+            "background": FLAG_OR_NONE,
             "logprobs": FLAG_OR_NONE,
             "top_logprobs": optional(COUNT),
             "cache": CACHE,
