@@ -161,6 +161,19 @@ async def test_each_call_is_translated_and_parsed_in_the_format_of_its_model(htt
         }
 
 
+async def test_a_format_may_be_a_whole_provider(http_library: str) -> None:
+    provider = provider_with_formats(
+        name="toy",
+        settings=ToySettings,
+        auth=make_toy().auth,
+        format_of=lambda context, model: "loud" if model.startswith("loud") else "quiet",
+        load=lambda: {"quiet": make_toy(), "loud": make_toy(translator=LoudTranslator)},
+    )
+    async with serve(answer) as server, service_of(provider, http_library, server.url) as service:
+        for model in ("loud-1", "quiet-1"):
+            assert (await service.chat("hi", model=model)).text == "Hello"
+
+
 async def test_an_error_is_read_in_the_format_of_the_request(http_library: str) -> None:
     async with serve(answer) as server, service_of(two_formats(), http_library, server.url) as service:
         with pytest.raises(ServerError, match="LOUD"):

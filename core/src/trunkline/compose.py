@@ -488,7 +488,7 @@ class LimitedService(_Composed):
             [],
         )
 
-    async def _perform(self, name: str, value: V, result: type[R], outer: CallOptions) -> R:
+    async def _perform(self, name: str, value: object, result: type[R], outer: CallOptions) -> R:
         return await self._limited(
             outer,
             self._estimate.of_inputs(value.inputs) if isinstance(value, EmbedRequest) else 0,

@@ -8,7 +8,8 @@
         load=load_formats,
     )
 
-`load_formats` imports the modules of all formats and returns their parts, such as `{"messages": …, "chat": …}`.
+`load_formats` imports the modules of all formats and returns their parts, such as `{"messages": …, "chat": …}`. A
+format may also be a whole `Provider`.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def provider_with_formats(
     settings: type[S],
     auth: Callable[[ServiceContext[S]], Auth],
     format_of: Callable[[ServiceContext[S], str], str],
-    load: Callable[[], Mapping[str, ProviderParts[S]]],
+    load: Callable[[], Mapping[str, ProviderParts[S] | Provider]],
     shared_operations: Callable[[ServiceContext[S]], Operations] = lambda context: Operations(),
     advice: Callable[[ServiceContext[S], TrunklineError], Advice | None] = lambda context, error: None,
     rate_limits: RateLimitHeaders = NO_RATE_LIMITS,
@@ -66,8 +67,8 @@ def provider_with_formats(
 
     - `auth` authenticates the requests of all formats; its `sign` can look at the request's URL.
     - `format_of` returns the name of a model's format, a key of what `load` returns. It may raise a `CallError`.
-    - `load` imports the modules of the formats and returns their parts. Of these, the translator, the response parser
-      and the operations are used. It is called once, when the first service opens.
+    - `load` imports the modules of the formats and returns their parts, or a whole `Provider` for a format. Of either,
+      the translator, the response parser and the operations are used. It is called once, when the first service opens.
     - `shared_operations` returns the operations that do not depend on a model, such as `list_models` and `batches`.
       They take precedence over those of the formats. Operations whose value names no model are never a format's.
     """
