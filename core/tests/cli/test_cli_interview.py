@@ -356,7 +356,7 @@ WRONG = {
     "Output Token Limit": ["0", "1e3"],
     "Context Length": ["0", "much"],
     "Send User ID": ["4", "perhaps"],
-    "API [": ["3", "completions"],
+    "API [": ["9", "completions"],
     "Name of the service": ["a b", "\u00fc", "old"],
     "Default Model": ["AKIAIOSFODNN7EXAMPLE"],
     "Go through": ["maybe", "2"],
@@ -376,6 +376,9 @@ def test_every_provider_gets_a_service_that_opens(terminal: Any, monkeypatch: py
         "AWS Access Key ID": "env:SOME_ID",
         "Name of the service": "mine",
         "The NAME": "SOME_KEY",
+        "Workspace ID": "wrkspc_01AbCd",
+        "Credentials File": "google.json",
+        "Project": "my-project-1",
     }
     asked: dict[str, int] = {}
     given = 0
