@@ -20,6 +20,8 @@ from typing import Any
 
 import pytest
 import trunkline
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from model_server import model
 from trunkline import ChatRequest, ReasoningOptions, user
 from trunkline._plugins.registry import load_provider
@@ -29,7 +31,6 @@ from trunkline.errors import (
     ConfigurationError,
     NotFound,
     PermissionDenied,
-    ProviderNotFound,
     RemoteError,
 )
 from trunkline.settings import setting_infos
@@ -58,6 +59,7 @@ COMPLETE: Mapping[str, Mapping[str, Any]] = {
     "azure-openai": {"api_key": KEY},
     "gemini": {"api_key": KEY},
     "ollama": {},
+    "vertex": {"project": "p", "access_token": KEY},
 }
 """What each provider needs besides `api_url`, which is the test's server, and `default_model`."""
 
@@ -81,6 +83,7 @@ GUIDE_TYPES = {
     "Mistral": "mistral",
     "Azure OpenAI": "azure-openai",
     "Google Gemini": "gemini",
+    "Google Vertex AI": "vertex",
 }
 
 
@@ -186,6 +189,8 @@ async def test_required_setting_must_be_set(provider: str, row: Mapping[str, Any
     name = row["setting"]
     if name == "headers":  # Scale AI's key: the provider that it goes through does not know that it is required
         assert "x-api-key" not in (await sent(provider)).headers
+    elif row.get("has_default"):
+        assert (await sent(provider, **{name: blank})).target
     elif name == "default_model":
         async with running(provider, default_model=blank) as (service, server):
             with pytest.raises(ConfigurationError, match="'default_model' is not set"):
@@ -343,10 +348,9 @@ async def test_responses_api_is_used_if_the_setting_says_so(provider: str) -> No
     assert (await sent(provider)).target.endswith("/chat/completions")
 
 
-async def test_responses_api_of_another_server_needs_the_provider_openai() -> None:
-    with pytest.raises(ConfigurationError, match="'api'"):
-        configured("openai-compatible", "http://127.0.0.1:9", api="responses")
-    async with serve(responses) as server, configured("openai", f"{server.url}/v1", api="responses") as services:
+@pytest.mark.parametrize("provider", ["openai", "openai-compatible"])
+async def test_responses_api_of_another_server_is_used_if_the_setting_says_so(provider: str) -> None:
+    async with serve(responses) as server, configured(provider, f"{server.url}/v1", api="responses") as services:
         await services["s"].chat("Hi")
     assert server.requests[0].target == "/v1/responses"
 
@@ -661,6 +665,39 @@ async def test_gemini_web_search_is_a_provider_option() -> None:
     assert (await sent("gemini", request)).content["tools"] == [{"googleSearch": {}}]
 
 
-def test_vertex_ai_is_not_available() -> None:
-    with pytest.raises(ProviderNotFound, match="vertex"):
-        trunkline.open_services({"services": {"s": {"provider": "vertex", "default_model": "m"}}})
+async def test_vertex_ai_is_called_with_the_key_of_a_service_account() -> None:
+    private_key = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+    async def google(exchange: Exchange) -> None:
+        if exchange.request.target == "/token":
+            await exchange.respond(b'{"access_token": "a-token", "expires_in": 3600, "token_type": "Bearer"}')
+        else:
+            await exchange.respond(
+                b'{"candidates": [{"content": {"parts": [{"text": "Hi"}]}, "finishReason": "STOP"}]}'
+            )
+
+    async with serve(google) as server:
+        account = {
+            "type": "service_account",
+            "project_id": "another-project",
+            "client_email": "mattermost@my-project.iam.gserviceaccount.com",
+            "private_key": private_key.decode(),
+            "token_uri": f"{server.url}/token",
+        }
+        table = {
+            "provider": "vertex",
+            "api_url": server.url,
+            "project": "my-project",
+            "location": "us-east5",
+            "credentials_json": json.dumps(account),
+            "default_model": "gemini-2.5-pro",
+        }
+        async with trunkline.open_services({"services": {"s": table}}) as services:
+            await services["s"].chat("Hi")
+    call = server.requests[1]
+    assert call.target.endswith(
+        "/projects/my-project/locations/us-east5/publishers/google/models/gemini-2.5-pro:generateContent"
+    )
+    assert call.headers["authorization"] == "Bearer a-token"

@@ -151,8 +151,24 @@ CASES: dict[str, Case] = {
     "gemini": Case(provider="gemini", settings={"api_key": KEY}),
     "ollama": Case(provider="ollama", settings={"api_key": KEY}),
     "vertex": Case(provider="vertex", settings={"api_key": KEY}),
+    "vertex-token": Case(provider="vertex", settings={"project": "p", "access_token": KEY}),
+    "google-cloud-token": Case(
+        provider="anthropic-google-cloud", settings={"project": "p", "workspace_id": "wrkspc_1", "access_token": KEY}
+    ),
     "mistral": Case(provider="mistral", settings={"api_key": KEY}),
     "azure": Case(provider="azure-openai", settings={"api_key": KEY}),
+    "azure-anthropic": Case(provider="azure-anthropic", settings={"api_key": KEY}),
+    "azure-anthropic-token": Case(provider="azure-anthropic", settings={"token_provider": token_provider}),
+    "aws-anthropic": Case(provider="anthropic-aws", settings={**REGION, "workspace_id": "wrkspc_1", "api_key": KEY}),
+    "aws-anthropic-iam": Case(
+        provider="anthropic-aws", settings={**REGION, "workspace_id": "wrkspc_1", **IAM}, canaries=IAM_CANARIES
+    ),
+    "bedrock-iam-messages": Case(
+        provider="bedrock", settings={**REGION, **IAM, "api": "messages"}, canaries=IAM_CANARIES
+    ),
+    "bedrock-iam-responses": Case(
+        provider="bedrock", settings={**REGION, **IAM, "api": "responses"}, canaries=IAM_CANARIES
+    ),
     "azure-token": Case(provider="azure-openai", settings={"token_provider": token_provider}),
     "bedrock-key": Case(provider="bedrock", settings={**REGION, "api_key": KEY}),
     "bedrock-iam": Case(provider="bedrock", settings={**REGION, **IAM}, canaries=IAM_CANARIES),

@@ -258,7 +258,7 @@ def enforced_by(type_: object) -> set[str]:
     return {service for service in SERVICES if sent(service, answer_type_of(type_))[1]}
 
 
-GRAMMARS = {"mistral", "llamacpp", "ollama", "gemini"}
+GRAMMARS = {"mistral", "llamacpp", "ollama", "gemini", "vertex"}
 
 
 @pytest.mark.parametrize(

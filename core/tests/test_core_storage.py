@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import trunkline
 from trunkline import (
     Audio,
     ChatRequest,
@@ -37,6 +38,7 @@ from trunkline import (
 from trunkline.authoring.json import JSONValue
 from trunkline.storage import from_json, messages_from_json, to_json
 
+PICTURE = trunkline.Image(data=b"\x89PNG", media_type="image/png")
 CALL = ToolCall(id="c1", name="weather", arguments={"city": "Oslo", "days": [1, 2.5, None, True]})
 CONVERSATION = (
     system("Be brief."),
@@ -73,6 +75,35 @@ def test_request_survives_a_round_trip() -> None:
         provider_options={"toy": {"x": [1, {"y": None}]}},
     )
     assert from_json(ChatRequest, json.loads(json.dumps(to_json(request)))) == request
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        trunkline.EmbedRequest(inputs=["a", PICTURE, ["b", PICTURE]], model="m"),
+        trunkline.ModerationRequest(inputs=["a", [PICTURE, "b"]]),
+        trunkline.RerankRequest(query="q", documents=["a", "b"], top_n=1),
+        trunkline.TranscriptionRequest(audio=trunkline.Audio(data=b"RIFF", media_type="audio/wav")),
+        trunkline.SpeechRequest(text="a", voice="v"),
+        trunkline.ImageRequest(prompt="p", images=[PICTURE]),
+    ],
+    ids=lambda request: type(request).__name__,
+)
+def test_request_of_another_operation_survives_a_round_trip(request_: object) -> None:
+    assert from_json(type(request_), json.loads(json.dumps(to_json(request_)))) == request_
+
+
+@pytest.mark.parametrize(
+    ("inputs", "problem"),
+    [
+        ([1], r"expected str, not int @ \$\.inputs\[0\]"),
+        ([[["a"]]], "expected str, not list"),
+        ("a", "expected a list"),
+    ],
+)
+def test_inputs_of_another_form_are_a_clear_error(inputs: object, problem: str) -> None:
+    with pytest.raises(trunkline.InvalidRequest, match=problem):
+        from_json(trunkline.EmbedRequest, {"inputs": inputs})  # type: ignore[dict-item]
 
 
 def test_response_without_raw_survives_a_round_trip() -> None:

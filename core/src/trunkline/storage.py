@@ -29,7 +29,8 @@ from trunkline._field_types import shown
 from trunkline._json import JSONValue, ProviderOptions, type_tag
 from trunkline.batches import Batch
 from trunkline.errors import InvalidRequest
-from trunkline.messages import Message, Part, ToolResultPart
+from trunkline.inputs import Input
+from trunkline.messages import Image, Message, Part, ToolResultPart
 from trunkline.request import Tool
 from trunkline.response import ChatResponse, FinishReason
 
@@ -115,6 +116,8 @@ def _converter() -> Converter:
     converter.register_structure_hook_func(lambda kind: _origin(kind) is tuple, partial(_tuple, converter))
     converter.register_structure_hook_func(lambda kind: _origin(kind) is Mapping, _mapping)
     converter.register_structure_hook_func(lambda kind: _origin(kind) is Literal, _literal)
+    for kind in (Input, str | Image):
+        converter.register_structure_hook_func(partial(_equal, kind), partial(_input, converter))
     converter.register_structure_hook(FinishReason, lambda reason, _: FinishReason(reason))
     for union in (ToolResultPart, Part):
         configure_tagged_union(union, converter, tag_name="type", tag_generator=type_tag)
@@ -158,6 +161,19 @@ def _part(convert: Callable[[object, object], object], types: frozenset[str], da
         if not isinstance(tag, str) or tag not in types:
             raise InvalidRequest(f"the type must be one of {', '.join(sorted(types))}, not {shown(tag)}")
     return convert(data, kind)
+
+
+def _equal(wanted: object, kind: object) -> bool:
+    return kind == wanted
+
+
+def _input(converter: Converter, data: object, kind: object) -> object:
+    """Structure a text, an image or, for an `Input`, a list of them."""
+    if isinstance(data, Mapping):
+        return converter.structure(data, Image)
+    if isinstance(data, list) and kind == Input:
+        return converter.structure(data, tuple[str | Image, ...])
+    return _plain(data, str)
 
 
 def _tuple(converter: Converter, data: object, kind: Any) -> tuple[Any, ...]:
