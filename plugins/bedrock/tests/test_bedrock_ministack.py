@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -204,3 +205,28 @@ async def test_the_signatures_of_the_other_apis_are_verified(
     refused = "The request signature we calculated does not match"
     assert refused not in await answer(account.allowed)
     assert refused in await answer({**account.allowed, "aws_secret_access_key": "w" * 40})
+
+
+PICTURE = trunkline.Image(data=b"\x89PNG", media_type="image/png")
+OTHER_CALLS: dict[str, Callable[[trunkline.Service], Awaitable[object]]] = {
+    "rerank": lambda service: service.rerank("q", ["a", "b"], model="cohere.rerank-v3-5:0"),
+    "generate_images": lambda service: service.generate_images("a cat", model="amazon.nova-canvas-v1:0"),
+    "embed": lambda service: service.embed([PICTURE], model="amazon.titan-embed-image-v1"),
+    "submit_batch": lambda service: service.submit_batch({"a": "Hi"}),  # puts an object into S3 first
+}
+
+
+# The emulator verifies the signature first. Then it has no such operation, or no such bucket.
+@pytest.mark.parametrize("name", OTHER_CALLS)
+@pytest.mark.anyio
+async def test_the_signatures_of_the_other_operations_are_verified(account: Account, name: str) -> None:
+    async def error(keys: dict[str, str]) -> RemoteError:
+        batches = {"batch_s3_uri": "s3://bucket/batches", "batch_role_arn": ROLE, "s3_url": account.url}
+        async with opened(account, control_url=account.url, **batches, **keys) as service:
+            with pytest.raises(RemoteError) as caught:
+                await OTHER_CALLS[name](service)
+        return caught.value
+
+    assert (await error(account.allowed)).code in ("AccessDenied", "NoSuchBucket")
+    wrong = await error({**account.allowed, "aws_secret_access_key": "w" * 40})
+    assert (type(wrong), wrong.code) == (AuthenticationError, "SignatureDoesNotMatch")
