@@ -88,7 +88,8 @@ class AnswerType(Generic[T_co]):
         """Return the answer in the beginning of a response's JSON, or `None` if it has not started."""
         return value.get(_WRAPPED) if self.wrapped and isinstance(value, dict) else value
 
-    def _answer(self, response: ChatResponse) -> T_co:
+    def value(self, response: ChatResponse) -> JSONValue:
+        """Return the answer as JSON, before it is structured. Raises `InvalidAnswer` if the response has none."""
         if response.refusal or (response.finish_reason is FinishReason.CONTENT_FILTER and not response.text.strip()):
             raise _error("refused", "the model refused to answer, or a safety system stopped the answer", response)
         try:
@@ -101,6 +102,18 @@ class AnswerType(Generic[T_co]):
             if not isinstance(value, dict) or _WRAPPED not in value:
                 raise self._unfit("$", f"expected an object with the property {_WRAPPED!r}", response)
             value = value[_WRAPPED]
+        return value
+
+    def restore(self, value: JSONValue) -> T_co:
+        """Return the answer that `value` returned as JSON. Raises `InvalidRequest` if it does not fit the type."""
+        try:
+            return self.structure(value)
+        except _Unfit as error:
+            message = f"the stored answer does not fit {self.name}: {error.message} (at {error.path})"
+        raise InvalidRequest(without_keys(message))
+
+    def _answer(self, response: ChatResponse) -> T_co:
+        value = self.value(response)
         try:
             return self.structure(value)
         except _Unfit as error:

@@ -10,14 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from functools import partial
 from json import JSONDecodeError
 from pathlib import Path
-from typing import BinaryIO, TypeAlias, cast
+from typing import BinaryIO, cast
 
 from trunkline._files import decoded
 from trunkline._json import ends_too_early, loads_finite
+from trunkline.batch.results import Row
 from trunkline.errors import ConfigurationError, InvalidRequest
-
-Row: TypeAlias = Mapping[str, object]
-"""A row: the values under the names of their columns."""
 
 LINE_LIMIT = 64 * 1024 * 1024
 """The longest line of a JSONL or CSV file, in bytes, and the longest field of a CSV file, in characters."""

@@ -1,0 +1,309 @@
+"""The calls of rows: each row is asked for until it has a response, or an error of its own.
+
+Errors are of three kinds:
+
+- **The service cannot serve at all**, such as a wrong key: `MapStopped` is raised.
+- **The error is the row's own**, such as a text that is too long: it is the row's result.
+- **Another try may succeed**, such as after a 503: the row is tried again, beyond the retries of the service.
+
+While calls fail in the third way and none is answered, the service is taken to be down. Then no row is called but one
+at a time, after a pause that grows. The rows that wait take turns, so that a row that makes the provider fail does not
+stop the others. The first answer ends the pause for all. If there is none within `patience` seconds, `MapStopped` is
+raised.
+
+While others are answered, a row that keeps failing is tried `MAX_TRIES` times. A provider that is too busy says nothing
+about the row, so those errors do not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from decimal import Decimal
+from functools import partial
+from typing import Any, cast
+
+import anyio
+import attrs
+
+from trunkline.answers import answer_type_of
+from trunkline.batch.results import MapStopped, Row, RowError, RowResponse, RowResult
+from trunkline.batch.templates import RowRequests
+from trunkline.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    InvalidRequest,
+    LimitTimeout,
+    Overloaded,
+    PluginError,
+    ProtocolViolation,
+    QuotaExhausted,
+    RateLimited,
+    RemoteError,
+    RequestTimeout,
+    ServiceClosed,
+    TrunklineError,
+    UnsupportedOperation,
+)
+from trunkline.operations import ModerationRequest
+from trunkline.request import EmbedRequest
+from trunkline.response import ChatResponse, EmbedResponse, Usage
+from trunkline.service import Service
+
+MAX_TRIES = 8
+"""How often a row is tried that keeps failing while other rows are answered."""
+
+ROW_PATIENCE = 120.0
+"""After how many seconds and `MAX_TRIES` a row is given up if no other row was answered meanwhile."""
+
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 30.0
+"""The pauses before further tries, in seconds: each is twice as long as the one before."""
+
+_CANNOT_SERVE = (AuthenticationError, ConfigurationError, QuotaExhausted, ServiceClosed, UnsupportedOperation)
+_BUSY = (LimitTimeout, Overloaded, RateLimited)
+_GROUPED = {"embed": EmbedRequest, "moderate": ModerationRequest}
+"""The operations that take several inputs in a request, with the class of a whole request."""
+
+Cost = Callable[[RowResponse], Decimal | None]
+"""Calculates what a response costs, in USD. Returns `None` if that is unknown."""
+
+
+class Interrupted(Exception):
+    """A row was not called, or not tried again, since the run stops. It has no result."""
+
+
+@attrs.frozen(kw_only=True)
+class NumberedRow:
+    """A row with its number in the input, from 1, and its id."""
+
+    number: int
+    id: str
+    row: Row
+
+
+@attrs.define(eq=False)
+class _Outage:
+    """A time in which calls fail and none is answered."""
+
+    since: float
+    error: RemoteError
+    tries: int = 0
+    over: anyio.Event = attrs.field(factory=anyio.Event)
+
+
+class RowCalls:
+    """Calls a service for rows. Use one for all rows of a run, in one event loop.
+
+    `patience` is how long, in seconds, rows wait for a service that is down. `cost` calculates what a response costs.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        requests: RowRequests,
+        *,
+        answer_type: object = None,
+        answer_retries: int = 0,
+        patience: float = 900.0,
+        cost: Cost | None = None,
+    ) -> None:
+        if answer_type is not None and requests.operation != "chat":
+            raise InvalidRequest(f"answer_type is for chats, not for {requests.operation}")
+        self.input_tokens = 0
+        """The input tokens of all responses."""
+        self.output_tokens = 0
+        """The output tokens of all responses."""
+        self.cost: Decimal | None = None
+        """What all responses cost together, in USD, as far as that is known."""
+        self._service = service
+        self._requests = requests
+        self._answer = None if answer_type is None else answer_type_of(answer_type)
+        self._typed: dict[str, object] = (
+            {} if answer_type is None else {"answer_type": answer_type, "answer_retries": answer_retries}
+        )
+        self._patience = patience
+        self._cost_of = cost
+        self._answers = 0
+        self._outage: _Outage | None = None
+        self._turn = anyio.Lock(fast_acquire=True)
+        self._stopping = anyio.Event()
+
+    @property
+    def waiting_for(self) -> RemoteError | None:
+        """The error of the service while it is down, else `None`."""
+        return None if self._outage is None else self._outage.error
+
+    def stop(self) -> None:
+        """Let the calls that run finish, but start none, and try none again."""
+        self._stopping.set()
+        if self._outage is not None:
+            self._outage.over.set()
+
+    async def call(self, rows: Sequence[NumberedRow]) -> list[RowResult]:
+        """Return the results of some rows, in order. Rows of `embed` and `moderate` are sent in one request.
+
+        Raises `MapStopped` if the service cannot serve, and `Interrupted` if the calls were stopped.
+        """
+        results: dict[int, RowResult] = {}
+        group: list[tuple[NumberedRow, object]] = []
+        for row in rows:
+            try:
+                value = self._requests.request(row.row)
+            except TrunklineError as error:
+                results[row.number] = _failure(row, error)
+                continue
+            whole = _GROUPED.get(self._requests.operation)
+            if whole is None or isinstance(value, whole):
+                results[row.number] = await self._call_one(row, value)
+            else:
+                group.append((row, tuple(value) if isinstance(value, list) else value))
+        if group:
+            results |= {result.number: result for result in await self._call_group(group)}
+        return [results[row.number] for row in rows]
+
+    async def _call_one(self, row: NumberedRow, value: object) -> RowResult:
+        outcome = await self._answered(partial(self._send, value))
+        if isinstance(outcome, TrunklineError):
+            return _failure(row, outcome)
+        return self._success(row, outcome)
+
+    async def _call_group(self, group: Sequence[tuple[NumberedRow, object]]) -> list[RowResult]:
+        """Call for several rows with one request. If the provider refuses it, each row is sent alone."""
+        outcome = await self._answered(partial(self._send, [value for _, value in group]))
+        if not isinstance(outcome, TrunklineError):
+            return self._shared(group, outcome)
+        if len(group) == 1:
+            return [_failure(group[0][0], outcome)]
+        return [result for one in group for result in await self._call_group([one])]
+
+    async def _send(self, value: object) -> RowResponse:
+        method = cast("Callable[..., Awaitable[RowResponse]]", getattr(self._service, self._requests.operation))
+        return await method(value, **self._requests.params, **self._typed)
+
+    async def _answered(self, send: Callable[[], Awaitable[RowResponse]]) -> RowResponse | TrunklineError:
+        """Return the response to a request, or an error that is the row's own."""
+        tries = 0
+        first = 0.0
+        answers = 0
+        while True:
+            outcome = await self._try_in_turn(send, tries)
+            if not isinstance(outcome, TrunklineError):
+                return outcome
+            if isinstance(outcome, _CANNOT_SERVE) and not isinstance(outcome, PluginError):
+                raise MapStopped(f"the run has stopped: {outcome}", cause=outcome) from outcome
+            if not _may_pass(outcome):
+                return outcome
+            now = anyio.current_time()
+            if tries == 0:
+                first, answers = now, self._answers
+            tries += 1
+            others_are_answered = self._answers > answers
+            if isinstance(outcome, _BUSY):
+                if others_are_answered and now - first >= self._patience:
+                    return outcome
+            elif tries >= MAX_TRIES and (others_are_answered or now - first >= ROW_PATIENCE):
+                return outcome
+
+    async def _try_in_turn(
+        self, send: Callable[[], Awaitable[RowResponse]], tries: int
+    ) -> RowResponse | TrunklineError:
+        """Make a call; while the service is down, only when it is this row's turn, and after a pause."""
+        if tries and self._outage is None:
+            with anyio.move_on_after(_pause(tries)):
+                await self._stopping.wait()
+        while True:
+            if self._stopping.is_set():
+                raise Interrupted
+            if self._outage is None:
+                return await self._try(send)
+            async with self._turn:
+                outage = self._outage
+                if outage is None or self._stopping.is_set():
+                    continue
+                left = outage.since + self._patience - anyio.current_time()
+                if left <= 0:
+                    raise MapStopped(
+                        f"the run has stopped: no request was answered for {self._patience:.0f} s; the last error is: "
+                        f"{outage.error}",
+                        cause=outage.error,
+                    )
+                pause = max(_pause(outage.tries), outage.error.retry_after or 0.0)
+                with anyio.move_on_after(min(pause, left)):
+                    await outage.over.wait()
+                    continue
+                return await self._try(send)
+
+    async def _try(self, send: Callable[[], Awaitable[RowResponse]]) -> RowResponse | TrunklineError:
+        answers = self._answers
+        try:
+            response = await send()
+        except TrunklineError as error:
+            if not isinstance(error, RemoteError) or not _may_pass(error):
+                self._has_answered()
+            elif self._answers == answers:
+                if self._outage is None:
+                    self._outage = _Outage(anyio.current_time(), error)
+                self._outage.error = error
+                self._outage.tries += 1
+            return error
+        self._has_answered()
+        return response
+
+    def _has_answered(self) -> None:
+        self._answers += 1
+        if self._outage is not None:
+            self._outage.over.set()
+            self._outage = None
+
+    def _success(self, row: NumberedRow, response: RowResponse) -> RowResult:
+        cost = self._count(response)
+        if isinstance(response, EmbedResponse) and len(response.embeddings) != 1:
+            return _failure(row, InvalidRequest(f"the row has {len(response.embeddings)} inputs; a row must have one"))
+        answer = json = None
+        if self._answer is not None and isinstance(response, ChatResponse):
+            answer, json = getattr(response, "answer", None), self._answer.value(response)
+        return RowResult(id=row.id, number=row.number, response=response, answer=answer, answer_json=json, cost=cost)
+
+    def _shared(self, group: Sequence[tuple[NumberedRow, object]], response: Any) -> list[RowResult]:
+        """Return the results of the rows of a request. If there are several, nobody knows what each of them cost."""
+        cost = self._count(response)
+        field = "embeddings" if isinstance(response, EmbedResponse) else "results"
+        items = getattr(response, field)
+        usage = {} if len(group) == 1 else {"usage": None}
+        return [
+            RowResult(
+                id=row.id,
+                number=row.number,
+                response=attrs.evolve(response, **{field: (item,)}, **usage, raw=None),
+                cost=cost if len(group) == 1 else None,
+            )
+            for (row, _), item in zip(group, items, strict=True)
+        ]
+
+    def _count(self, response: RowResponse) -> Decimal | None:
+        usage = getattr(response, "usage", None)
+        if isinstance(usage, Usage):
+            self.input_tokens += usage.input_tokens or 0
+            self.output_tokens += usage.output_tokens or 0
+        cost = None if self._cost_of is None else self._cost_of(response)
+        if cost is not None:
+            self.cost = cost + (self.cost or 0)
+        return cost
+
+
+def _failure(row: NumberedRow, error: TrunklineError) -> RowResult:
+    return RowResult(id=row.id, number=row.number, error=RowError.of(error), input=row.row)
+
+
+def _may_pass(error: TrunklineError) -> bool:
+    """Return whether the same request may succeed later.
+
+    A timeout of the whole call, and a response that is not the provider's, are often those of a provider that is down.
+    """
+    return isinstance(error, (RequestTimeout, ProtocolViolation)) or (
+        isinstance(error, RemoteError) and error.retryable
+    )
+
+
+def _pause(tries: int) -> float:
+    return min(FIRST_PAUSE * 2.0 ** max(tries - 1, 0), LONGEST_PAUSE)

@@ -1,0 +1,137 @@
+"""The files of a run: the journal of responses, that of failures, and the state, which says what the run is.
+
+For an output `answers.jsonl`, they are `answers.jsonl` itself, `answers.failed.jsonl` and `answers.jsonl.state.jsonl`.
+An output of another format, such as `answers.csv`, is made from the journal `answers.csv.journal.jsonl` when the run
+ends.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import attrs
+
+from trunkline.batch.journal import Journal, read_ids, read_records
+from trunkline.batch.records import record_of, result_of
+from trunkline.batch.results import RowResult
+from trunkline.batch.row_ids import Recorded, RowIds
+from trunkline.errors import InvalidRequest
+
+LINES = (".jsonl", ".ndjson")
+"""The suffixes of outputs that are themselves the journal."""
+
+TABLES = (".csv", ".parquet")
+"""The suffixes of outputs that are made from the journal."""
+
+
+@attrs.frozen
+class RunPaths:
+    """The names of the files of a run."""
+
+    output: Path
+    journal: Path
+    failures: Path
+    state: Path
+
+    @classmethod
+    def of(cls, output: str | os.PathLike[str]) -> RunPaths:
+        """Return the files that belong to an output. Raises `InvalidRequest` for an unknown suffix."""
+        path = Path(output)
+        suffix = path.suffix.lower()
+        if suffix not in (*LINES, *TABLES):
+            raise InvalidRequest(
+                f"the output {str(path)!r} must end in {', '.join((*LINES, *TABLES))}, which says its format"
+            )
+        journal = path if suffix in LINES else path.with_name(path.name + ".journal.jsonl")
+        return cls(
+            output=path,
+            journal=journal,
+            failures=path.with_name(path.stem + ".failed.jsonl"),
+            state=path.with_name(path.name + ".state.jsonl"),
+        )
+
+
+class RunFiles:
+    """The open files of a run, and the ids that they record.
+
+    `load` reads what earlier runs have recorded; it may take seconds, so call it in a worker thread.
+    """
+
+    def __init__(self, paths: RunPaths) -> None:
+        self.paths = paths
+        self.ids = RowIds()
+        self.recorded_before = 0
+        """How many responses earlier runs have recorded."""
+        self.failed_before = 0
+        """How many failures earlier runs have recorded, and are not tried again."""
+        self._open: list[Journal] = []
+        try:
+            self.state = self._journal(paths.state)
+            self._responses = self._journal(paths.journal)
+            self._failures = self._journal(paths.failures)
+        except BaseException:
+            self.close()
+            raise
+
+    def _journal(self, path: Path) -> Journal:
+        journal = Journal.open(path)
+        self._open.append(journal)
+        return journal
+
+    def load(self, identity: Mapping[str, str], *, retry_failed: bool) -> None:
+        """Read what is recorded, and check that it belongs to the same requests.
+
+        Raises `InvalidRequest` if the output has responses to other requests. If there are only failures, they are
+        forgotten.
+        """
+
+        self.recorded_before = self.ids.add(read_ids(self.paths.journal), Recorded.RESPONSE)
+        known = next((record for record in read_records(self.paths.state) if record.get("kind") == "requests"), None)
+        changed = [] if known is None else [name for name, text in identity.items() if known.get(name) != text]
+        if changed and self.recorded_before:
+            raise InvalidRequest(
+                f"{str(self.paths.output)!r} has the results of other requests: {', '.join(map(_named, changed))} "
+                f"changed; choose another output, or delete it together with {self.paths.state.name!r}"
+            )
+        if known is None or changed:
+            self.state.clear()
+            self.state.append({"kind": "requests", **identity})
+        if retry_failed or changed:
+            self._failures.clear()
+        self.failed_before = self.ids.add(read_ids(self.paths.failures), Recorded.FAILURE)
+
+    def record(self, result: RowResult) -> None:
+        """Record a result. Raises `OSError` if that fails."""
+        (self._responses if result.error is None else self._failures).append(record_of(result))
+
+    def sync(self) -> None:
+        """Wait until all results are on the disk."""
+        for journal in (self._responses, self._failures):
+            journal.sync()
+
+    def close(self) -> None:
+        """Close the files. Those without content are removed, but for the output."""
+        self.ids.close()
+        while self._open:
+            journal = self._open.pop()
+            if journal.path != self.paths.journal and not journal.path.stat().st_size:
+                journal.path.unlink()
+            journal.close()
+
+
+def _named(aspect: str) -> str:
+    return "the request" if aspect == "request" else aspect
+
+
+def read_results(output: str | os.PathLike[str]) -> Iterator[RowResult]:
+    """Yield the results that are recorded for an output of `map`: the responses, then the failures.
+
+    `answer` is the answer as JSON. The run may still be going on. Raises `InvalidRequest` if there is no such output.
+    """
+    paths = RunPaths.of(output)
+    for record in read_records(paths.journal):
+        yield result_of(record)
+    if paths.failures.exists():
+        yield from map(result_of, read_records(paths.failures))
