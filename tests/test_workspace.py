@@ -50,7 +50,9 @@ ASYNC_IN_CORE = (
     "cli/",
     "testing/",
 )
-ASYNC_IN_PLUGINS = ("_aiobotocore.py", "auth.py", "middleware.py", "transport.py")
+ASYNC_IN_PLUGINS = ("_aiobotocore.py", "auth.py", "limits.py", "middleware.py", "stage.py", "transport.py")
+LIBRARIES = {"trunkline-ray"}
+"""The distributions that applications import, and that the core does not look for."""
 CONVERTER = "OpenAI's form, call trunkline_openai.messages_from(messages), from the package trunkline-openai"
 """The one place where the core names a plugin: the error for a dict says which function converts it to a message."""
 PROVIDER_NAMES = re.compile(r"openai|anthropic|bedrock|cohere|mistral|azure|llama_?cpp|ollama|gemini", re.IGNORECASE)
@@ -145,7 +147,7 @@ def test_the_core_has_seven_dependencies_and_an_extra_for_each_plugin() -> None:
         assert [re.split(r"[^\w-]", line, maxsplit=1)[0] for line in extras[plugin]] == [f"trunkline-{plugin}"]
 
 
-@pytest.mark.parametrize("name", [name for name in DISTRIBUTIONS if name != "trunkline"])
+@pytest.mark.parametrize("name", [name for name in DISTRIBUTIONS if name != "trunkline" and name not in LIBRARIES])
 def test_a_plugin_has_entry_points_that_load_and_carry_their_own_name(name: str) -> None:
     from trunkline._plugins.registry import load_provider
 
@@ -313,7 +315,7 @@ def test_ci_runs_the_test_command_of_the_readme_and_requires_the_recordings() ->
         'cd "$(dirname "${BASH_SOURCE[0]}")/.."',
         "export TRUNKLINE_REQUIRE_RECORDINGS=1",
         command,
-        ".venv/bin/nox -s isolated docs smoke tests_workspace",
+        ".venv/bin/nox -s isolated docs smoke tests_ray tests_workspace",
     ]
 
 
@@ -344,7 +346,7 @@ def test_links_between_pages_lead_somewhere(page: str) -> None:
 def test_the_readme_lists_every_provider_that_is_here() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for name in PLUGINS:
-        entries: dict[str, dict[str, str]] = metadata(f"trunkline-{name}")["entry-points"]  # type: ignore[assignment]
+        entries: dict[str, dict[str, str]] = metadata(f"trunkline-{name}").get("entry-points", {})  # type: ignore[assignment]
         for provider in entries.get("trunkline.providers", {}):
             assert f"| `{provider}` | `trunkline-{name}` |" in text
 

@@ -19,6 +19,8 @@ FOLDERS = {
     **{f"trunkline-{path.parent.name}": path.parent for path in ROOT.glob("plugins/*/pyproject.toml")},
 }
 ALLOWED = (".py", "/py.typed", ".json", ".toml", ".txt", ".md", ".tmpl")
+LIBRARIES = {"trunkline-ray"}
+"""The distributions that applications import, and that the core does not look for."""
 CORE_DEPENDENCIES = {"anyio", "attrs", "cattrs", "httpcore2", "httpx2", "idna", "pluggy"}
 
 
@@ -57,7 +59,9 @@ def check_metadata(name: str, metadata: Message, entry_points: str) -> Iterator[
     else:
         if "trunkline" not in base_requirements(metadata):
             yield "it does not require trunkline"
-        if not re.search(r"^\[trunkline\.(providers|extensions|commands)\]$", entry_points, re.MULTILINE):
+        if name not in LIBRARIES and not re.search(
+            r"^\[trunkline\.(providers|extensions|commands)\]$", entry_points, re.MULTILINE
+        ):
             yield "it has no entry point in a group of trunkline"
 
 
