@@ -354,3 +354,54 @@ async def test_run_does_not_write_to_its_own_input(toy: Toy, tmp_path: Path) -> 
     rows.write_bytes(encode({"id": "1", "text": "a"}))
     with pytest.raises(InvalidRequest, match="write to its own input"):
         await batch.map(toy("http://127.0.0.1:1"), rows, "{text}", tmp_path / ".." / tmp_path.name / "in.jsonl")
+
+
+@attrs.frozen
+class Label:
+    name: str
+
+
+async def test_typed_answers_are_recorded_and_read_back(toy: Toy, tmp_path: Path) -> None:
+    output = tmp_path / "out.jsonl"
+
+    async def answer(exchange: Exchange) -> None:
+        text = json.loads(exchange.request.body)["text"][0]
+        content = json.dumps({"name": text}) if text != "b" else "no JSON"
+        await exchange.respond(json.dumps({"text": content, "usage": [3, 2]}).encode())
+
+    results: list[RowResult] = []
+    rows = [{"text": "a"}, {"text": "b"}]
+    async with serve(answer) as server, toy(server.url) as service:
+        summary = await batch.map(service, rows, "{text}", output, answer_type=Label, on_result=results.append)
+    assert (summary.done, summary.failed, summary.input_tokens) == (1, 1, 6)
+    assert [result.answer for result in results if result.error is None] == [Label("a")]
+    assert lines(output)[0]["answer"] == {"name": "a"}
+    read = list(batch.read_results(output, answer_type=Label))
+    assert [result.answer for result in read] == [Label("a"), None]
+    assert read[1].error is not None
+    assert read[1].error.type == "InvalidAnswer"
+
+
+async def test_row_that_waits_for_a_limit_is_not_a_failure(toy: Toy, tmp_path: Path) -> None:
+    output = tmp_path / "out.jsonl"
+    rows = write_rows(tmp_path / "in.jsonl", 4)
+    echo = Echo()
+    async with serve(echo) as server, toy(server.url, total_timeout=0.02) as service:
+        stop = anyio.Event()
+
+        def end(progress: batch.Progress) -> None:
+            stop.set()
+
+        # A limit of one request in a minute: the others time out while they wait for it.
+        summary = await batch.map(
+            service,
+            rows,
+            "{text}",
+            output,
+            concurrency=4,
+            requests_per_minute=1,
+            stop=stop,
+            on_progress=end,
+            patience=0,
+        )
+    assert (summary.done, summary.failed, summary.stopped) == (1, 0, True)

@@ -31,6 +31,7 @@ from trunkline.batch.templates import RowRequests
 from trunkline.errors import (
     AuthenticationError,
     ConfigurationError,
+    InvalidAnswer,
     InvalidRequest,
     LimitTimeout,
     Overloaded,
@@ -60,7 +61,7 @@ LONGEST_PAUSE = 30.0
 """The pauses before further tries, in seconds: each is twice as long as the one before."""
 
 _CANNOT_SERVE = (AuthenticationError, ConfigurationError, QuotaExhausted, ServiceClosed, UnsupportedOperation)
-_BUSY = (LimitTimeout, Overloaded, RateLimited)
+_BUSY = (Overloaded, RateLimited)
 _GROUPED = {"embed": EmbedRequest, "moderate": ModerationRequest}
 """The operations that take several inputs in a request, with the class of a whole request."""
 
@@ -191,8 +192,12 @@ class RowCalls:
                 return outcome
             if isinstance(outcome, _CANNOT_SERVE) and not isinstance(outcome, PluginError):
                 raise MapStopped(f"the run has stopped: {outcome}", cause=outcome) from outcome
+            if isinstance(outcome, InvalidAnswer):
+                self._count(outcome.response)
             if not _may_pass(outcome):
                 return outcome
+            if isinstance(outcome, LimitTimeout):
+                continue  # nothing was sent
             now = anyio.current_time()
             if tries == 0:
                 first, answers = now, self._answers
@@ -240,6 +245,9 @@ class RowCalls:
         except TrunklineError as error:
             if not isinstance(error, RemoteError) or not _may_pass(error):
                 self._has_answered()
+            elif isinstance(error, LimitTimeout):
+                with anyio.move_on_after(min(error.retry_after or FIRST_PAUSE, LONGEST_PAUSE)):
+                    await self._stopping.wait()
             elif self._answers == answers:
                 if self._outage is None:
                     self._outage = _Outage(anyio.current_time(), error)

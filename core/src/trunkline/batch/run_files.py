@@ -13,6 +13,7 @@ from pathlib import Path
 
 import attrs
 
+from trunkline.answers import answer_type_of
 from trunkline.batch.journal import Journal, read_ids, read_records
 from trunkline.batch.records import record_of, result_of
 from trunkline.batch.results import RowResult
@@ -125,13 +126,17 @@ def _named(aspect: str) -> str:
     return "the request" if aspect == "request" else aspect
 
 
-def read_results(output: str | os.PathLike[str]) -> Iterator[RowResult]:
+def read_results(output: str | os.PathLike[str], *, answer_type: object = None) -> Iterator[RowResult]:
     """Yield the results that are recorded for an output of `map`: the responses, then the failures.
 
-    `answer` is the answer as JSON. The run may still be going on. Raises `InvalidRequest` if there is no such output.
+    `answer` is a value of `answer_type`, or JSON without that. The run may still be going on.
+
+    Raises `InvalidRequest` if there is no such output, or if an answer does not fit `answer_type`.
     """
     paths = RunPaths.of(output)
+    restore = None if answer_type is None else answer_type_of(answer_type).restore
     for record in read_records(paths.journal):
-        yield result_of(record)
+        result = result_of(record)
+        yield result if restore is None else attrs.evolve(result, answer=restore(result.answer_json))
     if paths.failures.exists():
         yield from map(result_of, read_records(paths.failures))
