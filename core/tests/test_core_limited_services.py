@@ -30,12 +30,13 @@ from trunkline import (
     hookimpl,
     limit,
 )
-from trunkline._calls.admission import LONGEST_PAUSE, Admission, Ticket
+from trunkline._calls.admission import Admission, Ticket
 from trunkline._calls.circuit_breaker import CircuitBreaker
 from trunkline._calls.options import TimeLimit
 from trunkline._calls.retry import RetryPolicy
 from trunkline._calls.turns import Turns
 from trunkline._config.compositions import Composition, Compositions, Limits
+from trunkline.authoring.limits import LONGEST_PAUSE
 from trunkline.authoring.rate_limits import LimitHeaders, RateLimitHeaders
 from trunkline.opening import compose
 from trunkline.request import ChatRequest
@@ -563,6 +564,139 @@ async def test_wait_that_one_member_of_a_fallback_asks_for_does_not_hold_up_the_
             with anyio.fail_after(LONG):
                 assert (await main.chat("hi")).service == "b"
             assert main.status.requests == 2
+
+
+# Limits that processes share
+
+
+@attrs.define
+class Lent:
+    """A lease that keeps what was done with it."""
+
+    steps: list[str]
+
+    def sent(self) -> None:
+        self.steps.append("sent")
+
+    def arrived(self) -> None:
+        self.steps.append("arrived")
+
+    def end(self, tokens: int | None) -> None:
+        self.steps.append(f"end {tokens}")
+
+
+@attrs.define
+class Lender:
+    """A shared limiter that keeps what it was asked for, and grants it unless it is `held`."""
+
+    tokens_per_minute: int | None = 1000
+    steps: list[str] = attrs.field(factory=list)
+    pauses: list[float] = attrs.field(factory=list)
+    held: anyio.Event | None = None
+    refusal: LimitTimeout | None = None
+
+    async def acquire(self, tokens: int, timeout: float | None) -> Lent:
+        self.steps.append(f"acquire {tokens}")
+        if self.refusal is not None:
+            raise self.refusal
+        if self.held is not None:
+            await self.held.wait()
+        return Lent(self.steps)
+
+    def pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+
+
+@asynccontextmanager
+async def shared(toy: Toy, server: Counting, lender: Lender, **settings: Any) -> AsyncIterator[LimitedService]:
+    async with serve(server) as opened, toy(opened.url, provider=PROVIDER, **settings) as service:
+        async with limit(service, limiter=lender, name="main") as main:
+            yield main
+
+
+async def test_shared_limiter_is_asked_before_each_attempt_and_told_what_it_used(toy: Toy) -> None:
+    lender = Lender()
+    async with shared(toy, Counting(statuses=[503], usage=(7, 13)), lender) as main:
+        await main.chat("hi", max_output_tokens=5)
+    first = ["acquire 11", "sent", "arrived", "end 0"]
+    assert lender.steps == [*first, "acquire 11", "sent", "arrived", "end 20"]
+
+
+async def test_shared_lease_of_a_stream_ends_with_the_stream(toy: Toy) -> None:
+    lender = Lender()
+    async with shared(toy, Counting(usage=(7, 13)), lender) as main:
+        async with main.stream("hi", max_output_tokens=5) as stream:
+            assert lender.steps == ["acquire 11", "sent", "arrived"]
+            async for event in stream:
+                if isinstance(event, trunkline.UsageReported):
+                    break
+        assert lender.steps == ["acquire 11", "sent", "arrived", "end 20"]
+        lender.steps.clear()
+        dropped = main.stream("hi", max_output_tokens=5)
+        await dropped.__aenter__()
+        del dropped
+        gc.collect()
+        with anyio.fail_after(LONG):
+            while "end" not in lender.steps[-1]:
+                await anyio.lowlevel.checkpoint()
+
+
+async def test_shared_limiter_is_not_asked_for_a_call_that_a_middleware_answers(toy: Toy) -> None:
+    class Cache(trunkline.Middleware):
+        async def chat(self, call: Any, request: Any, proceed: Any) -> Any:
+            return ChatResponse(parts=(), finish_reason=FinishReason.STOP)
+
+        @hookimpl
+        def trunkline_middleware(self, context: Any) -> Any:
+            return self
+
+    lender = Lender()
+    async with shared(toy, Counting(), lender, extensions=[Cache()]) as main:
+        await main.chat("hi")
+    assert lender.steps == []
+
+
+async def test_tokens_are_not_estimated_for_a_shared_limiter_without_a_limit_of_tokens(toy: Toy) -> None:
+    lender = Lender(tokens_per_minute=None)
+    async with shared(toy, Counting(), lender) as main:
+        await main.chat("hi", max_output_tokens=5)
+    assert lender.steps == ["acquire 0", "sent", "arrived", "end None"]
+
+
+async def test_wait_that_the_provider_asks_for_pauses_the_shared_limiter(toy: Toy) -> None:
+    lender = Lender()
+    async with shared(toy, Counting(statuses=[429], headers={"retry-after": "100000"}), lender, max_retries=0) as main:
+        with pytest.raises(RateLimited):
+            await main.chat("hi")
+    assert lender.pauses == [LONGEST_PAUSE]
+    exhausted = {"r-limit": "5", "r-limit-left": "0", "r-limit-reset": "30"}
+    async with shared(toy, Counting(headers=exhausted), lender) as main:
+        await main.chat("hi")
+    assert lender.pauses == [LONGEST_PAUSE, 30]
+
+
+async def test_call_that_the_shared_limiter_holds_up_for_too_long_is_not_sent(toy: Toy) -> None:
+    server, lender = Counting(), Lender(held=anyio.Event())
+    async with shared(toy, server, lender) as main:
+        with pytest.raises(LimitTimeout, match="shares with other processes") as caught:
+            await main.with_options(total_timeout=0.05).chat("hi")
+        assert caught.value.service == "main"
+        lender.refusal = LimitTimeout("the tenant has used up its requests", retry_after=30)
+        with pytest.raises(LimitTimeout, match="tenant") as caught:
+            await main.with_options(total_timeout=10).chat("hi")
+        assert (caught.value.service, caught.value.retry_after) == ("main", 30)
+        assert nothing_runs(main)
+    assert server.times == []
+
+
+async def test_lease_of_a_request_that_another_limit_refuses_is_given_back_unsent(toy: Toy) -> None:
+    lender = Lender()
+    async with serve(Counting()) as server, toy(server.url) as service:
+        inner = limit(service, limiter=Lender(refusal=LimitTimeout("full")))
+        outer = limit(inner, limiter=lender)
+        with pytest.raises(LimitTimeout):
+            await outer.chat("hi", max_output_tokens=5)
+    assert lender.steps == ["acquire 11", "end None"]
 
 
 # Event loops and threads

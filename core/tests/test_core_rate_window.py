@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from hypothesis import given, strategies as st
-from trunkline._calls.rate_window import RateWindow, Reservation
 from trunkline._calls.turns import Turns
+from trunkline.authoring.limits import RateWindow, Reservation
 
 LIMIT = 10
 PERIOD = 60.0

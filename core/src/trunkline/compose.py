@@ -22,11 +22,13 @@ from trunkline._calls.admission import Admission, LimitStatus, Ticket
 from trunkline._calls.call_tokens import TokenEstimate, used_tokens
 from trunkline._calls.circuit_breaker import Attempt, CircuitBreaker
 from trunkline._calls.options import CallOptions, TimeLimit, checked_options, time_limit
+from trunkline._calls.shared_limits import SharedTicket
 from trunkline._calls.turns import Turns
 from trunkline._config.compositions import HIGHEST_WEIGHT, MAX_NESTING
 from trunkline._event_loops import running_loop
 from trunkline._exception_text import exception_text
 from trunkline._masking import quoted
+from trunkline.authoring.limits import SharedLimiter
 from trunkline.authoring.provider import Hop, Operation
 from trunkline.errors import (
     AuthenticationError,
@@ -132,6 +134,7 @@ def limit(
     concurrency: int | None = None,
     requests_per_minute: int | None = None,
     tokens_per_minute: int | None = None,
+    limiter: SharedLimiter | None = None,
     name: str | None = None,
 ) -> LimitedService:
     """Make a service whose calls wait until the limits allow them to be sent, in the order in which they came.
@@ -148,8 +151,10 @@ def limit(
     The wait is part of `total_timeout`. If it takes longer, or certainly will, the call raises `LimitTimeout`. Without
     a `total_timeout`, it waits for as long as it takes.
 
-    The limits hold for this process: in all its event loops and threads, and for all calls of the new service and its
-    views. `name` is the name of the new service. Closing it closes `service`.
+    These limits hold for this process: in all its event loops and threads, and for all calls of the new service and its
+    views. `limiter` adds limits that several processes share: it is asked before each request, after these limits have
+    allowed it. `trunkline_ray` has one for the actors of a Ray cluster. `name` is the name of the new service. Closing
+    it closes `service`.
 
     Raises `ConfigurationError` if there is no limit, if one is not a positive whole number, if composed services are
     nested more than 50 deep, or if `name` is wrong.
@@ -163,8 +168,8 @@ def limit(
     for keyword, value in limits.items():
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
             raise ConfigurationError(f"limit: {keyword} must be a positive whole number", setting=keyword)
-    if all(value is None for value in limits.values()):
-        raise ConfigurationError(f"limit needs one of {', '.join(limits)}")
+    if limiter is None and all(value is None for value in limits.values()):
+        raise ConfigurationError(f"limit needs one of {', '.join(limits)}, or a limiter")
     name = _name(name, "limit", (member,))
     admission = Admission(
         name,
@@ -173,7 +178,7 @@ def limit(
         tokens=tokens_per_minute,
         heeds_provider=_has_one_provider(member),
     )
-    return LimitedService(member, name, admission)
+    return LimitedService(member, name, admission, limiter)
 
 
 def _has_one_provider(service: Service) -> bool:
@@ -439,10 +444,11 @@ class LimitedService(_Composed):
 
     kind = "limit"
 
-    def __init__(self, member: Service, name: str, admission: Admission) -> None:
+    def __init__(self, member: Service, name: str, admission: Admission, limiter: SharedLimiter | None = None) -> None:
         # The member's own `total_timeout` begins when the call is admitted; the wait before that counts, too.
         super().__init__((member,), name, member._own_total_timeout())
         self._admission = admission
+        self._limiter = limiter
         self._estimate = TokenEstimate()
 
     @property
@@ -459,22 +465,33 @@ class LimitedService(_Composed):
         tokens: int,
         call: Callable[[Service, CallOptions], Awaitable[T]],
         used: Callable[[T], int | None],
-        tickets: list[Ticket],
+        tickets: list[Ticket | SharedTicket],
     ) -> T:
-        """Make a call once it is admitted. The ticket is added to `tickets`; the caller ends that of a stream."""
+        """Make a call once it is admitted. Its tickets are added to `tickets`; the caller ends those of a stream."""
         options, limit = self._limits(outer)
-        ticket = await self._admission.admit(tokens, limit)
-        tickets.append(ticket)
-        options = attrs.evolve(options, hops=self._hop(options, 1), gates=(*options.gates, ticket))
+        tickets.append(await self._admission.admit(tokens, limit))
+        if self._limiter is not None:
+            tickets.append(
+                SharedTicket(
+                    self._limiter, tokens, limit, service=self.name, heeds_provider=self._admission.heeds_provider
+                )
+            )
+        options = attrs.evolve(options, hops=self._hop(options, 1), gates=(*options.gates, *tickets))
         try:
             result = await call(self._members[0], options)
             counted = None if isinstance(result, Stream) else used(result)
         except BaseException:
-            ticket.end()
+            _end_tickets(tickets)
             raise
         if not isinstance(result, Stream):
-            ticket.end(counted)
+            _end_tickets(tickets, counted)
         return result
+
+    @property
+    def _tokens_limit(self) -> int | None:
+        """The smallest limit of tokens."""
+        limits = (self._admission.tokens_limit, self._limiter.tokens_per_minute if self._limiter is not None else None)
+        return min((limit for limit in limits if limit is not None), default=None)
 
     async def _serve(self, outer: CallOptions, call: Callable[[Service, CallOptions], Awaitable[T]]) -> T:
         return await self._limited(outer, 0, call, lambda result: None, [])
@@ -482,7 +499,7 @@ class LimitedService(_Composed):
     async def _chat(self, request: ChatRequest, outer: CallOptions) -> ChatResponse:
         return await self._limited(
             outer,
-            self._estimate.of_chat(request, self._admission.tokens_limit),
+            self._estimate.of_chat(request, self._tokens_limit),
             lambda member, options: member._chat(request, options),
             self._estimate.used,
             [],
@@ -498,7 +515,7 @@ class LimitedService(_Composed):
         )
 
     def _stream(self, request: ChatRequest, outer: CallOptions) -> Stream:
-        tickets: list[Ticket] = []
+        tickets: list[Ticket | SharedTicket] = []
         stream = _MemberStream(self.name, lambda enter: self._open_limited(request, outer, enter, tickets))
         # A stream that is dropped without being closed gives its place back, too.
         weakref.finalize(stream, _end_tickets, tickets).atexit = False
@@ -509,30 +526,30 @@ class LimitedService(_Composed):
         request: ChatRequest,
         outer: CallOptions,
         enter: Callable[[Stream], Awaitable[Stream]],
-        tickets: list[Ticket],
+        tickets: list[Ticket | SharedTicket],
     ) -> Stream:
         stream = await self._limited(
             outer,
-            self._estimate.of_chat(request, self._admission.tokens_limit),
+            self._estimate.of_chat(request, self._tokens_limit),
             lambda member, options: enter(member._stream(request, options)),
             lambda stream: None,
             tickets,
         )
-        estimate, ticket = self._estimate, tickets[-1]
+        estimate = self._estimate
 
         def ended(partial: ChatResponse, error: BaseException | None) -> None:
             try:
-                ticket.end(estimate.used(partial))
+                _end_tickets(tickets, estimate.used(partial))
             finally:
-                ticket.end()
+                _end_tickets(tickets)
 
         stream._on_end(ended)
         return stream
 
 
-def _end_tickets(tickets: list[Ticket]) -> None:
+def _end_tickets(tickets: Iterable[Ticket | SharedTicket], tokens: int | None = None) -> None:
     for ticket in tickets:
-        ticket.end()
+        ticket.end(tokens)
 
 
 class _MemberStream(Stream):

@@ -30,16 +30,12 @@ import anyio
 import attrs
 
 from trunkline._calls.options import TimeLimit
-from trunkline._calls.rate_window import RateWindow, Reservation
 from trunkline._event_loops import is_closed, running_loop
 from trunkline._forks import begin_anew_after_fork
 from trunkline._masking import quoted
+from trunkline.authoring.limits import LONGEST_PAUSE, TRAVEL, RateWindow, Reservation
 from trunkline.errors import LimitTimeout, RemoteError, ServiceClosed
 from trunkline.response import RateLimits
-
-LONGEST_PAUSE = 300.0
-"""How long, in seconds, no call is sent after the provider has said that its own limit is used up. Then one more may
-find out that it still is."""
 
 
 @attrs.frozen(kw_only=True)
@@ -59,10 +55,6 @@ class LimitStatus:
     tokens: int
     overshoot: int
     paused_for: float
-
-
-_TRAVEL = 1 / 30
-"""How long a request may take to reach the server, as a part of the window: 2 s of a minute. See `RateWindow`."""
 
 
 class _Waiter:
@@ -117,20 +109,16 @@ class Ticket:
     def answered(self, limits: RateLimits | None) -> None:
         self._admission._arrived(self)
         if limits is not None and self._admission.heeds_provider:
-            self._admission._pause(_pause_of(limits))
+            self._admission._pause(pause_of_limits(limits))
 
     def failed(self, error: RemoteError) -> None:
         if isinstance(error, LimitTimeout):
             return  # of this limit or another one: nothing was sent
         self._admission._arrived(self)
-        if error.status is not None and error.status >= 400 and error.partial is None:
-            self._admission._settle(self, 0)  # the provider refused the request
-        if not self._admission.heeds_provider:
-            return
-        pause = error.retry_after
-        if pause is None and error.rate_limits is not None:
-            pause = _pause_of(error.rate_limits)
-        self._admission._pause(pause or 0.0)
+        if was_refused(error):
+            self._admission._settle(self, 0)
+        if self._admission.heeds_provider:
+            self._admission._pause(pause_of_error(error))
 
     def end(self, tokens: int | None = None) -> None:
         """Give the place back. `tokens` is what the call used; if that is not known, the estimate stays.
@@ -142,7 +130,20 @@ class Ticket:
             self._admission._end(self, tokens)
 
 
-def _pause_of(limits: RateLimits) -> float:
+def was_refused(error: RemoteError) -> bool:
+    """Return whether the provider refused the request, so that it used no tokens."""
+    return error.status is not None and error.status >= 400 and error.partial is None
+
+
+def pause_of_error(error: RemoteError) -> float:
+    """Return the seconds for which the provider asks to send nothing, with an error."""
+    if error.retry_after is not None:
+        return error.retry_after
+    return 0.0 if error.rate_limits is None else pause_of_limits(error.rate_limits)
+
+
+def pause_of_limits(limits: RateLimits) -> float:
+    """Return the seconds until all limits that are used up have reset."""
     every = (limits.requests, limits.tokens, limits.input_tokens, limits.output_tokens)
     return max((limit.reset_after or 0.0 for limit in every if limit is not None and limit.remaining == 0), default=0.0)
 
@@ -178,7 +179,7 @@ class Admission:
         """Start without any call. In the child of a fork, those of the parent never end."""
         inherited = vars(self).copy()
         requests, tokens, period = self._limits
-        travel = period * _TRAVEL
+        travel = period * TRAVEL
         self._requests = None if requests is None else RateWindow(requests, period, travel)
         self._tokens = None if tokens is None else RateWindow(tokens, period, travel)
         self._era = object()  # a fork starts another era, in which older tickets count nothing

@@ -1,6 +1,14 @@
-"""How much of a limit is used within a sliding window of time. Pure: the caller passes the time, in seconds.
+"""Limits that several processes share, and the sliding window that they need.
 
-The window is exact: no interval of `period` seconds contains more than `limit`, wherever it begins. A fixed window
+A program that runs in several processes has one limit at a provider. `trunkline.limit(service, limiter=…)` asks a
+`SharedLimiter` before each request: a client of whatever keeps the limits for all processes, such as an actor of Ray or
+a Redis server.
+
+    acquire ──> Lease ── sent ── arrived ── end
+                  └───── end (the request was not sent)
+
+`RateWindow` counts what is used of a limit within a sliding window of time. It is pure: the caller passes the time, in
+seconds. It is exact: no interval of `period` seconds contains more than `limit`, wherever it begins. A fixed window
 would allow twice as much around its border, and a token bucket as much more as it can hold.
 
     reserve ──> pending ── sent ──> travelling ── arrived, or `travel` seconds ──> counted for `period` ──> expired
@@ -15,6 +23,57 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from typing import Protocol
+
+__all__ = ["LONGEST_PAUSE", "TRAVEL", "Lease", "RateWindow", "Reservation", "SharedLimiter"]
+
+LONGEST_PAUSE = 300.0
+"""How long, in seconds, no call is sent after the provider has said that its own limit is used up. Then one more may
+find out that it still is."""
+
+TRAVEL = 1 / 30
+"""How long a request may take to reach the server, as a part of the window: 2 s of a minute. See `RateWindow`."""
+
+
+class Lease(Protocol):
+    """The permission to send one request.
+
+    No method waits, and none raises: a finalizer may call `end` in any thread.
+    """
+
+    def sent(self) -> None:
+        """The request is being sent."""
+
+    def arrived(self) -> None:
+        """The response has begun, so the request has reached the provider."""
+
+    def end(self, tokens: int | None) -> None:
+        """The request is over. `tokens` is what it used; `None` if that is not known, and the estimate stays.
+
+        If the request was not sent, all of the lease becomes free. Ending it again does nothing.
+        """
+
+
+class SharedLimiter(Protocol):
+    """Limits that several processes share, as `trunkline.limit` asks for them.
+
+    One object may be used by all calls of a service at once.
+    """
+
+    @property
+    def tokens_per_minute(self) -> int | None:
+        """The limit of tokens. If it is `None`, tokens are not estimated, and `acquire` is asked for 0."""
+
+    async def acquire(self, tokens: int, timeout: float | None) -> Lease:
+        """Wait until a request may be sent that will use about so many tokens, and return the lease for it.
+
+        It is called before each request of a call, retries included. `timeout` is the time in seconds after which the
+        caller cancels it. If the wait certainly takes longer, `LimitTimeout` may be raised at once; its `retry_after`
+        is the number of seconds after which to try again. A wait that is cancelled must leave nothing reserved.
+        """
+
+    def pause(self, seconds: float) -> None:
+        """Grant no lease for so many seconds, since the provider has asked for it. It does not wait or raise."""
 
 
 class Reservation:
