@@ -96,6 +96,7 @@ def caught(call: Callable[[], object], sent: list[Sent]) -> Sent:
     return sent.pop()
 
 
+MARK = {"trunkline": "trunkline-t"}
 BATCH = Batch(id="b1", status="running")
 
 
@@ -154,6 +155,7 @@ def test_openai_requests_are_those_of_the_client(api: str) -> None:
     assert form(own.submit()) == form(uploaded)
     assert uploaded.headers["content-type"].partition(";")[0] == "multipart/form-data"
     fields: dict[str, Any] = {"completion_window": "24h", "endpoint": endpoint, "input_file_id": "file-1"}
+    fields["metadata"] = MARK
     assert_same(own.submit(1, "file-1"), caught(lambda: batches.create(**fields), sent))
     assert_same(own.sent("get", BATCH), caught(lambda: batches.retrieve("b1"), sent))
     assert_same(own.sent("cancel", BATCH), caught(lambda: batches.cancel("b1"), sent))
@@ -175,6 +177,7 @@ def test_azure_requests_on_the_classic_surface_are_those_of_the_client() -> None
     uploaded = caught(lambda: client.files.create(file=("batch.jsonl", b"{}"), purpose="batch"), sent)
     assert own.submit().url == uploaded.url
     fields: dict[str, Any] = {"completion_window": "24h", "endpoint": "/chat/completions", "input_file_id": "file-1"}
+    fields["metadata"] = MARK
     assert_same(own.submit(1, "file-1"), caught(lambda: batches.create(**fields), sent))
     assert_same(own.sent("get", BATCH), caught(lambda: batches.retrieve("b1"), sent))
     assert_same(own.sent("cancel", BATCH), caught(lambda: batches.cancel("b1"), sent))
@@ -201,6 +204,7 @@ def test_mistral_requests_are_those_of_the_client() -> None:
         "endpoint": "/v1/chat/completions",
         "input_files": ["file-1"],
         "model": "mistral-small-latest",
+        "metadata": MARK,
     }
     created = caught(lambda: client.batch.jobs.create(**fields), sent)
     mine = own.submit(1, "file-1")

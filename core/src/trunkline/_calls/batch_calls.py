@@ -16,11 +16,21 @@ from trunkline.authoring.batches import BatchItem, BatchOutcome, BatchRequests, 
 from trunkline.authoring.provider import BatchOperations, Operation
 from trunkline.authoring.wire import WireResponse
 from trunkline.batches import Batch, BatchedRequest, BatchResults
-from trunkline.errors import CallError, InvalidRequest, RemoteError, TrunklineError, UnsupportedOperation
+from trunkline.errors import (
+    CallError,
+    ConfigurationError,
+    InvalidRequest,
+    RemoteError,
+    TrunklineError,
+    UnsupportedOperation,
+)
 from trunkline.response import ChatResponse
 
 V = TypeVar("V")
 R = TypeVar("R")
+
+_ENVELOPE = 200
+"""About how many bytes of a batch each request takes besides its body, such as its id."""
 
 _TRANSLATED_AT_ONCE = 50
 """How many requests are translated before other tasks get a turn."""
@@ -35,26 +45,54 @@ def name_request(error: TrunklineError, request_id: str) -> None:
 
 
 async def submit_batch(pipeline: Pipeline, value: BatchRequests, call: ObservedCall) -> Batch:
-    """Translate the requests and submit them. Nothing is sent if one of them cannot be."""
+    """Translate the requests and submit them. Nothing is sent if one of them cannot be, unless `filling` is set."""
     batches, pipeline = _batches(pipeline, "submit_batch")
-    pipeline.run_step("operations", batches.limits.check_ids, value.requests)
+    filling, limits = value.filling, batches.limits
+    if filling is None:
+        pipeline.run_step("operations", limits.check_ids, value.requests)
     items: list[BatchItem] = []
     known: list[BatchedRequest] = []
+    refused: dict[str, TrunklineError] = {}
+    size = 0
     for number, (request_id, request) in enumerate(value.requests.items(), 1):
+        if filling is not None and limits.requests is not None and len(items) >= limits.requests:
+            break
+        if number % _TRANSLATED_AT_ONCE == 0:
+            await anyio.lowlevel.checkpoint()
         try:
             translation = await pipeline.translate(request, call.deadline, stream=False)
             pipeline.refuse_if_strict(translation)
         except TrunklineError as error:
+            if filling is not None and not isinstance(error, ConfigurationError):
+                refused[request_id] = pipeline.finalize_error(error)
+                continue
             name_request(error, request_id)
             raise
-        model = pipeline.model(request.model)
-        items.append(BatchItem(id=request_id, model=model, wire_request=translation.wire_request))
+        item = BatchItem(id=request_id, model=pipeline.model(request.model), wire_request=translation.wire_request)
+        if filling is not None:
+            if limits.one_model and items and item.model != items[0].model:
+                continue
+            try:
+                pipeline.run_step("operations", limits.check, [item])
+            except InvalidRequest as error:  # it does not fit alone
+                refused[request_id] = pipeline.finalize_error(error)
+                continue
+            size += len(item.wire_request.body) + _ENVELOPE
+            if limits.bytes is not None and size > limits.bytes:
+                break
+        items.append(item)
         known.append(BatchedRequest(id=request_id, warnings=translation.warnings, family=translation.family))
-        if number % _TRANSLATED_AT_ONCE == 0:
-            await anyio.lowlevel.checkpoint()
-    pipeline.run_step("operations", batches.limits.check, items)
+    if filling is not None:
+        ids = [item.id for item in items]
+        if ids:
+            pipeline.run_step("operations", limits.check_ids, ids)
+        filling.accept(ids, refused)
+        if not ids:
+            return _named(pipeline, Batch(id="", status="completed"), ())
+    pipeline.run_step("operations", limits.check, items)
     options = value.options.get(pipeline.context.provider) or {}
-    submission = BatchSubmission(items=tuple(items), options=options, token=str(uuid.uuid4()))
+    token = str(uuid.uuid4()) if filling is None else filling.token
+    submission = BatchSubmission(items=tuple(items), options=options, token=token)
     for operation in pipeline.run_step("operations", batches.submit, pipeline.context, submission):
         result = await _send(pipeline, operation, submission, call)
         submission = attrs.evolve(submission, previous=result)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeAlias, TypeVar
 
@@ -21,14 +21,29 @@ T = TypeVar("T")
 
 
 @attrs.frozen(kw_only=True)
+class BatchFilling:
+    """How `trunkline.batch` submits: as many of the requests as fit into one batch, in their order.
+
+    `token` becomes that of the submission. Before the batch is sent, `accept` is called with the ids of the requests
+    that are in it, and with the error of each request that cannot be sent. If none is in it, nothing is sent, and the
+    result is a batch without an id.
+    """
+
+    token: str
+    accept: Callable[[Collection[str], Mapping[str, TrunklineError]], None]
+
+
+@attrs.frozen(kw_only=True)
 class BatchRequests:
     """What `Service.submit_batch` was called with, as middlewares and observers see it.
 
-    `requests` has the request of each id. `options` are those of the batch, by provider.
+    `requests` has the request of each id. `options` are those of the batch, by provider. `filling` is set if only as
+    many requests as fit are to be submitted.
     """
 
     requests: Mapping[str, ChatRequest] = attrs.field(repr=False)
     options: Mapping[str, JSONObject] = attrs.field(factory=dict, repr=False)
+    filling: BatchFilling | None = attrs.field(default=None, repr=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -45,14 +60,27 @@ class BatchSubmission:
     """A batch to submit.
 
     `options` are the provider's own options of the batch. `token` is a random text that is the same in all attempts,
-    for a provider that recognises a repeated request by it. `previous` is the result of the operation before, if
-    submitting takes several.
+    for a provider that recognises a repeated request by it. If the provider stores a name or metadata of a batch, put
+    `mark` there: `Batch.raw` of a listed batch then tells which submission made it. `previous` is the result of the
+    operation before, if submitting takes several.
     """
 
     items: tuple[BatchItem, ...] = attrs.field(repr=False)
     options: JSONObject = attrs.field(factory=dict, repr=False)
     token: str
     previous: object = attrs.field(default=None, repr=False)
+
+    @property
+    def mark(self) -> str:
+        """The text by which a batch of this submission is found in a list of batches."""
+        return f"trunkline-{self.token}"
+
+    def with_mark(self) -> JSONObject:
+        """Return the options with the mark in their `metadata`."""
+        metadata = self.options.get("metadata", {})
+        if not isinstance(metadata, Mapping):  # the provider will refuse it
+            return self.options
+        return {**self.options, "metadata": {"trunkline": self.mark, **metadata}}
 
 
 @attrs.frozen(kw_only=True)

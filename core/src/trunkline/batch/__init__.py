@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from trunkline.batch.journal import Journal, read_records
 from trunkline.batch.mapping import map
+from trunkline.batch.provider_batches import cancel_batches
 from trunkline.batch.records import record_of, result_of
 from trunkline.batch.results import (
     MapStopped,
@@ -39,6 +40,7 @@ __all__ = [
     "RowResult",
     "RowSource",
     "Summary",
+    "cancel_batches",
     "map",
     "read_records",
     "read_results",

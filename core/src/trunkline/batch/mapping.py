@@ -19,6 +19,7 @@ import anyio.lowlevel
 from anyio import to_thread
 
 from trunkline.batch.export import export
+from trunkline.batch.provider_batches import ProviderBatches
 from trunkline.batch.results import MapStopped, OperationName, Progress, Row, RowResult, Summary
 from trunkline.batch.row_calls import Cost, Interrupted, NumberedRow, RowCalls
 from trunkline.batch.row_ids import Recorded, RowIds
@@ -55,6 +56,7 @@ async def map(  # noqa: A001  # named as the command
     tokens_per_minute: int | None = None,
     rows_per_request: int = 1,
     retry_failed: bool = False,
+    provider_batches: bool = False,
     patience: float = 900.0,
     on_result: Callable[[RowResult], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
@@ -79,6 +81,9 @@ async def map(  # noqa: A001  # named as the command
     - `concurrency` is the number of requests in flight. `requests_per_minute` and `tokens_per_minute` are as for
       `limit`. `rows_per_request` is how many rows of `embed` or `moderate` are sent in one request.
     - `retry_failed` tries the rows again that an earlier run recorded as failed.
+    - `provider_batches` submits the rows of a chat in batches of the provider, for half the price and answered within a
+      day or so; see `Service.submit_batch`. `concurrency` is then the number of batches that run at once. A run that
+      ends before them leaves them running, and the same call collects them.
     - `patience` is how long the run waits, in seconds, for a service that is down.
     - `on_result` is called for each result, after it is recorded, and `on_progress` about twice a second.
     - `stop` is an event that ends the run: requests in flight finish, and no others are sent.
@@ -95,6 +100,10 @@ async def map(  # noqa: A001  # named as the command
             raise InvalidRequest(f"{name} must be a whole number of at least 1, not {value!r}")
     if rows_per_request > 1 and operation not in ("embed", "moderate"):
         raise InvalidRequest(f"rows_per_request is for embed and moderate, not for {operation}")
+    if provider_batches and operation != "chat":
+        raise InvalidRequest(f"provider_batches is for chats, not for {operation}: providers have no other batches")
+    if provider_batches and output is None:
+        raise InvalidRequest("provider_batches needs an output: the batches are recorded beside it")
     paths = None if output is None else RunPaths.of(output)
     if paths is not None and isinstance(rows, (str, os.PathLike)):
         _check_different(Path(rows), paths)
@@ -116,7 +125,27 @@ async def map(  # noqa: A001  # named as the command
             identity = {**requests.identity, "answer_type": "" if answer_type is None else repr(answer_type)}
             await to_thread.run_sync(_load, files, identity, retry_failed)
         run = _Run(source, files, calls, id_column, rows_per_request, on_result)
-        await run.run(concurrency, on_progress, stop)
+        if files is not None and provider_batches:
+            batches = ProviderBatches(
+                limited,
+                requests,
+                calls,
+                state=files.state,
+                next_row=run.next_row,
+                is_recorded=files.ids.is_recorded,
+                record=run.record,
+                sync=files.sync,
+                most_batches=concurrency,
+                patience=patience,
+            )
+            await run.run(1, on_progress, stop, batches)
+        elif files is not None and files.has_batches:
+            raise InvalidRequest(
+                f"batches of an earlier run are not collected: pass provider_batches, or delete "
+                f"{str(files.paths.state)!r} to send their rows again"
+            )
+        else:
+            await run.run(concurrency, on_progress, stop)
         if paths is not None and paths.output.suffix.lower() in TABLES:
             await to_thread.run_sync(export, paths.journal, paths.output)
     finally:
@@ -160,6 +189,7 @@ class _Run:
         self._reading = anyio.Lock(fast_acquire=True)
         self._ended = False
         self._stopped = False
+        self._batches: ProviderBatches | None = None
         self._problem: MapStopped | None = None
         self._crash: Exception | None = None
         self._done = 0
@@ -169,9 +199,14 @@ class _Run:
         self._samples: deque[tuple[float, int]] = deque()
 
     async def run(
-        self, concurrency: int, on_progress: Callable[[Progress], None] | None, stop: anyio.Event | None
+        self,
+        concurrency: int,
+        on_progress: Callable[[Progress], None] | None,
+        stop: anyio.Event | None,
+        batches: ProviderBatches | None = None,
     ) -> None:
-        """Call the service for all rows. Raises what a function of the application raised."""
+        """Call the service for all rows, or submit them in batches. Raises the application's own exceptions."""
+        self._batches = batches
         async with anyio.create_task_group() as helpers:
             if stop is not None:
                 helpers.start_soon(self._watch, stop)
@@ -222,7 +257,7 @@ class _Run:
         total = self._source.total
         if total is None and fraction:
             total = max(seen, round(seen / fraction))
-        waiting_for = self._calls.waiting_for
+        waiting_for = (self._calls if self._batches is None else self._batches).waiting_for
         return Progress(
             done=self._done,
             failed=self._failed,
@@ -258,13 +293,18 @@ class _Run:
     def _end(self) -> None:
         self._ended = True
         self._calls.stop()
+        if self._batches is not None:
+            self._batches.stop()
 
     async def _work(self) -> None:
         # An error ends the run, but not before the other workers have recorded what is in flight.
         try:
+            if self._batches is not None:
+                self._stopped = not await self._batches.run()
+                return
             while rows := await self._next_rows():
                 for result in await self._calls.call(rows):
-                    self._record(result)
+                    self.record(result)
         except Interrupted:
             pass
         except MapStopped as error:
@@ -273,6 +313,10 @@ class _Run:
         except Exception as error:
             self._crash = self._crash or error
             self._end()
+
+    async def next_row(self) -> NumberedRow | None:
+        """Return the next row that is not recorded, or `None` at the end."""
+        return next(iter(await self._next_rows()), None)
 
     async def _next_rows(self) -> list[NumberedRow]:
         """Return the next rows that are not recorded; none at the end."""
@@ -308,7 +352,8 @@ class _Run:
             f"row {number} has no id: the column {self._id_column!r} must be a text or a whole number in each row"
         )
 
-    def _record(self, result: RowResult) -> None:
+    def record(self, result: RowResult) -> None:
+        """Record a result. Raises `MapStopped` if that fails, or if the run is of no use."""
         if self._files is not None:
             try:
                 self._files.record(result)
@@ -323,7 +368,8 @@ class _Run:
             self._failed += 1
         if self._on_result is not None:
             self._on_result(result)
-        if self._failed == MOST_FIRST_FAILURES and not self._done and result.error is not None:
+        useless = self._failed == MOST_FIRST_FAILURES and not self._done and self._batches is None
+        if useless and result.error is not None:
             raise MapStopped(
                 f"the run has stopped, since the first {self._failed} rows all failed; the last error is: "
                 f"{result.error.message}"

@@ -118,7 +118,10 @@ class RowCalls:
         """What all responses cost together, in USD, as far as that is known."""
         self._service = service
         self._requests = requests
-        self._answer = None if answer_type is None else answer_type_of(answer_type)
+        self.answer_retries = answer_retries
+        """How often the model is asked again if its answer is not of the `answer_type`."""
+        self.answer = None if answer_type is None else answer_type_of(answer_type)
+        """How the answers of the `answer_type` are asked for and read, or `None` if there is no such type."""
         self._typed: dict[str, object] = (
             {} if answer_type is None else {"answer_type": answer_type, "answer_retries": answer_retries}
         )
@@ -162,6 +165,20 @@ class RowCalls:
             results |= {result.number: result for result in await self._call_group(group)}
         return [results[row.number] for row in rows]
 
+    def read(self, row: NumberedRow, response: ChatResponse) -> RowResult:
+        """Return the result of a row whose response another call has fetched, such as that for a batch.
+
+        Raises `InvalidAnswer` if the response has no answer of the `answer_type`.
+        """
+        if self.answer is None:
+            return self._success(row, response)
+        try:
+            typed = self.answer.read(response)
+        except InvalidAnswer:
+            self._count(response)
+            raise
+        return self._success(row, typed)
+
     async def _call_one(self, row: NumberedRow, value: object) -> RowResult:
         outcome = await self._answered(partial(self._send, value))
         if isinstance(outcome, TrunklineError):
@@ -194,7 +211,7 @@ class RowCalls:
                 raise MapStopped(f"the run has stopped: {outcome}", cause=outcome) from outcome
             if isinstance(outcome, InvalidAnswer):
                 self._count(outcome.response)
-            if not _may_pass(outcome):
+            if not may_pass(outcome):
                 return outcome
             if isinstance(outcome, LimitTimeout):
                 continue  # nothing was sent
@@ -243,7 +260,7 @@ class RowCalls:
         try:
             response = await send()
         except TrunklineError as error:
-            if not isinstance(error, RemoteError) or not _may_pass(error):
+            if not isinstance(error, RemoteError) or not may_pass(error):
                 self._has_answered()
             elif isinstance(error, LimitTimeout):
                 with anyio.move_on_after(min(error.retry_after or FIRST_PAUSE, LONGEST_PAUSE)):
@@ -268,8 +285,8 @@ class RowCalls:
         if isinstance(response, EmbedResponse) and len(response.embeddings) != 1:
             return _failure(row, InvalidRequest(f"the row has {len(response.embeddings)} inputs; a row must have one"))
         answer = json = None
-        if self._answer is not None and isinstance(response, ChatResponse):
-            answer, json = getattr(response, "answer", None), self._answer.value(response)
+        if self.answer is not None and isinstance(response, ChatResponse):
+            answer, json = getattr(response, "answer", None), self.answer.value(response)
         return RowResult(id=row.id, number=row.number, response=response, answer=answer, answer_json=json, cost=cost)
 
     def _shared(self, group: Sequence[tuple[NumberedRow, object]], response: Any) -> list[RowResult]:
@@ -303,7 +320,7 @@ def _failure(row: NumberedRow, error: TrunklineError) -> RowResult:
     return RowResult(id=row.id, number=row.number, error=RowError.of(error), input=row.row)
 
 
-def _may_pass(error: TrunklineError) -> bool:
+def may_pass(error: TrunklineError) -> bool:
     """Return whether the same request may succeed later.
 
     A timeout of the whole call, and a response that is not the provider's, are often those of a provider that is down.

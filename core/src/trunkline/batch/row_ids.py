@@ -23,32 +23,35 @@ class Recorded(IntEnum):
     FAILURE = 2
 
 
+def temporary_database(*statements: str) -> sqlite3.Connection:
+    """Return an empty database that is deleted when it is closed. The statements create its tables."""
+    # An empty name makes a temporary database. Nothing is ever committed.
+    database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+    pragmas = ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE_KIB}")
+    for statement in (*(f"PRAGMA {pragma}" for pragma in pragmas), *statements, "BEGIN"):
+        database.execute(statement)
+    return database
+
+
 class RowIds:
     """The ids of the rows of a run, and what is recorded of them."""
 
     def __init__(self) -> None:
-        # An empty name makes a temporary database. Nothing is ever committed: it is deleted when it is closed.
-        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        for statement in (
-            "PRAGMA journal_mode = OFF",
-            "PRAGMA synchronous = OFF",
-            f"PRAGMA cache_size = -{_CACHE_KIB}",
-            "CREATE TABLE ids (id TEXT PRIMARY KEY, recorded INTEGER NOT NULL, number INTEGER) WITHOUT ROWID",
-            "BEGIN",
-        ):
-            self._database.execute(statement)
+        self._database = temporary_database(
+            "CREATE TABLE ids (id TEXT PRIMARY KEY, recorded INTEGER NOT NULL, number INTEGER) WITHOUT ROWID"
+        )
 
     def add(self, ids: Iterable[str], recorded: Recorded) -> int:
         """Add ids of recorded rows, and return how many are new. A response counts more than a failure."""
         before = self._database.total_changes
         self._database.executemany(
-            "INSERT OR IGNORE INTO ids VALUES (?, ?, NULL)", ((_text(row_id), int(recorded)) for row_id in ids)
+            "INSERT OR IGNORE INTO ids VALUES (?, ?, NULL)", ((sql_text(row_id), int(recorded)) for row_id in ids)
         )
         return self._database.total_changes - before
 
     def read(self, row_id: str, number: int) -> Recorded:
         """Return what is recorded of a row of the input. Raises `InvalidRequest` if an earlier row has the same id."""
-        text = _text(row_id)
+        text = sql_text(row_id)
         found = self._database.execute("SELECT recorded, number FROM ids WHERE id = ?", (text,)).fetchone()
         if found is None:
             self._database.execute("INSERT INTO ids VALUES (?, 0, ?)", (text, number))
@@ -59,12 +62,17 @@ class RowIds:
         self._database.execute("UPDATE ids SET number = ? WHERE id = ?", (number, text))
         return Recorded(recorded)
 
+    def is_recorded(self, row_id: str) -> bool:
+        """Return whether a row is recorded."""
+        found = self._database.execute("SELECT recorded FROM ids WHERE id = ?", (sql_text(row_id),)).fetchone()
+        return found is not None and found[0] != Recorded.NOTHING
+
     def close(self) -> None:
         """Delete the database."""
         self._database.close()
 
 
-def _text(row_id: str) -> str | bytes:
+def sql_text(row_id: str) -> str | bytes:
     """Return what SQLite stores. It stores text as UTF-8, which has no lone surrogates."""
     try:
         row_id.encode()

@@ -14,6 +14,7 @@ from pathlib import Path
 import attrs
 
 from trunkline.answers import answer_type_of
+from trunkline.batch.batch_state import has_open_batches
 from trunkline.batch.journal import Journal, read_ids, read_records
 from trunkline.batch.records import record_of, result_of
 from trunkline.batch.results import RowResult
@@ -67,6 +68,8 @@ class RunFiles:
         """How many responses earlier runs have recorded."""
         self.failed_before = 0
         """How many failures earlier runs have recorded, and are not tried again."""
+        self.has_batches = False
+        """Whether provider batches of earlier runs are not collected yet."""
         self._open: list[Journal] = []
         try:
             self.state = self._journal(paths.state)
@@ -91,7 +94,8 @@ class RunFiles:
         self.recorded_before = self.ids.add(read_ids(self.paths.journal), Recorded.RESPONSE)
         known = next((record for record in read_records(self.paths.state) if record.get("kind") == "requests"), None)
         changed = [] if known is None else [name for name, text in identity.items() if known.get(name) != text]
-        if changed and self.recorded_before:
+        self.has_batches = has_open_batches(self.paths.state)
+        if changed and (self.recorded_before or self.has_batches):
             raise InvalidRequest(
                 f"{str(self.paths.output)!r} has the results of other requests: {', '.join(map(_named, changed))} "
                 f"changed; choose another output, or delete it together with {self.paths.state.name!r}"

@@ -127,7 +127,7 @@ def build_create(context: ServiceContext[BedrockSettings], submission: BatchSubm
     """Build the request that creates the job. AWS recognises a repeated one by its token."""
     place = _place(context, submission)
     body = {
-        "jobName": f"trunkline-{submission.token}",
+        "jobName": submission.mark,
         "clientRequestToken": submission.token,
         "roleArn": context.settings.batch_role_arn,
         "modelId": submission.items[0].model,

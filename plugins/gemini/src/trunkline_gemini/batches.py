@@ -110,7 +110,7 @@ def build_create(context: ServiceContext[GeminiSettings], submission: BatchSubmi
 
 def _create(context: ServiceContext[GeminiSettings], submission: BatchSubmission, source: bytes) -> WireRequest:
     # The name is required. It tells batches apart in the list if the answer to a submission is lost.
-    fields = encode_request({"displayName": f"trunkline-{submission.token}", **submission.options})
+    fields = encode_request({"displayName": submission.mark, **submission.options})
     url = default_url(context.settings, submission.items[0].model, "batchGenerateContent")
     return WireRequest(url=url, headers=HEADERS, body=b'{"batch":' + fields[:-1] + b',"inputConfig":' + source + b"}}")
 
@@ -130,7 +130,7 @@ def build_upload_start(context: ServiceContext[GeminiSettings], submission: Batc
         "x-goog-upload-header-content-length": str(len(_file(submission))),
         "x-goog-upload-header-content-type": "application/jsonl",
     }
-    body = encode_request({"file": {"mimeType": "application/jsonl", "displayName": f"trunkline-{submission.token}"}})
+    body = encode_request({"file": {"mimeType": "application/jsonl", "displayName": submission.mark}})
     return WireRequest(url=_beside(context, "upload", "/files"), headers=headers, body=body)
 
 

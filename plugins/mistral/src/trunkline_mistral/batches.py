@@ -81,7 +81,7 @@ def build_create(context: ServiceContext[MistralSettings], submission: BatchSubm
         "endpoint": _ENDPOINT,
         "input_files": [submission.previous],
         "model": submission.items[0].model,
-        **submission.options,
+        **submission.with_mark(),
     }
     return _request(context, "POST", _JOBS, body=encode_request(body))
 

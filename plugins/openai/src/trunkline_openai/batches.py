@@ -87,7 +87,7 @@ def batch_operations(
 
     def create(context: ServiceContext[S], submission: BatchSubmission) -> WireRequest:
         fields = {"completion_window": "24h", "endpoint": endpoint, "input_file_id": submission.previous}
-        return send(context, "POST", "/batches", body=encode_request({**fields, **submission.options}))
+        return send(context, "POST", "/batches", body=encode_request({**fields, **submission.with_mark()}))
 
     def get(context: ServiceContext[S], batch: Batch) -> WireRequest:
         return send(context, "GET", _path(batch))
