@@ -52,6 +52,7 @@ SHOWN = [
     ("trust", "--revoke", NAME),
     ("check", "--config", NAME),
     ("models", "--service", NAME),
+    ("map", f"{NAME}.csv", "out.jsonl", "--provider", "fake", "--model", "echo"),
 ]
 HIDDEN = [
     ("chat", "--provider", NAME, "Hi"),

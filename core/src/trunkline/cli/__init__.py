@@ -18,6 +18,7 @@ BUILT_IN = {
     "chat": "Ask a model a question and stream its answer.",
     "check": "Test the services of a configuration file: settings, credentials, connection, and a tiny request.",
     "init": "Add a service to a configuration file: asks for its settings on a terminal.",
+    "map": "Send one request for each row of a file, and write the answers to another file.",
     "models": "List the models that a service offers.",
     "new-plugin": "Create a package for your own provider or extension.",
     "providers": "List the installed providers, extensions and commands, and report broken ones.",

@@ -7,6 +7,7 @@ list that fails is a failure. The module `diagnosis` says what is wrong and what
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -186,7 +187,7 @@ async def _check_all(
     width = max(len(one_line(name)) for name in services)
     printed = 0
     live: AbstractContextManager[Callable[[str], None] | None]
-    live = nullcontext() if as_json else live_lines()
+    live = nullcontext() if as_json else live_lines(sys.stdout)
     with live as draw:
 
         def show() -> None:

@@ -166,15 +166,15 @@ def log_on_stderr() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def live_lines() -> Iterator[Callable[[str], None] | None]:
-    """Show lines on the terminal that change in place during the block, and that are gone after it.
+def live_lines(stream: TextIO | None) -> Iterator[Callable[[str], None] | None]:
+    """Show lines that change in place during the block, and that are gone after it, on stdout or stderr.
 
     What is written to stderr meanwhile stands above them if that is a terminal too.
 
-    The block gets a function that shows other lines instead, or `None` if stdout is not a terminal that can do it. A
-    line that is longer than the terminal is cut.
+    The block gets a function that shows other lines instead, or `None` if the stream is not a terminal that can do it.
+    A line that is longer than the terminal is cut.
     """
-    if not is_terminal(sys.stdout) or os.environ.get("TERM") in ("dumb", "unknown"):
+    if stream is None or not is_terminal(stream) or os.environ.get("TERM") in ("dumb", "unknown"):
         yield None
         return
     from rich.console import Console
@@ -183,7 +183,7 @@ def live_lines() -> Iterator[Callable[[str], None] | None]:
     from rich.text import Text
 
     # The lines are escaped here, since a `SafeStream` would escape the sequences that move the cursor.
-    console = Console(file=_inner(stdout()))
+    console = Console(file=_inner(stream))
     with Live(
         console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
     ) as live:

@@ -17,7 +17,14 @@ from trunkline.authoring.http_errors import retry_after
 from trunkline.authoring.json import dumps, loads
 from trunkline.authoring.provider import Operation, Operations, Provider, SendOptions, ServiceContext, Translation
 from trunkline.authoring.wire import WireRequest, WireResponse
-from trunkline.errors import AuthenticationError, ConnectionFailed, RateLimited, StreamInterrupted, TrunklineError
+from trunkline.errors import (
+    AuthenticationError,
+    BadRequest,
+    ConnectionFailed,
+    RateLimited,
+    StreamInterrupted,
+    TrunklineError,
+)
 from trunkline.events import Event, Finished
 from trunkline.fold import fold
 from trunkline.messages import Citation, Image
@@ -176,11 +183,17 @@ class Transport:
             yield ByteStream(200, [dumps([HOSTILE] if "hostile" in key else ["echo", "stall"])])
         elif loads(wire_request.body)["model"] == "hostile-error":
             yield ByteStream(401, [HOSTILE.encode("utf-8", "replace")])
+        elif "refused" in loads(wire_request.body)["turns"][-1][1]:
+            yield ByteStream(400, [b"this text is refused"])
         elif loads(wire_request.body)["model"] == "busy":
             yield ByteStream(429, [b"too many requests"], {"retry-after": "30"})
         else:
             if loads(wire_request.body)["model"] == "logs":
                 logging.getLogger("trunkline").warning("a line of the log with \x1b")
+            if loads(wire_request.body)["model"] == "gate":
+                log(f"asked {loads(wire_request.body)['turns'][-1][1]}")
+                while not Path("gate").exists():  # noqa: ASYNC110, ASYNC240  # another process makes it
+                    await anyio.sleep(0.01)
             try:
                 yield ByteStream(200, answer(loads(wire_request.body)))
             finally:
@@ -214,7 +227,7 @@ class Parser:
         return fold(map(build, wire_response.body.splitlines()))
 
     def error(self, wire_response: WireResponse) -> TrunklineError:
-        kind = {401: AuthenticationError, 429: RateLimited}[wire_response.status]
+        kind = {400: BadRequest, 401: AuthenticationError, 429: RateLimited}[wire_response.status]
         wait = retry_after(wire_response.headers)
         return kind(wire_response.body.decode(), status=wire_response.status, retry_after=wait)
 
