@@ -449,7 +449,16 @@ def tests(session: nox.Session) -> None:
     """Run the tests of the core, except of its command line, and of the plugins. Arguments after `--` go to pytest."""
     install(session, *group("tests"), extras="answers,cli,fast,testing,tools")
     session.install("--no-deps", AWS)
-    run_tests(session, PARALLEL, f"--ignore={COMMAND_LINE}", "core/tests", "plugins")
+    run_tests(session, PARALLEL, "-m", "not tests_kit", f"--ignore={COMMAND_LINE}", "core/tests", "plugins")
+
+
+@nox.session
+def tests_kit(session: nox.Session) -> None:
+    """Run the tests that are marked `tests_kit`: those of the kit itself, and the kit over formats that recur."""
+    install(session, *group("tests"), extras="answers,cli,fast,testing,tools")
+    session.install("--no-deps", AWS)
+    files = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("plugins/*/tests/test_*_conformance.py"))
+    run_tests(session, PARALLEL, "-m", "tests_kit", "core/tests", *files)
 
 
 @nox.session

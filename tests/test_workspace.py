@@ -318,7 +318,7 @@ def test_ci_runs_the_test_command_of_the_readme_and_requires_the_recordings() ->
         'cd "$(dirname "${BASH_SOURCE[0]}")/.."',
         "export TRUNKLINE_REQUIRE_RECORDINGS=1",
         command,
-        ".venv/bin/nox -s isolated docs smoke tests_ray tests_workspace",
+        ".venv/bin/nox -s isolated docs smoke tests_kit tests_ray tests_workspace",
     ]
 
 

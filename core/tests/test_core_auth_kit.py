@@ -7,6 +7,8 @@ from trunkline.testing import AuthTests
 
 from .kit.kit_runs import failures
 
+pytestmark = pytest.mark.tests_kit
+
 BUGS = {
     "not_shared": ("test_waiting_calls_share_one_exchange", "test_token_is_reused"),
     "never_renewed": ("test_token_is_renewed_before_it_expires",),

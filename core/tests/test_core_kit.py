@@ -19,6 +19,8 @@ from trunkline.testing.catalogue import FAULTS, fault_of
 
 from .kit.kit_runs import failures
 
+pytestmark = pytest.mark.tests_kit
+
 PROVIDER = Path(__file__).with_name("kit") / "kit_toy.py"
 
 BUGS = {

@@ -20,6 +20,8 @@ sys.path.insert(0, str(PROVIDERS))
 import kit_credentials  # noqa: E402
 from kit_credentials import BUGS, GOOD  # noqa: E402
 
+pytestmark = pytest.mark.tests_kit
+
 TESTS = sorted({test for test, _ in BUGS.values()})
 
 

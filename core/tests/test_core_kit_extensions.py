@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from trunkline.testing import ExtensionTests
 
+pytestmark = pytest.mark.tests_kit
+
 KIT = Path(__file__).with_name("kit")
 
 BROKEN = {

@@ -260,7 +260,12 @@ async def test_connection_in_use_is_not_closed_by_the_check_of_idle_ones(
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.usefixtures("checked_often")
-async def test_check_of_idle_connections_keeps_no_dropped_service_alive(toy: Any) -> None:
+async def test_check_of_idle_connections_keeps_no_dropped_service_alive(
+    toy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aiohttp = pytest.importorskip("trunkline._http.aiohttp")
+    for module in (pool, aiohttp):
+        monkeypatch.setattr(module, "IDLE_SECONDS", 0.5)
     async with serve(answer) as server:
         service = toy(server.url)
         await service.chat("hi")

@@ -764,7 +764,11 @@ async def test_no_more_than_fifty_cookies_of_the_application_s_own_client_are_se
     async def refuse(exchange: Exchange) -> None:
         await exchange.respond(b"value-x0050y, value-x0051y", status=400)
 
-    async with httpx2.AsyncClient() as client, serve(refuse) as server, toy(server.url, client=client) as service:
+    async with (
+        httpx2.AsyncClient() as client,
+        serve(refuse) as server,
+        toy(server.url, client=client, max_retries=0) as service,
+    ):
         for number in range(1, 61):
             client.cookies.set(f"c{number:02}", f"value-x{number:04}y", domain="127.0.0.1")
         assert "***, value-x0051y (" in str(await failure(service))
@@ -777,7 +781,11 @@ async def test_cookies_for_other_hosts_are_not_searched_for(toy: Any, domain: st
     async def refuse(exchange: Exchange) -> None:
         await exchange.respond(b"the id is value-x0001y", status=400)
 
-    async with httpx2.AsyncClient() as client, serve(refuse) as server, toy(server.url, client=client) as service:
+    async with (
+        httpx2.AsyncClient() as client,
+        serve(refuse) as server,
+        toy(server.url, client=client, max_retries=0) as service,
+    ):
         client.cookies.set("id", "value-x0001y", domain=domain)
         assert "value-x0001y" in str(await failure(service))
 
@@ -787,7 +795,7 @@ async def test_cookies_of_parent_domains_are_secret(toy: Any) -> None:
         await exchange.respond(b"the ids are value-x0001y and value-x0002y", status=400)
 
     async with httpx2.AsyncClient() as client, serve(refuse) as server:
-        async with toy(server.url.replace("127.0.0.1", "api.localhost"), client=client) as service:
+        async with toy(server.url.replace("127.0.0.1", "api.localhost"), client=client, max_retries=0) as service:
             client.cookies.set("id", "value-x0001y", domain=".localhost")
             client.cookies.set("id", "value-x0002y", domain="api.localhost")
             try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from trunkline.authoring.wire import WireRequest
 from trunkline.testing import ProviderTests, canary
 from trunkline_anthropic.testing import HEADERS, MESSAGES, NO_LIMIT, SIGNED, counted_request, messages_history
 
 
+@pytest.mark.tests_kit
 class TestAzureAnthropic(ProviderTests):
     provider = "azure-anthropic"
     settings = {"api_url": "{url}/anthropic", "api_key": canary("api_key"), "model_facts": SIGNED}

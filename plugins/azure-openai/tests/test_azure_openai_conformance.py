@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 import httpx2
+import pytest
 from trunkline.authoring.json import dumps
 from trunkline.testing import SSE, AuthTests, ProviderTests, Sample, canary
 from trunkline_openai.testing import (
@@ -45,6 +46,7 @@ FILTERED = Sample(
 )
 
 
+@pytest.mark.tests_kit
 class TestAzureOpenAI(ProviderTests):
     provider = "azure-openai"
     settings = {"api_url": "{url}/openai/v1", "api_key": canary("api_key")}
@@ -62,6 +64,7 @@ class TestAzureOpenAI(ProviderTests):
     operation_requests = chat_operation_requests("{url}/openai/v1")
 
 
+@pytest.mark.tests_kit
 class TestAzureOpenAIResponses(ProviderTests):
     provider = "azure-openai"
     variant = "responses"

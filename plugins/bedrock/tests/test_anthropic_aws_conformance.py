@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from trunkline.testing import ProviderTests, canary
 from trunkline_anthropic.testing import (
     HEADERS,
@@ -17,6 +18,7 @@ from trunkline_anthropic.testing import (
 WORKSPACE = {**HEADERS, "anthropic-workspace-id": "wrkspc_1"}
 
 
+@pytest.mark.tests_kit
 class TestAnthropicAWS(ProviderTests):
     provider = "anthropic-aws"
     settings = {

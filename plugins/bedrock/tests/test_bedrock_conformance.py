@@ -8,6 +8,7 @@ from typing import Any
 from zlib import crc32
 
 import attrs
+import pytest
 from trunkline.authoring.json import dumps
 from trunkline.authoring.wire import WireRequest
 from trunkline.errors import RateLimited, ServerError
@@ -415,6 +416,7 @@ class OpenAIEndpoint(ProviderTests):
     listed_models = (ModelInfo(id="m1"), ModelInfo(id="m2"))
 
 
+@pytest.mark.tests_kit
 class TestBedrockChat(OpenAIEndpoint):
     variant = "chat"
     settings = {**_KEYS, "api_url": "{url}", "api": "chat"}
@@ -426,6 +428,7 @@ class TestBedrockChat(OpenAIEndpoint):
     }
 
 
+@pytest.mark.tests_kit
 class TestBedrockResponses(OpenAIEndpoint):
     variant = "responses"
     settings = {**_KEYS, "api_url": "{url}", "api": "responses", "endpoint": "runtime"}
@@ -437,6 +440,7 @@ class TestBedrockResponses(OpenAIEndpoint):
     }
 
 
+@pytest.mark.tests_kit
 class TestBedrockMessages(OpenAIEndpoint):
     variant = "messages"
     # The kit's model does not have a Claude name, so give it the facts of a Claude model.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from trunkline.authoring.json import dumps, loads
 from trunkline.authoring.wire import WireRequest
 from trunkline.testing import SSE, ProviderTests, Sample, canary
@@ -113,6 +114,7 @@ class TestOpenAICompatible(ProviderTests):
     operation_requests = chat_operation_requests("{url}/v1")
 
 
+@pytest.mark.tests_kit
 class TestOpenAICompatibleResponses(ProviderTests):
     provider = "openai-compatible"
     variant = "responses"

@@ -5,6 +5,7 @@ The kit over the credentials of Google, which `vertex` shares, is in test_vertex
 
 from __future__ import annotations
 
+import pytest
 from trunkline.testing import ProviderTests, canary
 from trunkline_anthropic.testing import (
     HEADERS,
@@ -18,6 +19,7 @@ from trunkline_anthropic.testing import (
 )
 
 
+@pytest.mark.tests_kit
 class TestAnthropicGoogleCloud(ProviderTests):
     provider = "anthropic-google-cloud"
     settings = {

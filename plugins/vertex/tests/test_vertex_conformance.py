@@ -72,6 +72,7 @@ STREAMED_ARGUMENTS = Sample(
 )
 
 
+@pytest.mark.tests_kit
 class TestVertexGemini(ProviderTests):
     """In express mode, with an API key."""
 
@@ -153,6 +154,7 @@ CLAUDE = "{url}/v1/publishers/anthropic/models"
 VERSION = {"anthropic_version": "2026-10-21"}
 
 
+@pytest.mark.tests_kit
 class TestVertexClaude(ProviderTests):
     """Claude's models."""
 
@@ -170,6 +172,7 @@ class TestVertexClaude(ProviderTests):
     skips = NO_LIMIT
 
 
+@pytest.mark.tests_kit
 class TestVertexResponses(ProviderTests):
     """OpenAI's models. No recording confirms the answers."""
 
