@@ -12,6 +12,7 @@ the CRC-32 of the text (`answer_to`), so a lost, repeated or mixed-up answer sho
     POST /control {"outage": 30}   change settings while it runs; {"key": ...} and so on, as in `Settings`
     POST /reset                    forget all counts
     GET  /stats                    the counts of `Seen.stats` as JSON
+    GET  /accepted                 only the number of accepted requests, which is fast
     GET  /repeated                 up to 1,000 rows that were accepted more than once, with how often
 
 A request is *accepted* if the provider does the work, even if the client is gone when the answer is ready. Requests
@@ -312,6 +313,8 @@ class Connection(asyncio.Protocol):
         provider = self._provider
         if path == "/stats":
             self._respond(200, provider.seen.stats(provider.settings.window))
+        elif path == "/accepted":
+            self._respond(200, {"accepted": len(provider.seen.admitted)})
         elif path == "/repeated":
             self._respond(200, provider.seen.tally.repeated())
         elif path == "/control":
