@@ -1,0 +1,85 @@
+"""Keep secrets out of what Ray pickles.
+
+A configuration that is passed to `map` as a mapping is pickled, and Ray keeps the pickle on every machine and shows
+parts of it in its dashboard. So its secrets must be references, which are followed in each worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib.metadata import entry_points
+from urllib.parse import urlsplit
+
+from trunkline.authoring.extension import Extension
+from trunkline.authoring.provider import Provider
+from trunkline.errors import ConfigurationError
+from trunkline.secrets import Headers, Secret, header_secrets
+from trunkline.settings import BaseSettings, Settings, setting_infos
+
+
+def check_no_secrets(configuration: Mapping[str, object]) -> None:
+    """Raise `ConfigurationError` if a configuration contains a secret, and not a reference to it."""
+    found = list(_secrets(configuration))
+    if found:
+        raise ConfigurationError(
+            f"the configuration contains secrets: {', '.join(found)}. Ray would copy them in clear to every machine; "
+            'use a reference such as {"env": "NAME"} or {"file": "/path"}, or pass the name of a configuration file '
+            "that each machine has"
+        )
+
+
+def _secrets(configuration: Mapping[str, object]) -> Iterator[str]:
+    defaults, services = configuration.get("defaults"), configuration.get("services")
+    yield from _of_table("defaults", defaults, Settings)
+    if isinstance(services, Mapping):
+        for name, table in services.items():
+            provider = table.get("provider", name) if isinstance(table, Mapping) else None
+            plugin = _plugin("trunkline.providers", provider)
+            kind = plugin.settings if isinstance(plugin, Provider) else Settings
+            yield from _of_table(f"services.{name}", table, kind)
+
+
+def _of_table(place: str, table: object, kind: type[BaseSettings]) -> Iterator[str]:
+    if not isinstance(table, Mapping):
+        return
+    infos = {info.name: info for info in setting_infos(kind)}
+    for name, value in table.items():
+        info = infos.get(name)
+        if name == "extensions" and isinstance(value, (list, tuple)):
+            yield from _of_extensions(f"{place}.extensions", value)
+        elif isinstance(value, (Secret, Headers)) or (isinstance(value, str) and info is not None and info.secret):
+            yield f"{place}.{name}"
+        elif isinstance(value, str):
+            if _has_password(value):
+                yield f"{place}.{name}"
+        elif isinstance(value, Mapping) and info is not None and info.type is Headers:
+            given = {str(header): text for header, text in value.items() if isinstance(text, str)}
+            yield from (
+                f"{place}.{name}.{header}" for header, text in given.items() if any(header_secrets({header: text}))
+            )
+
+
+def _of_extensions(place: str, entries: list[object] | tuple[object, ...]) -> Iterator[str]:
+    for entry in entries:
+        if isinstance(entry, Mapping):
+            plugin = _plugin("trunkline.extensions", entry.get("name"))
+            if isinstance(plugin, Extension):
+                yield from _of_table(f"{place}.{entry['name']}", entry, plugin.settings)
+        elif isinstance(entry, BaseSettings):
+            yield place
+
+
+def _plugin(group: str, name: object) -> object:
+    """Return an installed plugin, or `None`. What is wrong with it, the worker reports."""
+    if not isinstance(name, str):
+        return None
+    for entry in entry_points(group=group, name=name.strip()):
+        return entry.load()
+    return None
+
+
+def _has_password(text: str) -> bool:
+    try:
+        return urlsplit(text).password is not None
+    except ValueError:
+        return False

@@ -1,0 +1,117 @@
+"""`map`: a stage of a Ray dataset."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+from uuid import uuid4
+
+from trunkline.batch import OperationName, RequestFunction, row_requests
+from trunkline.errors import InvalidRequest
+
+from trunkline_ray.configuration import check_no_secrets
+from trunkline_ray.stage import Stage, StageOptions
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+BLOCKS_AT_ONCE = 4
+"""How many blocks an actor works on at once, so that the slow rows at the end of a block do not leave it idle."""
+
+
+def map(  # noqa: A001
+    dataset: Dataset,
+    request: str | RequestFunction | None = None,
+    *,
+    service: str,
+    journal: str | os.PathLike[str],
+    config: str | os.PathLike[str] | Mapping[str, object] = "trunkline.toml",
+    id_column: str = "id",
+    system: str | None = None,
+    operation: OperationName = "chat",
+    params: Mapping[str, object] | None = None,
+    answer_type: object = None,
+    answer_retries: int = 0,
+    concurrency: int = 16,
+    actors: int | tuple[int, int] = 1,
+    rows_per_request: int = 1,
+    retry_failed: bool = False,
+    patience: float = 900.0,
+    prefix: str = "",
+    ray_options: Mapping[str, object] | None = None,
+) -> Dataset:
+    """Return a dataset with the answers of a service to each row, in additional columns.
+
+    Like every stage of Ray Data, it runs when the dataset is consumed. Each actor records each answer in `journal`
+    before it passes the answer on. So a worker that Ray starts again, and a job that you run again, take recorded
+    answers from there; for each process that was killed, at most `concurrency` requests are sent again.
+
+    - `request`, `system`, `operation`, `params`, `answer_type`, `answer_retries`, `rows_per_request`, `retry_failed`
+      and `patience` are those of `trunkline.batch.map`.
+    - `service` is the name of a service in `config`: a configuration file that every machine has, or a mapping of the
+      same form, whose secrets must be references.
+    - `journal` is a folder that all machines share. It belongs to one dataset and one kind of request.
+    - `id_column` is the column with the ids of the rows: texts or whole numbers, which must be unique.
+    - `actors` is the number of actors, or the smallest and the largest number. Each has its own service, and keeps
+      `concurrency` requests in flight.
+    - `prefix` comes before the names of the new columns, for a dataset that has such columns already.
+    - `ray_options` are further options of `Dataset.map_batches`. By default, an actor takes no CPU (`num_cpus=0`).
+
+    The new columns are `response_text` and others of the operation, `response_model`, `response_input_tokens`,
+    `response_output_tokens`, `response_json` (the whole response, as `trunkline.storage` stores it), `error_type`,
+    `error_message`, `error_status` and `error_retryable`. A row that failed has an error, and no response.
+
+    Raises `InvalidRequest` for wrong arguments, and `ConfigurationError` if the mapping contains a secret. The job ends
+    with `MapStopped` if the service cannot serve, for example because the key is wrong, or if it is down for longer
+    than `patience`; and with `InvalidRequest` if a row has no id, or `journal` has the answers to other requests.
+    """
+    from ray.data import ActorPoolStrategy
+
+    row_requests(operation, request, system=system, params=params)
+    for name, value in {"concurrency": concurrency, "rows_per_request": rows_per_request}.items():
+        if type(value) is not int or value < 1:
+            raise InvalidRequest(f"{name} must be a whole number of at least 1, not {value!r}")
+    if rows_per_request > 1 and operation not in ("embed", "moderate"):
+        raise InvalidRequest(f"rows_per_request is for embed and moderate, not for {operation}")
+    if isinstance(config, Mapping):
+        check_no_secrets(config)
+    options = StageOptions(
+        run=uuid4().hex[:12],
+        config=dict(config) if isinstance(config, Mapping) else str(Path(config).absolute()),
+        service=service,
+        journal=str(Path(journal).absolute()),
+        operation=operation,
+        request=request,
+        system=system,
+        params=dict(params or {}),
+        id_column=id_column,
+        answer_type=answer_type,
+        answer_retries=answer_retries,
+        concurrency=concurrency,
+        rows_per_request=rows_per_request,
+        retry_failed=retry_failed,
+        patience=patience,
+        prefix=prefix,
+    )
+    smallest, largest = (actors, actors) if isinstance(actors, int) else actors
+    pool = ActorPoolStrategy(
+        min_size=smallest,
+        max_size=largest,
+        max_concurrent_calls_per_actor=BLOCKS_AT_ONCE,
+        enable_true_multi_threading=True,
+    )
+    given: dict[str, Any] = {"num_cpus": 0, **(ray_options or {})}
+    return cast(
+        "Dataset",
+        dataset.map_batches(
+            Stage,
+            fn_constructor_kwargs={"options": options},
+            batch_size=None,
+            batch_format="pyarrow",
+            udf_modifying_row_count=False,
+            compute=pool,
+            **given,
+        ),
+    )
