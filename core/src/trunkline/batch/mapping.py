@@ -18,7 +18,7 @@ import anyio
 import anyio.lowlevel
 from anyio import to_thread
 
-from trunkline.batch.export import export
+from trunkline.batch.export import export, require_library
 from trunkline.batch.provider_batches import ProviderBatches
 from trunkline.batch.results import MapStopped, OperationName, Progress, Row, RowResult, Summary
 from trunkline.batch.row_calls import Cost, Interrupted, NumberedRow, RowCalls
@@ -105,6 +105,8 @@ async def map(  # noqa: A001  # named as the command
     if provider_batches and output is None:
         raise InvalidRequest("provider_batches needs an output: the batches are recorded beside it")
     paths = None if output is None else RunPaths.of(output)
+    if paths is not None:
+        require_library(paths.output)
     if paths is not None and isinstance(rows, (str, os.PathLike)):
         _check_different(Path(rows), paths)
     limited = limit(

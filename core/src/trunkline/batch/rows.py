@@ -51,10 +51,13 @@ class RowSource:
         self._last: float | None = None
 
     def __iter__(self) -> Iterator[tuple[int, Row]]:
-        for row in self._rows:
-            self._number += 1
-            yield self._number, row
-        self._last = 1.0
+        try:
+            for row in self._rows:
+                self._number += 1
+                yield self._number, row
+            self._last = 1.0
+        finally:
+            self.close()
 
     @property
     def fraction(self) -> float | None:
@@ -66,7 +69,7 @@ class RowSource:
         return self._number / self.total if self.total else None
 
     def close(self) -> None:
-        """Close the file. Standard input stays open."""
+        """Close the file, if it was not read to its end. Standard input stays open."""
         if self._close is not None:
             self._last = self.fraction
             self._close()
@@ -234,7 +237,7 @@ _TEXT_FORMATS: Mapping[str, Callable[[BinaryIO, str], Iterator[Row]]] = {
 
 def _parquet(path: Path) -> RowSource:
     try:
-        from pyarrow import ArrowException, parquet  # type: ignore[import-untyped]
+        from pyarrow import ArrowException, parquet
     except ImportError:
         raise ConfigurationError(
             f"{path}: a Parquet file needs the package pyarrow; install trunkline with its extra parquet"
