@@ -12,6 +12,8 @@ At most `concurrency` rows are between "called" and "written", so no more are as
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from queue import SimpleQueue
@@ -20,10 +22,9 @@ from zlib import crc32
 import anyio
 import anyio.lowlevel
 import attrs
-import pyarrow as pa
+import pyarrow as pa  # type: ignore[import-untyped]
 import trunkline
 from anyio import to_thread
-from anyio.from_thread import start_blocking_portal
 from trunkline.authoring.json import JSONObject, JSONValue
 from trunkline.batch import (
     Interrupted,
@@ -76,13 +77,14 @@ class Stage:
         self._options = options
         self._requests = row_requests(options.operation, options.request, system=options.system, params=options.params)
         service = _service(options)
+        self._service = trunkline.limit(service, concurrency=options.concurrency, name=service.name)
         identity = {
             **self._requests.identity,
             "answer_type": "" if options.answer_type is None else repr(options.answer_type),
         }
         self._recorded = RecordedRows(Path(options.journal), options.run, identity, retry_failed=options.retry_failed)
         self._calls = RowCalls(
-            trunkline.limit(service, concurrency=options.concurrency, name=service.name),
+            self._service,
             self._requests,
             answer_type=options.answer_type,
             answer_retries=options.answer_retries,
@@ -91,8 +93,10 @@ class Stage:
         self._slots = anyio.Semaphore(options.concurrency, fast_acquire=True)
         self._running: dict[str, anyio.Event] = {}
         self._problem: BaseException | None = None
-        self._portals = start_blocking_portal("asyncio")
-        self._portal = self._portals.__enter__()
+        self._loop = asyncio.new_event_loop()
+        # A daemon, so that the process of an actor ends when Ray wants it to.
+        self._thread = threading.Thread(target=self._loop.run_forever, name="trunkline", daemon=True)
+        self._thread.start()
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
         """Yield a block with the columns of the answers, in pieces.
@@ -100,7 +104,7 @@ class Stage:
         Raises `MapStopped` if the service cannot serve, and `InvalidRequest` if the block has no ids.
         """
         pieces: SimpleQueue[pa.Table | None] = SimpleQueue()
-        running = self._portal.start_task_soon(self._answer, table, pieces.put)
+        running = asyncio.run_coroutine_threadsafe(self._answer(table, pieces.put), self._loop)
         running.add_done_callback(lambda _: pieces.put(None))
         try:
             while (piece := pieces.get()) is not None:
@@ -110,8 +114,12 @@ class Stage:
             running.cancel()
 
     def close(self) -> None:
-        """Close the journal, and end the event loop. Nothing may be running."""
-        self._portals.__exit__(None, None, None)
+        """Close the service and the journal, and end the event loop. Nothing may be running."""
+        for ending in (self._service.aclose(), self._loop.shutdown_asyncgens(), self._loop.shutdown_default_executor()):
+            asyncio.run_coroutine_threadsafe(ending, self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
         self._recorded.close()
 
     async def _answer(self, table: pa.Table, emit: Callable[[pa.Table], None]) -> None:
