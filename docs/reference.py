@@ -51,7 +51,8 @@ class Source:
         first = node.decorator_list[0] if node.decorator_list else None
         start = (first.lineno, first.col_offset - 1) if first is not None else (node.lineno, node.col_offset)
         body = node.body[0]
-        return self.text(start, (body.lineno, body.col_offset)).removesuffix(":")
+        text = self.text(start, (body.lineno, body.col_offset)).removesuffix(":")
+        return re.sub(r"  # noqa\b.*", "", text)
 
 
 @cache

@@ -211,6 +211,14 @@ def test_service_without_a_model_is_reported_before_anything_is_sent(call: Any, 
     assert "no model is given; use --model, or set default_model" in err
 
 
+def test_provider_without_batches_is_reported(call: Any, key: str) -> None:
+    many_rows(1)
+    status, _, err = call("map", "rows.jsonl", "out.jsonl", *FAKE, "--provider-batches")
+    assert status == 1
+    assert "batch" in err.splitlines()[-1]
+    assert call("map", "rows.jsonl", "out.jsonl", *FAKE, "--cancel-batches")[2] == "Cancelled 0 batches.\n"
+
+
 def test_output_is_never_the_input(call: Any, key: str) -> None:
     many_rows(1)
     before = Path("rows.jsonl").read_text()

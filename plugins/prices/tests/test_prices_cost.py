@@ -25,6 +25,7 @@ from trunkline import (
     Opaque,
     ProtocolViolation,
     RateLimited,
+    RerankResponse,
     ServerError,
     ServiceClosed,
     StreamClosed,
@@ -365,6 +366,12 @@ def test_cost_is_the_same_after_it_was_stored(value: Cost) -> None:
 def test_what_is_no_stored_cost_is_not_read(data: dict[str, Any]) -> None:
     value: Any = attrs.evolve(response(), provider_metadata={"trunkline-prices": data})
     assert cost(value).price_model == "gpt-4o-mini"
+
+
+def test_cost_of_a_response_without_prices_is_unknown() -> None:
+    found = cost(RerankResponse(results=(), model="rerank-v3.5"))
+    assert (found.total, found.reason, found.model) == (None, "operation", "rerank-v3.5")
+    assert found.problem == "there are no prices for a RerankResponse"
 
 
 def test_importing_the_module_does_not_import_the_price_list() -> None:

@@ -12,6 +12,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
 from pathlib import Path
 
 import anyio
@@ -20,8 +21,8 @@ from anyio import to_thread
 
 from trunkline.batch.export import export, require_library
 from trunkline.batch.provider_batches import ProviderBatches
-from trunkline.batch.results import MapStopped, OperationName, Progress, Row, RowResult, Summary
-from trunkline.batch.row_calls import Cost, Interrupted, NumberedRow, RowCalls
+from trunkline.batch.results import MapStopped, OperationName, Progress, Row, RowResponse, RowResult, Summary
+from trunkline.batch.row_calls import Interrupted, NumberedRow, RowCalls
 from trunkline.batch.row_ids import Recorded, RowIds
 from trunkline.batch.rows import RowSource, read_rows
 from trunkline.batch.run_files import TABLES, RunFiles, RunPaths
@@ -61,7 +62,7 @@ async def map(  # noqa: A001  # named as the command
     on_result: Callable[[RowResult], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     stop: anyio.Event | None = None,
-    cost: Cost | None = None,
+    cost: Callable[[RowResponse], Decimal | None] | None = None,
 ) -> Summary:
     """Call a service for each row, and record the results in `output` as they come.
 

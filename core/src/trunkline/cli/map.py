@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import itertools
 import signal
+import sys
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from decimal import Decimal
@@ -20,11 +22,11 @@ from trunkline._json import loads_finite
 from trunkline._masking import listed
 from trunkline._suggestions import did_you_mean
 from trunkline._visible_text import one_line
-from trunkline.batch import MapStopped, OperationName, Summary, map as map_rows, read_rows
+from trunkline.batch import MapStopped, OperationName, Summary, cancel_batches, map as map_rows, read_rows
 from trunkline.cli.failures import FAILED, CommandError
 from trunkline.cli.map_display import MapDisplay, summary_fields
 from trunkline.cli.python_files import load_json_file, load_object
-from trunkline.cli.selection import ServiceOptions, assignments, select_service
+from trunkline.cli.selection import ComposedService, SelectedService, ServiceOptions, assignments, select_service
 from trunkline.cli.terminal import DIM, print_json, print_note
 from trunkline.operations import ImageRequest, ModerationRequest, RerankRequest, SpeechRequest, TranscriptionRequest
 from trunkline.request import ChatRequest, EmbedRequest, ReasoningOptions, ResponseFormat
@@ -117,6 +119,12 @@ class PaceOptions:
     retry_failed: Annotated[bool, Parameter(negative="", show_default=False)] = False
     """Send the rows again that failed in an earlier run."""
 
+    provider_batches: Annotated[bool, Parameter(negative="", show_default=False)] = False
+    """Submit the rows of a chat as batches of the provider: half the price, but it may take a day."""
+
+    cancel_batches: Annotated[bool, Parameter(negative="", show_default=False)] = False
+    """Only cancel the batches that an earlier run has submitted for OUTPUT. The next run collects what has ended."""
+
 
 _NO_ROW_OPTIONS = RowOptions()
 _NO_FIELDS = FieldOptions()
@@ -158,6 +166,8 @@ def map(  # noqa: A001  # the name of the command
     request = rows.prompt if rows.request is None else _function(rows.request)
     answer_type = None if fields.answer_type is None else load_object("--answer-type", fields.answer_type)
     selected = select_service(target)
+    if pace.cancel_batches:
+        return anyio.run(_cancel, selected, output)
     if "model" not in params and selected.without_model and rows.request is None:
         of = "" if selected.without_model == (selected.name,) else f" of {listed(selected.without_model)}"
         raise CommandError(f"{selected.origin}: no model is given; use --model, or set default_model{of}")
@@ -186,22 +196,30 @@ def map(  # noqa: A001  # the name of the command
                 rows_per_request=pace.rows_per_request,
                 patience=pace.patience,
                 retry_failed=pace.retry_failed,
+                provider_batches=pace.provider_batches,
                 on_result=display.count,
                 on_progress=display.show,
                 stop=stop,
-                cost=_cost_function(),
+                cost=_cost_function(batch=pace.provider_batches),
                 params=params,
             )
 
-    return anyio.run(_run, run, json)
+    return anyio.run(_run, run, MapDisplay(batches=pace.provider_batches), json)
 
 
-async def _run(run: Callable[[anyio.Event, MapDisplay], Awaitable[Summary]], as_json: bool) -> int:
+async def _cancel(selected: SelectedService | ComposedService, output: str) -> int:
+    async with selected.open() as service:
+        cancelled = await cancel_batches(service, output)
+    print_note(f"Cancelled {len(cancelled)} {'batch' if len(cancelled) == 1 else 'batches'}.")
+    return 0
+
+
+async def _run(run: Callable[[anyio.Event, MapDisplay], Awaitable[Summary]], display: MapDisplay, as_json: bool) -> int:
     """Run until the end or a signal, show what happened, and return the exit status."""
     stop = anyio.Event()
     summary: Summary | None = None
     failure: Exception | None = None
-    with MapDisplay() as display:
+    with display:
         async with anyio.create_task_group() as tasks:
             signals = _Signals(stop, display, tasks.cancel_scope)
             await tasks.start(signals.watch)
@@ -236,21 +254,20 @@ class _Signals:
         """The number of the first signal."""
 
     async def watch(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
-        """Wait for signals. On Windows, Ctrl-C stops at once, as everywhere in Python."""
-        try:
-            receiver = anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM)
-            with receiver as received:
-                task_status.started()
-                async for number in received:
-                    if self.received is not None and number == signal.SIGINT:
-                        self._scope.cancel()
-                        return
-                    if self.received is None:
-                        self.received = int(number)
-                        self._display.stopping()
-                        self._stop.set()
-        except NotImplementedError:
+        """Wait for signals. Where asyncio has no handlers for them (Windows), Ctrl-C stops at once."""
+        if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
             task_status.started()
+            return
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            task_status.started()
+            async for number in signals:
+                if self.received is not None and number == signal.SIGINT:
+                    self._scope.cancel()
+                    return
+                if self.received is None:
+                    self.received = int(number)
+                    self._display.stopping()
+                    self._stop.set()
 
 
 def _function(reference: str) -> Callable[..., object]:
@@ -295,7 +312,7 @@ def _param(name: str, text: str) -> object:
     return from_json(ReasoningOptions, value) if name == "reasoning" and isinstance(value, dict) else value
 
 
-def _cost_function() -> Callable[[object], Decimal | None] | None:
+def _cost_function(*, batch: bool) -> Callable[[object], Decimal | None] | None:
     """Return what calculates the cost of a response, if `trunkline-prices` is installed."""
     if find_spec("trunkline_prices") is None:
         return None
@@ -304,9 +321,6 @@ def _cost_function() -> Callable[[object], Decimal | None] | None:
     prices.load_prices()
 
     def cost(response: object) -> Decimal | None:
-        try:
-            return cast("Decimal | None", prices.cost(response).total)
-        except TypeError:
-            return None  # a response that has no price, such as that of a moderation
+        return cast("Decimal | None", prices.cost(response, batch=batch).total)
 
     return cost

@@ -27,10 +27,12 @@ KINDS_SHOWN = 5
 class MapDisplay:
     """The progress of a run: one line that changes in place on a terminal, or a line every 30 s.
 
+    `batches` says that the rows are submitted as batches of the provider.
     Enter it as a context for the time of the run. Give each result to `count`, and each progress to `show`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, batches: bool = False) -> None:
+        self._batches = batches
         self._stack = ExitStack()
         self._shown = 0.0
         self._waiting: str | None = None
@@ -65,9 +67,12 @@ class MapDisplay:
             self._write(progress)
 
     def stopping(self) -> None:
-        """Say that the run stops when the requests in flight have finished."""
+        """Say that the run stops: when the requests in flight have finished, or now if it waits for batches."""
         self._stopping = True
-        print_note("Finishing the requests in flight. Press Ctrl-C again to stop at once.")
+        if self._batches:
+            print_note("Stopping. The batches go on at the provider, and the same command collects them.")
+        else:
+            print_note("Finishing the requests in flight. Press Ctrl-C again to stop at once.")
         if self._last is not None and self._draw is not None:
             self._write(self._last)
 

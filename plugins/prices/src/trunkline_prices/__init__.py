@@ -32,6 +32,7 @@ from trunkline_prices.values import (
 
 if TYPE_CHECKING:
     from trunkline import Service
+    from trunkline.batch import RowResponse
 
 __version__ = "0.1.0"
 
@@ -60,7 +61,7 @@ prices = Extension(name="prices", settings=PricesSettings, make=made_for)
 
 
 def cost(
-    value: ChatResponse | EmbedResponse | Usage | TrunklineError,
+    value: RowResponse | Usage | TrunklineError,
     *,
     model: str | None = None,
     provider: str | None = None,
@@ -78,6 +79,8 @@ def cost(
       it for `openai-compatible` servers, and for a `Usage`.
     - `date` is when the call was made, by default now. One without a time zone is in UTC.
     - `batch` says that the response is from a batch API.
+
+    The cost of a response that is neither of a chat nor of embeddings is unknown.
 
     A `Usage` may be the sum of several calls. If the price depends on the size of each call, it is unknown.
 
@@ -97,6 +100,9 @@ def cost(
         stored = stored_cost(value)
         if stored is not None:
             return stored
+    if not isinstance(value, (ChatResponse, EmbedResponse, Usage)):
+        problem = f"there are no prices for a {type(value).__name__}"
+        return Cost(model=model or value.model, reason="operation", problem=problem)
     when = date or datetime.datetime.now(datetime.UTC)
     when = when.replace(tzinfo=datetime.UTC) if when.tzinfo is None else when
     return cost_of(value, requested=model, provider=provider, date=when, batch=batch, options=PriceOptions())
