@@ -237,7 +237,12 @@ def linked(page: Path, text: str, known: dict[str, tuple[Path, str]]) -> str:
 def main(check: bool) -> int:
     """Write the pages, or report which ones would change. Returns the exit code."""
     pages = {page: page.read_text(encoding="utf-8") for page in sorted(DOCS.rglob("*.md"))}
-    made = {page: generated(text) for page, text in pages.items()}
+    made = {}
+    for page, text in pages.items():
+        try:
+            made[page] = generated(text)
+        except LookupError as error:
+            raise LookupError(f"{page}: {error}") from error
     known = reference.places(made.items())
     stale = []
     for page, text in made.items():

@@ -69,7 +69,10 @@ def locate(name: str) -> tuple[Source, ast.stmt | None]:
         return source(name), None
     except ModuleNotFoundError:
         module, _, last = name.rpartition(".")
-    value = getattr(import_module(module), last)
+    try:
+        value = getattr(import_module(module), last)
+    except (AttributeError, ModuleNotFoundError):
+        raise LookupError(f"{name} does not exist; if it was removed or renamed, do the same in the page") from None
     owners = [getattr(value, "__module__", None) or "", module]
     # The module that assigns a constant is not known to it.
     owners += [other for other in sorted(sys.modules) if other.split(".")[0] == module.split(".")[0]]
@@ -259,7 +262,7 @@ def places(pages: Iterable[tuple[Path, str]]) -> dict[str, tuple[Path, str]]:
         if len(name.split(".")) == 2:
             try:
                 where, _ = locate(name)
-            except (AttributeError, LookupError):
+            except LookupError:
                 continue
             found.setdefault(f"{where.module.__name__}.{name.rpartition('.')[2]}", found[name])
     return found

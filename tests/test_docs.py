@@ -7,6 +7,7 @@ import importlib.util
 import re
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from trunkline._plugins.registry import PROVIDERS, installed
@@ -26,13 +27,29 @@ def blocks(language: str) -> list[tuple[str, str]]:
     ]
 
 
-def test_the_generated_parts_are_up_to_date() -> None:
+def generator() -> ModuleType:
+    """Import `docs/generate.py`."""
     spec = importlib.util.spec_from_file_location("docs_generate", ROOT / "docs" / "generate.py")
     assert spec is not None
     assert spec.loader is not None
     generate = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(generate)
-    assert generate.main(check=True) == 0, "run: python docs/generate.py"
+    return generate
+
+
+def test_the_generated_parts_are_up_to_date() -> None:
+    assert generator().main(check=True) == 0, "run: python docs/generate.py"
+
+
+@pytest.mark.parametrize("name", ["trunkline.Gone", "trunkline.gone.Name"])
+def test_documented_name_that_is_gone_is_reported_with_its_page(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "page.md").write_text(f"::: {name}\n", encoding="utf-8")
+    generate = generator()
+    monkeypatch.setattr(generate, "DOCS", tmp_path)
+    with pytest.raises(LookupError, match=rf"page\.md: {re.escape(name)} does not exist"):
+        generate.main(check=True)
 
 
 def test_every_installed_provider_of_the_workspace_has_its_settings_in_the_docs() -> None:

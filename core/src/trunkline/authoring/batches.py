@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import attrs
 
 from trunkline._json import JSONObject
-from trunkline.authoring.json import decode_object
+from trunkline.authoring.json import as_objects, decode_object
 from trunkline.authoring.structure import check_structure
 from trunkline.authoring.wire import WireRequest, WireResponse
 from trunkline.batches import Batch, BatchStatus
@@ -138,6 +138,59 @@ cannot be read, and the error says why.
 
 BatchPage: TypeAlias = tuple[tuple[Batch, ...], str | None]
 """A page of a list of batches, newest first, and the cursor of the next page, or `None` after the last one."""
+
+
+class BatchContext(Protocol):
+    """What `batch_parser` and `list_parser` read of a `ServiceContext`."""
+
+    @property
+    def provider(self) -> str:
+        """The provider's name."""
+        ...
+
+
+def batch_parser(
+    read: Callable[[str, dict[str, Any]], Batch],
+) -> Callable[[BatchContext, WireResponse], Batch]:
+    """Return the `parse` of an operation that returns a batch. `read` takes the provider's name and the batch."""
+
+    def parse(context: BatchContext, wire_response: WireResponse) -> Batch:
+        provider = context.provider
+        return read(provider, decode_object(wire_response.body, "the batch", provider=provider))
+
+    return parse
+
+
+def list_parser(
+    read: Callable[[str, dict[str, Any]], Batch],
+    field: str,
+    *,
+    cursor: Callable[[dict[str, Any], tuple[Batch, ...]], str | None],
+    required: bool = False,
+) -> Callable[[BatchContext, WireResponse], BatchPage]:
+    """Return the `parse` of an operation that lists batches.
+
+    `read` is as in `batch_parser`. `field` is the field with the batches; if it is `required`, a list without it raises
+    `ProtocolViolation`. `cursor` returns the cursor of the next page for the body and its batches.
+    """
+
+    def parse(context: BatchContext, wire_response: WireResponse) -> BatchPage:
+        provider = context.provider
+        body = decode_object(wire_response.body, "the list of batches", provider=provider)
+        if required and not isinstance(body.get(field), list):
+            raise ProtocolViolation(f"the list of batches has no {field!r}", provider=provider)
+        batches = tuple(read(provider, item) for item in as_objects(body.get(field)))
+        return batches, cursor(body, batches)
+
+    return parse
+
+
+def batch_id(batch: Mapping[str, Any], field: str, *, provider: str) -> str:
+    """Return the id of a batch. Raises `ProtocolViolation` if the field has none."""
+    value = batch.get(field)
+    if not isinstance(value, str):
+        raise ProtocolViolation(f"the batch has no {field!r}", provider=provider)
+    return value
 
 
 class ResultLines:

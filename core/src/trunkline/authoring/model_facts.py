@@ -15,6 +15,7 @@ import re
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import attrs
@@ -112,6 +113,7 @@ def model_facts_setting(
     )
 
 
+@cache
 def _fields(facts: type[attrs.AttrsInstance]) -> dict[str, object]:
     hints = get_type_hints(facts)
     return {field.name: hints[field.name] for field in attrs.fields(facts)}

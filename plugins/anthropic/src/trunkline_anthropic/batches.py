@@ -13,15 +13,17 @@ from typing import Any
 from trunkline.authoring.batches import (
     BatchLimits,
     BatchOutcome,
-    BatchPage,
     BatchSubmission,
     ResultLines,
+    batch_id,
+    batch_parser,
     cancelled_error,
     epoch_seconds,
     expired_error,
+    list_parser,
     result_id,
 )
-from trunkline.authoring.json import as_count, as_object, as_objects, as_string, decode_object, dumps, encode_request
+from trunkline.authoring.json import as_count, as_object, as_string, dumps, encode_request
 from trunkline.authoring.provider import BatchOperations, Operation, ServiceContext
 from trunkline.authoring.urls import path_segment, query_string
 from trunkline.authoring.wire import WireRequest, WireResponse
@@ -108,19 +110,11 @@ def _path(batch: Batch) -> str:
     return f"{_BATCHES}/{path_segment(batch.id, 'the id of the batch')}"
 
 
-def parse_batch(context: ServiceContext[Settings], wire_response: WireResponse) -> Batch:
-    """Return the batch. Raises `ProtocolViolation` if the response is none."""
-    return _batch(context, decode_object(wire_response.body, "the batch", provider=context.provider))
-
-
-def _batch(context: ServiceContext[Settings], data: dict[str, Any]) -> Batch:
-    batch_id = as_string(data.get("id"))
-    if batch_id is None:
-        raise ProtocolViolation("the batch has no 'id'", provider=context.provider)
+def _batch(provider: str, data: dict[str, Any]) -> Batch:
     status = as_string(data.get("processing_status")) or ""
     counts = {name: as_count(value) or 0 for name, value in as_object(data.get("request_counts")).items()}
     return Batch(
-        id=batch_id,
+        id=batch_id(data, "id", provider=provider),
         status=_status(status, data, counts),
         raw_status=status or None,
         counts=BatchCounts(
@@ -147,13 +141,12 @@ def _status(status: str, data: dict[str, Any], counts: Mapping[str, int]) -> Bat
     return "expired" if counts.get("expired", 0) > 0 else "completed"
 
 
-def parse_list(context: ServiceContext[Settings], wire_response: WireResponse) -> BatchPage:
-    """Return the batches of a page and the cursor of the next page."""
-    body = decode_object(wire_response.body, "the list of batches", provider=context.provider)
-    if not isinstance(body.get("data"), list):
-        raise ProtocolViolation("the list of batches has no 'data'", provider=context.provider)
-    batches = tuple(_batch(context, item) for item in as_objects(body["data"]))
-    return batches, as_string(body.get("last_id")) if body.get("has_more") is True else None
+def _next_page(body: dict[str, Any], batches: tuple[Batch, ...]) -> str | None:
+    return as_string(body.get("last_id")) if body.get("has_more") is True else None
+
+
+parse_batch = batch_parser(_batch)
+parse_list = list_parser(_batch, "data", cursor=_next_page, required=True)
 
 
 def parse_results(context: ServiceContext[Settings], wire_response: WireResponse) -> Iterable[BatchOutcome]:

@@ -131,13 +131,7 @@ class AnthropicSettings(Settings):
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Report values that cannot be sent as HTTP headers."""
-        yield from self.separate_problems(self._beta_problems, self._header_problems)
-
-    def _beta_problems(self) -> Iterator[tuple[str, str]]:
-        yield from beta_problems(self.betas)
-
-    def _header_problems(self) -> Iterator[tuple[str, str]]:
-        yield from beta_header_problems(self.headers)
+        yield from self.separate_problems(lambda: beta_problems(self.betas), lambda: beta_header_problems(self.headers))
 
 
 def anthropic_endpoint(settings: AnthropicSettings) -> MessagesEndpoint:

@@ -142,24 +142,12 @@ class AzureAnthropicSettings(Settings):
     def problems(self) -> Iterator[tuple[str, str]]:
         """Settings that are missing or contradict each other."""
         yield from self.separate_problems(
-            self._credential_problems,
-            self._header_problems,
-            self._package_problems,
-            self._beta_problems,
+            lambda: credential_problems(self.api_key, self.token_provider, variable="ANTHROPIC_FOUNDRY_API_KEY"),
+            lambda: header_problems(self.headers, *_CREDENTIAL_HEADERS),
+            lambda: beta_header_problems(self.headers),
+            lambda: package_problems(self.token_provider),
+            lambda: beta_problems(self.betas),
         )
-
-    def _credential_problems(self) -> Iterator[tuple[str, str]]:
-        yield from credential_problems(self.api_key, self.token_provider, variable="ANTHROPIC_FOUNDRY_API_KEY")
-
-    def _header_problems(self) -> Iterator[tuple[str, str]]:
-        yield from header_problems(self.headers, *_CREDENTIAL_HEADERS)
-        yield from beta_header_problems(self.headers)
-
-    def _package_problems(self) -> Iterator[tuple[str, str]]:
-        yield from package_problems(self.token_provider)
-
-    def _beta_problems(self) -> Iterator[tuple[str, str]]:
-        yield from beta_problems(self.betas)
 
 
 def azure_anthropic_endpoint(settings: AzureAnthropicSettings) -> MessagesEndpoint:

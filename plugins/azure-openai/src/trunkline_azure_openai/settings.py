@@ -168,21 +168,12 @@ class AzureOpenAISettings(Settings):
     def problems(self) -> Iterator[tuple[str, str]]:
         """Settings that are missing or contradict each other."""
         yield from self.separate_problems(
-            self._credential_problems,
-            self._header_problems,
-            self._package_problems,
+            lambda: credential_problems(self.api_key, self.token_provider, variable="AZURE_OPENAI_API_KEY"),
+            lambda: header_problems(self.headers, "api-key", "authorization"),
+            lambda: package_problems(self.token_provider),
             self._version_problems,
             self._api_problems,
         )
-
-    def _credential_problems(self) -> Iterator[tuple[str, str]]:
-        yield from credential_problems(self.api_key, self.token_provider, variable="AZURE_OPENAI_API_KEY")
-
-    def _header_problems(self) -> Iterator[tuple[str, str]]:
-        yield from header_problems(self.headers, "api-key", "authorization")
-
-    def _package_problems(self) -> Iterator[tuple[str, str]]:
-        yield from package_problems(self.token_provider)
 
     def _version_problems(self) -> Iterator[tuple[str, str]]:
         surface = self.surface

@@ -97,7 +97,9 @@ class AnthropicAWSSettings(AWSSettings):
     def problems(self) -> Iterator[tuple[str, str]]:
         """Report a missing region, and values that cannot be sent as HTTP headers."""
         yield from AWSSettings.problems(self)
-        yield from self.separate_problems(self._beta_problems, self._header_problems, self._region_problems)
+        yield from self.separate_problems(
+            lambda: beta_problems(self.betas), self._header_problems, self._region_problems
+        )
 
     def _region_problems(self) -> Iterator[tuple[str, str]]:
         if self.uses_fips:
@@ -105,9 +107,6 @@ class AnthropicAWSSettings(AWSSettings):
         host = _HOST.fullmatch(urlsplit(self.root).hostname or "")
         if host is not None and host[1] != self.region:
             yield "api_url", f"is a host of the region {host[1]}, but aws_region is {self.region}"
-
-    def _beta_problems(self) -> Iterator[tuple[str, str]]:
-        yield from beta_problems(self.betas)
 
     def _header_problems(self) -> Iterator[tuple[str, str]]:
         yield from beta_header_problems(self.headers)

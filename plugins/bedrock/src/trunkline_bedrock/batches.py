@@ -16,17 +16,18 @@ from typing import Any
 from trunkline.authoring.batches import (
     BatchLimits,
     BatchOutcome,
-    BatchPage,
     BatchSubmission,
     ResultLines,
+    batch_id,
+    batch_parser,
     batch_status,
     epoch_seconds,
+    list_parser,
     result_id,
 )
 from trunkline.authoring.json import (
     as_count,
     as_object,
-    as_objects,
     as_string,
     decode_object,
     dumps,
@@ -152,10 +153,8 @@ def _merged(fields: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, 
 
 def parse_created(context: ServiceContext[BedrockSettings], wire_response: WireResponse) -> Batch:
     """Return the job, of which only the ARN is known yet."""
-    arn = as_string(decode_object(wire_response.body, "the batch", provider=context.provider).get("jobArn"))
-    if arn is None:
-        raise ProtocolViolation("the batch has no 'jobArn'", provider=context.provider)
-    return Batch(id=arn, status="running")
+    job = decode_object(wire_response.body, "the batch", provider=context.provider)
+    return Batch(id=batch_id(job, "jobArn", provider=context.provider), status="running")
 
 
 def build_get(context: ServiceContext[BedrockSettings], batch: Batch) -> WireRequest:
@@ -176,17 +175,10 @@ def build_list(context: ServiceContext[BedrockSettings], cursor: str | None) -> 
     return _request(context, "GET", f"{_JOB}s?{query_string(query)}")
 
 
-def parse_batch(context: ServiceContext[BedrockSettings], wire_response: WireResponse) -> Batch:
-    """Return the job. Raises `ProtocolViolation` if the response is none."""
-    return _batch(context, decode_object(wire_response.body, "the batch", provider=context.provider))
-
-
-def _batch(context: ServiceContext[BedrockSettings], data: dict[str, Any]) -> Batch:
-    arn, status = as_string(data.get("jobArn")), as_string(data.get("status")) or ""
-    if arn is None:
-        raise ProtocolViolation("the batch has no 'jobArn'", provider=context.provider)
+def _batch(provider: str, data: dict[str, Any]) -> Batch:
+    status = as_string(data.get("status")) or ""
     return Batch(
-        id=arn,
+        id=batch_id(data, "jobArn", provider=provider),
         status=batch_status(status, STATUSES),
         raw_status=status or None,
         counts=BatchCounts(
@@ -201,11 +193,10 @@ def _batch(context: ServiceContext[BedrockSettings], data: dict[str, Any]) -> Ba
     )
 
 
-def parse_list(context: ServiceContext[BedrockSettings], wire_response: WireResponse) -> BatchPage:
-    """Return the jobs of a page and the cursor of the next page."""
-    body = decode_object(wire_response.body, "the list of batches", provider=context.provider)
-    batches = tuple(_batch(context, item) for item in as_objects(body.get("invocationJobSummaries")))
-    return batches, as_string(body.get("nextToken")) or None
+parse_batch = batch_parser(_batch)
+parse_list = list_parser(
+    _batch, "invocationJobSummaries", cursor=lambda body, batches: as_string(body.get("nextToken")) or None
+)
 
 
 def results(

@@ -18,12 +18,14 @@ from urllib.parse import urlsplit, urlunsplit
 from trunkline.authoring.batches import (
     BatchLimits,
     BatchOutcome,
-    BatchPage,
     BatchSubmission,
     ResultLines,
+    batch_id,
+    batch_parser,
     batch_status,
     cancelled_error,
     epoch_seconds,
+    list_parser,
     readable_outcome,
     result_id,
 )
@@ -31,7 +33,6 @@ from trunkline.authoring.json import (
     as_count,
     as_list,
     as_object,
-    as_objects,
     as_string,
     decode_object,
     dumps,
@@ -181,16 +182,9 @@ def build_list(context: ServiceContext[GeminiSettings], cursor: str | None) -> W
     return WireRequest(method="GET", url=endpoint_url(_base(context), "/batches", query_string(query)), headers=HEADERS)
 
 
-def parse_batch(context: ServiceContext[GeminiSettings], wire_response: WireResponse) -> Batch:
-    """Return the batch. Raises `ProtocolViolation` if the response is none."""
-    return _batch(context, decode_object(wire_response.body, "the batch", provider=context.provider))
-
-
-def _batch(context: ServiceContext[GeminiSettings], data: dict[str, Any]) -> Batch:
+def _batch(provider: str, data: dict[str, Any]) -> Batch:
     metadata = as_object(data.get("metadata"))
-    name, state = as_string(data.get("name")), as_string(metadata.get("state")) or ""
-    if name is None:
-        raise ProtocolViolation("the batch has no 'name'", provider=context.provider)
+    state = as_string(metadata.get("state")) or ""
     stats = {key: _number(value) for key, value in as_object(metadata.get("batchStats")).items()}
     raw: dict[str, Any] = {
         key: {field: each for field, each in value.items() if field not in ("output", "inlinedResponses")}
@@ -201,7 +195,7 @@ def _batch(context: ServiceContext[GeminiSettings], data: dict[str, Any]) -> Bat
     if (file := _results_file(data)) is not None:
         raw["metadata"] = {**as_object(raw.get("metadata")), "output": {"responsesFile": file}}
     return Batch(
-        id=name,
+        id=batch_id(data, "name", provider=provider),
         status=batch_status(state.removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_"), STATUSES),
         raw_status=state or None,
         counts=BatchCounts(
@@ -229,11 +223,10 @@ def _results_file(data: Mapping[str, Any]) -> str | None:
     return next((file for output in _outputs(data) if (file := as_string(output.get("responsesFile")))), None)
 
 
-def parse_list(context: ServiceContext[GeminiSettings], wire_response: WireResponse) -> BatchPage:
-    """Return the batches of a page and the cursor of the next page."""
-    body = decode_object(wire_response.body, "the list of batches", provider=context.provider)
-    batches = tuple(_batch(context, item) for item in as_objects(body.get("operations")))
-    return batches, as_string(body.get("nextPageToken")) or None
+parse_batch = batch_parser(_batch)
+parse_list = list_parser(
+    _batch, "operations", cursor=lambda body, batches: as_string(body.get("nextPageToken")) or None
+)
 
 
 def results(

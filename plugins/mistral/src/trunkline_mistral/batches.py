@@ -14,25 +14,24 @@ from trunkline.authoring.batches import (
     BatchItem,
     BatchLimits,
     BatchOutcome,
-    BatchPage,
     BatchSubmission,
+    batch_id,
+    batch_parser,
     batch_status,
     epoch_seconds,
+    list_parser,
 )
 from trunkline.authoring.json import (
     as_count,
-    as_object,
     as_objects,
     as_string,
-    decode_object,
     dumps,
     encode_request,
 )
 from trunkline.authoring.provider import BatchOperations, Operation, ServiceContext
 from trunkline.authoring.urls import endpoint_url, path_segment, query_string
-from trunkline.authoring.wire import WireRequest, WireResponse
+from trunkline.authoring.wire import WireRequest
 from trunkline.batches import Batch, BatchCounts, BatchStatus
-from trunkline.errors import ProtocolViolation
 from trunkline_openai.batches import batch_file, check_endpoint, parse_file, parse_results, upload_request
 from trunkline_openai.translate import request_headers
 from trunkline_openai.urls import default_url
@@ -102,18 +101,11 @@ def build_list(context: ServiceContext[MistralSettings], cursor: str | None) -> 
     return _request(context, "GET", _JOBS, query_string(query))
 
 
-def parse_batch(context: ServiceContext[MistralSettings], wire_response: WireResponse) -> Batch:
-    """Return the job. Raises `ProtocolViolation` if the response is none."""
-    return _batch(context, decode_object(wire_response.body, "the batch", provider=context.provider))
-
-
-def _batch(context: ServiceContext[MistralSettings], data: dict[str, Any]) -> Batch:
-    batch_id, status = as_string(data.get("id")), as_string(data.get("status")) or ""
-    if batch_id is None:
-        raise ProtocolViolation("the batch has no 'id'", provider=context.provider)
+def _batch(provider: str, data: dict[str, Any]) -> Batch:
+    status = as_string(data.get("status")) or ""
     problems = [as_string(error.get("message")) for error in as_objects(data.get("errors"))]
     return Batch(
-        id=batch_id,
+        id=batch_id(data, "id", provider=provider),
         status=batch_status(status, STATUSES),
         raw_status=status or None,
         counts=BatchCounts(
@@ -127,10 +119,9 @@ def _batch(context: ServiceContext[MistralSettings], data: dict[str, Any]) -> Ba
     )
 
 
-def parse_list(context: ServiceContext[MistralSettings], wire_response: WireResponse) -> BatchPage:
-    """Return the jobs of a page. There is no further page: the list does not say which page it is."""
-    body = decode_object(wire_response.body, "the list of batches", provider=context.provider)
-    return tuple(_batch(context, item) for item in as_objects(as_object(body).get("data"))), None
+parse_batch = batch_parser(_batch)
+# There is no further page: the list does not say which page it is.
+parse_list = list_parser(_batch, "data", cursor=lambda body, batches: None)
 
 
 def _results(batch: Batch) -> list[Operation[Batch, Iterable[BatchOutcome]]]:

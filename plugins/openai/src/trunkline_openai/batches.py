@@ -14,13 +14,15 @@ from trunkline.authoring.batches import (
     BatchItem,
     BatchLimits,
     BatchOutcome,
-    BatchPage,
     BatchSubmission,
     ResultLines,
+    batch_id,
+    batch_parser,
     batch_status,
     cancelled_error,
     epoch_seconds,
     expired_error,
+    list_parser,
     result_id,
 )
 from trunkline.authoring.http_errors import ErrorReader, error_from_json
@@ -167,19 +169,12 @@ def parse_file(context: ServiceContext[Any], wire_response: WireResponse) -> str
     return file
 
 
-def parse_batch(context: ServiceContext[Any], wire_response: WireResponse) -> Batch:
-    """Return the batch. Raises `ProtocolViolation` if the response is none."""
-    return _batch(context, decode_object(wire_response.body, "the batch", provider=context.provider))
-
-
-def _batch(context: ServiceContext[Any], data: dict[str, Any]) -> Batch:
-    batch_id, status = as_string(data.get("id")), as_string(data.get("status")) or ""
-    if batch_id is None:
-        raise ProtocolViolation("the batch has no 'id'", provider=context.provider)
+def _batch(provider: str, data: dict[str, Any]) -> Batch:
+    status = as_string(data.get("status")) or ""
     counts = as_object(data.get("request_counts"))
     problems = [as_string(error.get("message")) for error in as_objects(as_object(data.get("errors")).get("data"))]
     return Batch(
-        id=batch_id,
+        id=batch_id(data, "id", provider=provider),
         status=batch_status(status, STATUSES),
         raw_status=status or None,
         counts=BatchCounts(
@@ -195,14 +190,13 @@ def _batch(context: ServiceContext[Any], data: dict[str, Any]) -> Batch:
     )
 
 
-def parse_list(context: ServiceContext[Any], wire_response: WireResponse) -> BatchPage:
-    """Return the batches of a page and the cursor of the next page."""
-    body = decode_object(wire_response.body, "the list of batches", provider=context.provider)
-    if not isinstance(body.get("data"), list):
-        raise ProtocolViolation("the list of batches has no 'data'", provider=context.provider)
-    batches = tuple(_batch(context, item) for item in as_objects(body["data"]))
+def _next_page(body: dict[str, Any], batches: tuple[Batch, ...]) -> str | None:
     last = as_string(body.get("last_id")) or (batches[-1].id if batches else None)
-    return batches, last if body.get("has_more") is True else None
+    return last if body.get("has_more") is True else None
+
+
+parse_batch = batch_parser(_batch)
+parse_list = list_parser(_batch, "data", cursor=_next_page, required=True)
 
 
 def parse_results(

@@ -102,13 +102,7 @@ class AnthropicGoogleCloudSettings(GoogleCloudSettings):
     def problems(self) -> Iterator[tuple[str, str]]:
         """Report what the base class does, and betas that cannot be sent."""
         yield from GoogleCloudSettings.problems(self)
-        yield from self.separate_problems(self._beta_problems, self._header_problems)
-
-    def _beta_problems(self) -> Iterator[tuple[str, str]]:
-        yield from beta_problems(self.betas)
-
-    def _header_problems(self) -> Iterator[tuple[str, str]]:
-        yield from beta_header_problems(self.headers)
+        yield from self.separate_problems(lambda: beta_problems(self.betas), lambda: beta_header_problems(self.headers))
 
     def notes(self) -> Iterator[tuple[str, str]]:
         """Report what the base class does, and plain HTTP for an access token."""

@@ -349,17 +349,15 @@ class VertexSettings(GoogleCloudSettings):
     def problems(self) -> Iterator[tuple[str, str]]:
         """Report what the base class does, a location without a project, and betas that cannot be sent."""
         yield from super().problems()
-        yield from self.separate_problems(self._express_problems, self._beta_problems, self._header_problems)
+        yield from self.separate_problems(
+            self._express_problems,
+            lambda: beta_problems(self.betas),
+            lambda: beta_header_problems(self.headers),
+        )
 
     def _express_problems(self) -> Iterator[tuple[str, str]]:
         if self.api_key is not None and self.location is not None and self.project is None:
             yield "project", "is required beside 'location'; an API key alone (express mode) needs neither"
-
-    def _beta_problems(self) -> Iterator[tuple[str, str]]:
-        yield from beta_problems(self.betas)
-
-    def _header_problems(self) -> Iterator[tuple[str, str]]:
-        yield from beta_header_problems(self.headers)
 
     def notes(self) -> Iterator[tuple[str, str]]:
         """Report what the base class does, and plain HTTP for an access token."""
