@@ -472,7 +472,9 @@ def tests_workspace(session: nox.Session) -> None:
 @nox.session
 def tests_ray(session: nox.Session) -> None:
     """Run the tests of `trunkline-ray` with Ray. They take minutes, and need Linux, for a network of their own."""
-    install(session, *group("tests"), "--editable", str(ROOT / RAY), extras="answers,cli,fast,testing,tools")
+    install(
+        session, *group("tests"), *group("ray"), "--editable", str(ROOT / RAY), extras="answers,cli,fast,testing,tools"
+    )
     run_tests(session, (), f"{RAY}/tests")
 
 

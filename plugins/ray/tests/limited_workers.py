@@ -13,6 +13,8 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,24 @@ class Worker:
         return os.getpid()
 
 
+@contextmanager
+def provider(options: dict[str, Any]) -> Iterator[str]:
+    """Run the provider, and yield its URL; then end Ray."""
+    settings = {"window": options["period"], **options.get("provider", {})}
+    process = subprocess.Popen(
+        [sys.executable, str(PROVIDER), *(f"--set={name}={value}" for name, value in settings.items())],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().split()[-1]
+    finally:
+        ray.shutdown()
+        process.terminate()
+        process.wait()
+
+
 def ask(url: str, path: str, value: object = None) -> dict[str, Any]:
     data = None if value is None else json.dumps(value).encode()
     with urllib.request.urlopen(f"{url}{path}", data=data) as answer:
@@ -72,14 +92,9 @@ def wait_for(url: str, accepted: int) -> None:
 
 
 def main(options: dict[str, Any]) -> None:
-    period = options.get("period", 60)
-    settings = [f"--set={name}={value}" for name, value in {"window": period, **options.get("provider", {})}.items()]
-    provider = subprocess.Popen([sys.executable, str(PROVIDER), *settings], stdout=subprocess.PIPE, text=True)
-    assert provider.stdout is not None
-    url = provider.stdout.readline().split()[-1]
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    try:
-        limits = ClusterLimits(name="test", folder=options["folder"], period=period, **options["limits"])
+    with provider(options) as url:
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        limits = ClusterLimits(name="test", folder=options["folder"], period=options["period"], **options["limits"])
         requests, concurrency = options["requests"], options.get("concurrency", 16)
         workers = [Worker.remote(url, limits, str(number)) for number in range(options["workers"])]
         running = [worker.run.remote(concurrency, requests) for worker in workers]
@@ -108,10 +123,6 @@ def main(options: dict[str, Any]) -> None:
         }
         # Not to the standard output, where Ray writes as well.
         Path(options["folder"], "result.json").write_text(json.dumps(result))
-    finally:
-        ray.shutdown()
-        provider.terminate()
-        provider.wait()
 
 
 if __name__ == "__main__":

@@ -28,14 +28,14 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def run(folder: Path, **options: Any) -> dict[str, Any]:
-    program = str(Path(__file__).with_name("limited_workers.py"))
+def run(folder: Path, program: str = "limited_workers.py", **options: Any) -> dict[str, Any]:
     given = json.dumps({"folder": str(folder), "period": PERIOD, "workers": 2, **options})
-    command = [*NAMESPACE, "sh", "-c", 'ip link set lo up && exec "$@"', "sh", sys.executable, program, given]
+    command = [*NAMESPACE, "sh", "-c", 'ip link set lo up && exec "$@"', "sh", sys.executable]
+    command += [str(Path(__file__).with_name(program)), given]
     ran = subprocess.run(command, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     result: dict[str, Any] = json.loads((folder / "result.json").read_text())
-    assert result["errors"] == []
+    assert result.get("errors", []) == []
     return result
 
 
@@ -70,3 +70,26 @@ def test_wait_that_the_provider_asks_one_worker_for_holds_up_all(tmp_path: Path)
     assert result["accepted"] == 400
     assert result["statuses"]["429"] <= 40
     assert result["early"] == 0
+
+
+def test_actors_of_a_dataset_share_the_limits_of_map(tmp_path: Path) -> None:
+    limits = {"requests_per_minute": 150}
+    result = run(tmp_path, "limited_dataset.py", limits=limits, rows=500, provider={"unavailable": 0.1})
+    assert (result["accepted"], result["repeated"]) == (500, 0)
+    assert result["requests"] > 500
+    assert result["busiest"]["arrived"] <= 150 * 1.01
+
+
+def test_metrics_that_prometheus_scrapes_are_those_that_the_provider_has_seen(tmp_path: Path) -> None:
+    provider = {"rate_limited": 0.1, "retry_after": 0.01, "unavailable": 0.05, "bad": 0.05}
+    result = run(tmp_path, "metered_stage.py", limits={"requests_per_minute": 10**6}, rows=300, provider=provider)
+    metrics, statuses = result["metrics"], result["statuses"]
+    refused = statuses["400"]
+    assert metrics["rows_done"] == statuses["200"] == 300 - refused
+    assert metrics["rows_failed"] == refused > 0
+    assert metrics["rows_recorded"] == 300  # the same rows once more
+    assert metrics["requests"] == result["requests"]
+    assert metrics["retries"] == result["requests"] - 300 > 0
+    assert metrics["input_tokens"] + metrics["output_tokens"] == result["busiest"]["tokens"]
+    assert (metrics["rows_in_flight"], metrics["requests_waiting"]) == (0, 0)
+    assert result["services"] == ["main"]

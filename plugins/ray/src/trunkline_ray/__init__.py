@@ -7,8 +7,9 @@ Importing this package does not import Ray: its functions import Ray when they n
 
 from __future__ import annotations
 
+from trunkline_ray.limits import ClusterLimits
 from trunkline_ray.mapping import map
 
 __version__ = "0.1.0"
 
-__all__ = ["map"]
+__all__ = ["ClusterLimits", "map"]

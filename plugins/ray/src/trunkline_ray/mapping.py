@@ -12,6 +12,7 @@ from trunkline.batch import OperationName, RequestFunction, row_requests
 from trunkline.errors import InvalidRequest
 
 from trunkline_ray.configuration import check_no_secrets
+from trunkline_ray.limits import ClusterLimits, start_limiter
 from trunkline_ray.stage import Stage, StageOptions
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def map(  # noqa: A001
     answer_retries: int = 0,
     concurrency: int = 16,
     actors: int | tuple[int, int] = 1,
+    limits: ClusterLimits | None = None,
     rows_per_request: int = 1,
     retry_failed: bool = False,
     patience: float = 900.0,
@@ -56,6 +58,8 @@ def map(  # noqa: A001
     - `id_column` is the column with the ids of the rows: texts or whole numbers, which must be unique.
     - `actors` is the number of actors, or the smallest and the largest number. Each has its own service, and keeps
       `concurrency` requests in flight.
+    - `limits` are limits of requests, tokens and concurrency that all actors share, retries included. Without them, the
+      limits of the service in `config` hold for each actor.
     - `prefix` comes before the names of the new columns, for a dataset that has such columns already.
     - `ray_options` are further options of `Dataset.map_batches`. By default, an actor takes no CPU (`num_cpus=0`).
 
@@ -63,9 +67,10 @@ def map(  # noqa: A001
     `response_output_tokens`, `response_json` (the whole response, as `trunkline.storage` stores it), `error_type`,
     `error_message`, `error_status` and `error_retryable`. A row that failed has an error, and no response.
 
-    Raises `InvalidRequest` for wrong arguments, and `ConfigurationError` if the mapping contains a secret. The job ends
-    with `MapStopped` if the service cannot serve, for example because the key is wrong, or if it is down for longer
-    than `patience`; and with `InvalidRequest` if a row has no id, or `journal` has the answers to other requests.
+    Raises `InvalidRequest` for wrong arguments, and `ConfigurationError` if the mapping contains a secret, or if
+    `limits` are in use with other values. The job ends with `MapStopped` if the service cannot serve, for example
+    because the key is wrong, or if it is down for longer than `patience`; and with `InvalidRequest` if a row has no id,
+    or `journal` has the answers to other requests.
     """
     from ray.data import ActorPoolStrategy
 
@@ -94,7 +99,10 @@ def map(  # noqa: A001
         retry_failed=retry_failed,
         patience=patience,
         prefix=prefix,
+        limits=limits,
     )
+    if limits is not None:
+        start_limiter(limits)
     smallest, largest = (actors, actors) if isinstance(actors, int) else actors
     pool = ActorPoolStrategy(
         min_size=smallest,

@@ -185,7 +185,7 @@ class RecordedRows:
         if has_failed and self._retry_failed and not file.path.name.startswith(self._run):
             return
         # A response counts more than a failure, whichever is read first.
-        conflict = "IGNORE" if has_failed else "REPLACE"
+        conflict = "IGNORE" if has_failed and file is not self._own else "REPLACE"
         with self._mutex:
             self._database.execute(
                 f"INSERT OR {conflict} INTO rows VALUES (?, ?, ?, ?)",  # noqa: S608  # one of two constants

@@ -42,6 +42,8 @@ from trunkline.batch import (
 from trunkline.errors import InvalidRequest, TrunklineError
 
 from trunkline_ray.columns import with_answers
+from trunkline_ray.limits import ClusterLimiter, ClusterLimits
+from trunkline_ray.metrics import StageMetrics
 from trunkline_ray.recorded import RecordedRows
 
 PIECE = 512
@@ -68,6 +70,7 @@ class StageOptions:
     retry_failed: bool
     patience: float
     prefix: str
+    limits: ClusterLimits | None = None
 
 
 class Stage:
@@ -77,7 +80,11 @@ class Stage:
         self._options = options
         self._requests = row_requests(options.operation, options.request, system=options.system, params=options.params)
         service = _service(options)
-        self._service = trunkline.limit(service, concurrency=options.concurrency, name=service.name)
+        self._limiter = None if options.limits is None else ClusterLimiter(options.limits)
+        self._metrics = StageMetrics(options.service, self._limiter)
+        self._service = trunkline.limit(
+            service, concurrency=options.concurrency, limiter=self._metrics, name=service.name
+        )
         identity = {
             **self._requests.identity,
             "answer_type": "" if options.answer_type is None else repr(options.answer_type),
@@ -115,6 +122,8 @@ class Stage:
 
     def close(self) -> None:
         """Close the service and the journal, and end the event loop. Nothing may be running."""
+        if self._limiter is not None:
+            asyncio.run_coroutine_threadsafe(self._limiter.aclose(), self._loop).result()
         for ending in (self._service.aclose(), self._loop.shutdown_asyncgens(), self._loop.shutdown_default_executor()):
             asyncio.run_coroutine_threadsafe(ending, self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -158,6 +167,7 @@ class Stage:
                 record = self._recorded_as(row)
                 if record is not None:
                     records[row.number] = record
+                    self._metrics.recorded()
                 elif row.id in self._running:
                     other = self._running[row.id]
                 else:
@@ -174,7 +184,9 @@ class Stage:
         ended = anyio.Event()
         self._running.update(dict.fromkeys(rows, ended))
         try:
-            results = await self._calls.call(list(rows.values()))
+            with self._metrics.calling(len(rows)):
+                results = await self._calls.call(list(rows.values()))
+            self._metrics.called(results, self._calls)
             return {row.number: self._record(row, result) for row, result in zip(rows.values(), results, strict=True)}
         finally:
             for row_id in rows:
