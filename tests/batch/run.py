@@ -27,13 +27,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE)]
 
+import report  # noqa: E402
 from measuring import (  # noqa: E402
     TEMPLATE,
     Answers,
@@ -166,8 +167,6 @@ def kills(runner: Runner) -> Found:
     runner.require("each row is in the output once", found["right"] == runner.rows and not found["repeated"])
     runner.require("at most `concurrency` repeated for a kill", repeated <= killed_runs * runner.concurrency)
     found |= {"kills": killed_runs, "repeated_requests": repeated}
-    table(("rows", "kills", "in the output once", "lost", "requests sent again", "allowed"))
-    line(runner.rows, killed_runs, found["right"], found["lost"], repeated, killed_runs * runner.concurrency)
     return found
 
 
@@ -188,13 +187,8 @@ def throughput(runner: Runner) -> Found:
                 samples[name].append(ended(name, run, runner.rows))
                 counts = check(answers_of(output), runner.rows)
                 runner.require(f"{name}: each row once", counts["right"] == runner.rows and not counts["repeated"])
-    table(("client", "rows a second", "CPU", "peak memory"))
     best = {name: max(sample["rows_per_second"] for sample in found) for name, found in samples.items()}
-    for name, found in samples.items():
-        cpu = min(sample["cpu_seconds"] for sample in found)
-        line(name, best[name], f"{cpu} s", f"{max(sample['peak_mib'] for sample in found)} MiB")
     ratios = {library: best[f"map, {library}"] / best[f"bare {library}"] for library in ("httpx2", "aiohttp")}
-    print("map / bare:", {library: round(ratio, 3) for library, ratio in ratios.items()})
     return {
         "rows": runner.rows,
         "concurrency": runner.concurrency,
@@ -221,15 +215,6 @@ def memory(runner: Runner) -> Found:
         "growth_mib": round(resident[-1] - resident[0], 1),
     }
     runner.require("each row is in the output once", found["right"] == runner.rows)
-    table(("rows", "rows a second", "CPU", "memory after a tenth", "at the end", "peak"))
-    line(
-        runner.rows,
-        found["rows_per_second"],
-        f"{found['cpu_seconds']} s",
-        f"{found['first_tenth_mib']} MiB",
-        f"{found['last_mib']} MiB",
-        f"{found['peak_mib']} MiB",
-    )
     return found
 
 
@@ -242,14 +227,6 @@ def disturbed(runner: Runner, name: str, settings: Found, *more: str) -> Found:
         found |= {**check(answers_of(output), runner.rows), "provider": seen(server), "settings": settings}
     runner.require("the run ends well", run.code == 0)
     runner.require("each row is in the output once", found["right"] == runner.rows and not found["repeated"])
-    table(("rows", "time", "right", "failed", "lost", "faults", "accepted twice", "too early after Retry-After"))
-    provider_saw = found["provider"]
-    line(
-        runner.rows,
-        f"{found['seconds']} s",
-        *(found[count] for count in ("right", "failed", "lost")),
-        *(provider_saw[count] for count in ("injected", "repeated", "early")),
-    )
     return found
 
 
@@ -269,14 +246,13 @@ def limit(runner: Runner) -> Found:
     found = disturbed(runner, "limit", {}, "--requests-per-minute", str(most))
     arrived = found["provider"]["busiest"]["arrived"]
     runner.require("no interval of 60 s is over the limit by more than 1 %", arrived <= most * 1.01)
-    print(f"limit {most}, most requests of any 60 s: {arrived}")
     return found | {"limit": most}
 
 
 def folder_answers(output: Path) -> Answers:
     """Yield the answers in a folder that Ray wrote."""
     for record in lines_of(*sorted(output.glob("*.json"))):
-        yield record["id"], record["text"]
+        yield record["id"], record["response_text"]
 
 
 def peers(runner: Runner) -> Found:
@@ -310,11 +286,6 @@ def peers(runner: Runner) -> Found:
                 # What a job wrote before it failed counts.
                 counts = check(answers(output), runner.rows) if output.exists() else {"lost": runner.rows, "right": 0}
                 found[label][name] = {**result, **counts, "provider": seen(server)}
-        table((label, "time", "CPU", "peak memory", "right", "failed", "lost", "accepted twice", "exit"))
-        for name, row in found[label].items():
-            times = (f"{row['seconds']} s", f"{row['cpu_seconds']} s", f"{row['peak_mib']} MiB")
-            counts = (row["right"], row.get("failed", 0), row["lost"], row["provider"]["repeated"], row["code"])
-            line(name, *times, *counts)
     for label in ("without faults", "with faults", "down for a time"):
         for name, row in found[label].items():
             if name.startswith("trunkline"):
@@ -346,30 +317,21 @@ def ray(runner: Runner) -> Found:
                             process.kill()
 
                 run = run_client(command, server, runner.folder / "ray.log", disturb)
-                result = (
-                    ended(kind, run, runner.rows) if run.code >= 0 else {"killed_after": round(run.usage.seconds, 1)}
-                )
+                result = {} if run.code < 0 else ended(kind, run, runner.rows)
                 if kind == "the driver killed":
                     run = run_client(command, server, runner.folder / "ray.log")
                     result |= ended(kind, run, runner.rows)
                 counts = check(folder_answers(output), runner.rows) if output.exists() else {"lost": runner.rows}
-                found[f"{kind}, {actors} actors"] = {"actors": actors, **result, **counts, "provider": seen(server)}
-    table(("", "time", "CPU", "right", "failed", "lost", "repeated in the output", "requests sent again"))
+                of_one = max(1, runner.concurrency // actors)
+                allowed = {"a worker killed": of_one, "the driver killed": of_one * actors}.get(kind, 0)
+                result |= {"actors": actors, "allowed": allowed, **counts, "provider": seen(server)}
+                found[f"{kind}, {actors} actors"] = result
     for name, row in found.items():
         if isinstance(row, dict):
-            times = (f"{row['seconds']} s", f"{row['cpu_seconds']} s")
-            line(
-                name,
-                *times,
-                *(row.get(fact) for fact in ("right", "failed", "lost", "repeated")),
-                row["provider"]["repeated"],
-            )
-            runner.require(
-                f"{name}: each row is in the output once", row.get("right") == runner.rows and not row["repeated"]
-            )
-            runner.require(
-                f"{name}: at most `concurrency` sent again", row["provider"]["repeated"] <= runner.concurrency
-            )
+            once = row.get("right") == runner.rows and not row["repeated"]
+            runner.require(f"{name}: each row is in the output once", once)
+            repeated = row["provider"]["repeated"]
+            runner.require(f"{name}: at most {row['allowed']} requests sent again", repeated <= row["allowed"])
     return found
 
 
@@ -383,16 +345,6 @@ def _kill_a_worker(server: Server) -> None:
             os.kill(pid, signal.SIGKILL)
             return
     raise RuntimeError("there is no worker to kill")
-
-
-def table(head: Sequence[str]) -> None:
-    print()
-    line(*head)
-    line(*["---"] * len(head))
-
-
-def line(*cells: object) -> None:
-    print("| " + " | ".join(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in cells) + " |", flush=True)
 
 
 SCENARIOS: dict[str, Callable[[Runner], Found]] = {
@@ -440,6 +392,7 @@ def main() -> int:
     found["versions"] = versions(str(options.ray_python or sys.executable))
     found |= SCENARIOS[options.scenario](runner)
     found["broken"] = runner.broken
+    print(report.TABLES[options.scenario](found), flush=True)
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

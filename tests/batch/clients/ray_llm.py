@@ -24,11 +24,11 @@ def postprocess(row: dict[str, Any]) -> dict[str, Any]:
     response = row["http_response"]
     choices = response.get("choices")
     text = None if choices is None or len(choices) == 0 else choices[0]["message"]["content"]
-    return {"id": row["id"], "text": text}
+    return {"id": row["id"], "response_text": text}
 
 
 def main(url: str, source: str, output: str, concurrency: int) -> None:
-    ray.init(include_dashboard=False, num_cpus=4)
+    ray.init(include_dashboard=False, num_cpus=2)
     config = HttpRequestProcessorConfig(
         url=f"{url}/chat/completions",
         headers={"authorization": "Bearer REDACTED"},

@@ -16,7 +16,7 @@ import trunkline_ray
 
 
 def main(url: str, source: str, output: str, concurrency: int, actors: int, more: dict[str, Any]) -> None:
-    ray.init(include_dashboard=False, num_cpus=4)
+    ray.init(include_dashboard=False, num_cpus=2)
     settings = {"provider": "openai-compatible", "api_url": url, "default_model": "batch"}
     dataset = trunkline_ray.map(
         ray.data.read_json(source, lines=True),
