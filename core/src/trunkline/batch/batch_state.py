@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -168,6 +168,14 @@ def has_open_batches(state: Path) -> bool:
     for record in read_records(state):
         count += (record.get("kind") == "batch_intent") - (record.get("kind") in ended)
     return count > 0
+
+
+def submitted_ids(state: Path) -> Iterator[str]:
+    """Yield the ids of the rows that were submitted, or were about to be."""
+    for record in read_records(state):
+        if record.get("kind") == "batch_intent":
+            for _, _, row_id, _ in cast("Sequence[tuple[int, int, str, int]]", record["rows"]):
+                yield row_id
 
 
 def restore(path: Path, rows: HeldRows, is_recorded: Callable[[str], bool]) -> dict[str, OpenBatch]:

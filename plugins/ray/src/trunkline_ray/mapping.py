@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 from trunkline.batch import OperationName, RequestFunction, row_requests
+from trunkline.batch.batch_state import MOST_ROWS
 from trunkline.errors import InvalidRequest
 
+from trunkline_ray.batch_stage import BatchStage
 from trunkline_ray.configuration import check_no_secrets
 from trunkline_ray.limits import ClusterLimits, start_limiter
 from trunkline_ray.stage import Stage, StageOptions
@@ -40,6 +42,7 @@ def map(  # noqa: A001
     limits: ClusterLimits | None = None,
     rows_per_request: int = 1,
     retry_failed: bool = False,
+    provider_batches: bool = False,
     patience: float = 900.0,
     prefix: str = "",
     ray_options: Mapping[str, object] | None = None,
@@ -60,6 +63,9 @@ def map(  # noqa: A001
       `concurrency` requests in flight.
     - `limits` are limits of requests, tokens and concurrency that all actors share, retries included. Without them, the
       limits of the service in `config` hold for each actor.
+    - `provider_batches` submits the rows of a chat in batches of the provider, for half the price and answered within a
+      day or so. There is one actor then, and `concurrency` is how many parts of 50,000 rows it works on at once. What
+      was submitted before a job died is collected by the next one.
     - `prefix` comes before the names of the new columns, for a dataset that has such columns already.
     - `ray_options` are further options of `Dataset.map_batches`. By default, an actor takes no CPU (`num_cpus=0`).
 
@@ -80,6 +86,12 @@ def map(  # noqa: A001
             raise InvalidRequest(f"{name} must be a whole number of at least 1, not {value!r}")
     if rows_per_request > 1 and operation not in ("embed", "moderate"):
         raise InvalidRequest(f"rows_per_request is for embed and moderate, not for {operation}")
+    if provider_batches and operation != "chat":
+        raise InvalidRequest(f"provider_batches is for chats, not for {operation}: providers have no other batches")
+    if provider_batches and actors != 1:
+        raise InvalidRequest("with provider_batches there is one actor, since an actor that waits needs no others")
+    if provider_batches and limits is not None:
+        raise InvalidRequest("provider_batches has no limits: the provider itself decides when it answers the requests")
     if isinstance(config, Mapping):
         check_no_secrets(config)
     options = StageOptions(
@@ -107,16 +119,16 @@ def map(  # noqa: A001
     pool = ActorPoolStrategy(
         min_size=smallest,
         max_size=largest,
-        max_concurrent_calls_per_actor=BLOCKS_AT_ONCE,
+        max_concurrent_calls_per_actor=concurrency if provider_batches else BLOCKS_AT_ONCE,
         enable_true_multi_threading=True,
     )
     given: dict[str, Any] = {"num_cpus": 0, **(ray_options or {})}
     return cast(
         "Dataset",
         dataset.map_batches(
-            Stage,
+            BatchStage if provider_batches else Stage,
             fn_constructor_kwargs={"options": options},
-            batch_size=None,
+            batch_size=MOST_ROWS if provider_batches else None,
             batch_format="pyarrow",
             udf_modifying_row_count=False,
             compute=pool,

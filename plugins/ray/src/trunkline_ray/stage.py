@@ -79,7 +79,7 @@ class Stage:
     def __init__(self, options: StageOptions) -> None:
         self._options = options
         self._requests = row_requests(options.operation, options.request, system=options.system, params=options.params)
-        service = _service(options)
+        service = open_configured(options)
         self._limiter = None if options.limits is None else ClusterLimiter(options.limits)
         self._metrics = StageMetrics(options.service, self._limiter)
         self._service = trunkline.limit(
@@ -133,7 +133,7 @@ class Stage:
 
     async def _answer(self, table: pa.Table, emit: Callable[[pa.Table], None]) -> None:
         await to_thread.run_sync(self._recorded.refresh)
-        block = _Block(table, self._options, emit)
+        block = Block(table, self._options, emit)
         async with anyio.create_task_group() as workers:
             for _ in range(min(self._options.concurrency, table.num_rows)):
                 workers.start_soon(self._work, block)
@@ -141,7 +141,7 @@ class Stage:
         if self._problem is not None:
             raise self._problem
 
-    async def _work(self, block: _Block) -> None:
+    async def _work(self, block: Block) -> None:
         # An error ends the work of the actor, but not before what is in flight is recorded.
         try:
             while self._problem is None:
@@ -223,7 +223,7 @@ class Stage:
         return f"{crc32(request.encode('utf-8', 'surrogatepass')):08x}"
 
 
-def _service(options: StageOptions) -> trunkline.Service:
+def open_configured(options: StageOptions) -> trunkline.Service:
     services = trunkline.open_services(options.config)
     try:
         return services[options.service]
@@ -231,7 +231,7 @@ def _service(options: StageOptions) -> trunkline.Service:
         raise InvalidRequest(str(error.args[0])) from None
 
 
-class _Block:
+class Block:
     """The rows of a block, which workers take one after another, and the records of those that are done."""
 
     def __init__(self, table: pa.Table, options: StageOptions, emit: Callable[[pa.Table], None]) -> None:
