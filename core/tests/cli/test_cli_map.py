@@ -11,7 +11,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
+import trunkline
+from trunkline import batch
 from trunkline.batch import Progress, Summary
 from trunkline.cli.map_display import duration, progress_line, summary_line
 
@@ -253,6 +256,19 @@ def test_ctrl_c_finishes_what_is_in_flight_and_the_same_command_goes_on(
     assert len(answers()) == 4
     assert call(*GATE)[0] == 0
     assert len(answers()) == len(asked(tmp_path)) == 20
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_run_whose_calls_never_wait_can_be_stopped(site: Any, key: str, backend: str) -> None:
+    async def run() -> Summary:
+        stop = anyio.Event()
+        async with trunkline.open_service("fake", default_model="echo") as service:
+            rows = [{"prompt": "Hello"}] * 1000
+            return await batch.map(service, rows, stop=stop, on_result=lambda result: stop.set())
+
+    summary = anyio.run(run, backend=backend)
+    assert summary.stopped
+    assert summary.done < 500
 
 
 def test_second_ctrl_c_stops_at_once(terminal: Any, call: Any, key: str, tmp_path: Path) -> None:

@@ -39,6 +39,9 @@ MOST_FIRST_FAILURES = 20
 
 _RATE_PERIOD = 60.0
 
+_ROWS_A_TURN = 16
+"""After so many rows, other tasks get a turn, even if the calls of a service never wait, as those from a cache."""
+
 
 async def map(  # noqa: A001  # named as the command
     service: Service,
@@ -308,6 +311,8 @@ class _Run:
             while rows := await self._next_rows():
                 for result in await self._calls.call(rows):
                     self.record(result)
+                if self._done % _ROWS_A_TURN == 0:
+                    await anyio.lowlevel.checkpoint()
         except Interrupted:
             pass
         except MapStopped as error:

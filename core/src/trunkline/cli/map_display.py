@@ -107,7 +107,7 @@ def progress_line(progress: Progress, *, stopping: bool = False) -> str:
     facts = [
         f"{rows}{share}",
         f"{progress.failed:,} failed" if progress.failed else "",
-        f"{progress.rate:,.1f}/s" if progress.rate < 10 else f"{progress.rate:,.0f}/s",
+        f"{progress.rate:,.{0 if progress.rate >= 10 else 1}f}/s" if progress.rate else "",
         _tokens(progress.input_tokens, progress.output_tokens),
         f"${progress.cost:,.2f}" if progress.cost is not None else "",
     ]
