@@ -45,6 +45,8 @@ EXPLAINED = {
     "authoring.provider.Provider.trunkline_transport": CONTEXT,
     "authoring.provider.ResponseParser.stream": FRAMES,
     "authoring.batches.ResultLines.__init__": JSON,
+    "authoring.batches.batch_parser": JSON,
+    "authoring.batches.list_parser": JSON,
     "authoring.provider.BatchOperations.response_parser": CONTEXT,
     "authoring.provider.BatchOperations.results": CONTEXT,
     "authoring.provider.BatchOperations.submit": CONTEXT,

@@ -185,7 +185,7 @@ def list_parser(
     return parse
 
 
-def batch_id(batch: Mapping[str, Any], field: str, *, provider: str) -> str:
+def batch_id(batch: Mapping[str, object], field: str, *, provider: str) -> str:
     """Return the id of a batch. Raises `ProtocolViolation` if the field has none."""
     value = batch.get(field)
     if not isinstance(value, str):
