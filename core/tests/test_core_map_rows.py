@@ -1,6 +1,7 @@
 """Rows of JSONL, CSV and Parquet files, and of memory."""
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -10,12 +11,15 @@ from contextlib import closing
 from datetime import date
 from pathlib import Path
 
+import anyio
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from trunkline import batch
 from trunkline.batch import rows as module
 from trunkline.batch.rows import read_rows
 from trunkline.errors import ConfigurationError, InvalidRequest
+from trunkline.testing import serve
 
 
 def written(tmp_path, name, content):
@@ -288,3 +292,63 @@ def test_parquet_in_one_row_group_takes_little_memory(tmp_path):
     )
     grown = subprocess.run([sys.executable, "-c", program, path], check=True, capture_output=True, text=True).stdout
     assert int(grown) < 40_000  # kB; the file has 100 MB
+
+
+@pytest.fixture
+def standard_input(monkeypatch):
+    """A pipe as standard input; what is written to the file that this fixture gives is read there."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as source, os.fdopen(writing, "wb", buffering=0) as writer:
+        monkeypatch.setattr(sys, "stdin", source)
+        yield writer
+
+
+def test_pipe_is_read_by_lines(standard_input, monkeypatch):
+    monkeypatch.setattr(module, "_PIECE", 5)
+    standard_input.write(b'\xef\xbb\xbf{"a":"gr\xc3\xbcn"}\r\n\n{"a":2}\n{"a":3}')
+    standard_input.close()
+    source = read_rows("-")
+    assert list(source) == [(1, {"a": "grün"}), (2, {"a": 2}), (3, {"a": 3})]
+    assert source.total is None
+    assert source.fraction == 1
+
+
+def test_endless_line_of_a_pipe_is_refused(standard_input, monkeypatch):
+    monkeypatch.setattr(module, "LINE_LIMIT", 1 << 10)
+    standard_input.write(b"x" * (1 << 15))
+    with pytest.raises(InvalidRequest, match="standard input, line 1: the line is longer"):
+        list(read_rows("-"))
+
+
+async def echo(exchange):
+    text = json.loads(exchange.request.body)["text"]
+    await exchange.respond(json.dumps({"text": f"<{''.join(text)}>", "usage": [1, 1]}).encode())
+
+
+@pytest.mark.anyio
+@pytest.mark.each_stack
+async def test_requests_go_on_while_a_pipe_is_empty(toy, standard_input):
+    done = []
+
+    def on_result(result):
+        done.append(result.id)
+        if len(done) < 5:  # the next row comes only after the result of this one
+            standard_input.write(b'{"text":"b"}\n')
+        else:
+            standard_input.close()
+
+    standard_input.write(b'{"text":"a"}\n')
+    async with serve(echo) as server, toy(server.url) as service:
+        summary = await batch.map(service, "-", "{text}", on_result=on_result, patience=5)
+    assert done == ["1", "2", "3", "4", "5"]
+    assert (summary.done, summary.stopped) == (5, False)
+
+
+@pytest.mark.anyio
+@pytest.mark.each_stack
+async def test_run_can_be_stopped_while_a_pipe_is_empty(toy, standard_input):
+    stop = anyio.Event()
+    standard_input.write(b'{"text":"a"}\n')
+    async with serve(echo) as server, toy(server.url) as service:
+        summary = await batch.map(service, "-", "{text}", on_result=lambda _: stop.set(), stop=stop, patience=5)
+    assert (summary.done, summary.stopped) == (1, True)

@@ -193,6 +193,7 @@ class _Run:
         self._rows_per_request = rows_per_request
         self._on_result = on_result
         self._reading = anyio.Lock(fast_acquire=True)
+        self._waiting = anyio.CancelScope()
         self._ended = False
         self._stopped = False
         self._batches: ProviderBatches | None = None
@@ -298,6 +299,7 @@ class _Run:
 
     def _end(self) -> None:
         self._ended = True
+        self._waiting.cancel()
         self._calls.stop()
         if self._batches is not None:
             self._batches.stop()
@@ -331,6 +333,10 @@ class _Run:
         async with self._reading:
             found: list[NumberedRow] = []
             while not self._ended and len(found) < self._rows_per_request:
+                with anyio.CancelScope() as self._waiting:
+                    await self._source.wait()
+                if self._waiting.cancel_called:
+                    break
                 item = next(self._rows, None)
                 if item is None:
                     self._ended = True

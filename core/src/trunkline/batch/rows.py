@@ -12,6 +12,8 @@ from json import JSONDecodeError
 from pathlib import Path
 from typing import BinaryIO, cast
 
+import anyio
+
 from trunkline._files import decoded
 from trunkline._json import ends_too_early, loads_finite
 from trunkline.batch.results import Row
@@ -20,6 +22,9 @@ from trunkline.errors import ConfigurationError, InvalidRequest
 LINE_LIMIT = 64 * 1024 * 1024
 """The longest line of a JSONL or CSV file, in bytes, and the longest field of a CSV file, in characters."""
 
+_PIECE = 64 * 1024
+"""How much is read of a pipe at a time, in bytes."""
+
 _PARQUET_ROWS = 256
 """How many rows of a Parquet file are decoded at a time. A row may hold an image."""
 
@@ -27,11 +32,52 @@ _PARQUET_BUFFER = 1024 * 1024
 """How much of each column of a Parquet file is read at a time, in bytes. Otherwise, a whole row group is read."""
 
 
+class _Pipe:
+    """A pipe, a socket or a terminal, read by lines. Tells whether there is a line, so that nothing blocks."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self._data = bytearray()
+        self._searched = 0
+        self._ended = False
+
+    def has_line(self) -> bool:
+        """Whether `readline` returns at once: with a line, with what is too long for one, or at the end."""
+        if self._ended or len(self._data) > LINE_LIMIT or self._data.find(b"\n", self._searched) >= 0:
+            return True
+        self._searched = len(self._data)
+        return False
+
+    def fill(self) -> None:
+        """Read once; blocks if there is nothing to read."""
+        piece = os.read(self.descriptor, _PIECE)
+        self._data += piece
+        self._ended = not piece
+
+    def readline(self, limit: int) -> bytes:
+        """Return the next line, or `limit` bytes of it, or nothing at the end."""
+        while not self.has_line():
+            self.fill()
+        end = self._data.find(b"\n", self._searched) + 1 or len(self._data)
+        line = bytes(self._data[: min(end, limit)])
+        del self._data[: len(line)]
+        self._searched = 0
+        return line
+
+
+def _pipe(descriptor: int) -> _Pipe | None:
+    """Return the pipe of a descriptor, or `None` for one that an event loop cannot wait for, such as a file's."""
+    mode = os.fstat(descriptor).st_mode
+    can_wait = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(descriptor)
+    return _Pipe(descriptor) if can_wait and sys.platform != "win32" else None
+
+
 class RowSource:
     """The rows of a file or of memory, each with its number from 1. `read_rows` makes it; iterate over it once.
 
-    Iterating reads the file, which blocks, and raises `InvalidRequest` for a row that cannot be read; the error names
-    the file and the line. At most one row of a JSONL or CSV file is in memory, and 256 of a Parquet file.
+    Iterating reads the file, which blocks; `wait` waits for a pipe without blocking. Iterating raises `InvalidRequest`
+    for a row that cannot be read; the error names the file and the line. At most one row of a JSONL or CSV file is in
+    memory, and 256 of a Parquet file.
     """
 
     def __init__(
@@ -41,6 +87,7 @@ class RowSource:
         total: int | None = None,
         position: Callable[[], float] | None = None,
         close: Callable[[], None] | None = None,
+        pipe: _Pipe | None = None,
     ) -> None:
         self.total: int | None = total
         """The number of rows, or `None` if it is not known before the end."""
@@ -49,6 +96,13 @@ class RowSource:
         self._position = position
         self._close = close
         self._last: float | None = None
+        self._pipe = pipe
+
+    async def wait(self) -> None:
+        """Wait until the next row of a pipe has come. Returns at once if the rows are not read from a pipe."""
+        while self._pipe is not None and not self._pipe.has_line():
+            await anyio.wait_readable(self._pipe.descriptor)
+            self._pipe.fill()
 
     def __iter__(self) -> Iterator[tuple[int, Row]]:
         try:
@@ -88,7 +142,7 @@ def read_rows(source: str | os.PathLike[str] | Iterable[Row]) -> RowSource:
     if not isinstance(source, (str, os.PathLike)):
         return _memory(source)
     if source == "-":
-        return RowSource(_jsonl_rows(sys.stdin.buffer, "standard input"))
+        return _standard_input()
     path = Path(source)
     suffix = path.suffix.lower()
     if suffix == ".parquet":
@@ -102,10 +156,19 @@ def read_rows(source: str | os.PathLike[str] | Iterable[Row]) -> RowSource:
     try:
         file = path.open("rb")
         status = os.fstat(file.fileno())
+        pipe = _pipe(file.fileno())
     except (OSError, ValueError) as error:  # a NUL in the name is a ValueError
         raise _unreadable(path, error) from None
     position = partial(_fraction, file, status.st_size) if stat.S_ISREG(status.st_mode) else None
-    return RowSource(parse(file, str(path)), position=position, close=file.close)
+    return RowSource(parse(pipe or file, str(path)), position=position, close=file.close, pipe=pipe)
+
+
+def _standard_input() -> RowSource:
+    try:
+        pipe = _pipe(sys.stdin.fileno())
+    except OSError:  # a program has replaced `sys.stdin` by an object without a descriptor
+        pipe = None
+    return RowSource(_jsonl_rows(pipe or sys.stdin.buffer, "standard input"), pipe=pipe)
 
 
 def _fraction(file: BinaryIO, size: int) -> float:
@@ -134,7 +197,7 @@ def _checked(rows: Iterable[object]) -> Iterator[Row]:
         yield cast("Row", row)
 
 
-def _lines(file: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
+def _lines(file: BinaryIO | _Pipe, name: str) -> Iterator[tuple[int, str]]:
     """Yield the lines of a text file, with their numbers from 1. A file without any content is an error."""
     number = 0
     while True:
@@ -161,7 +224,7 @@ def _lines(file: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
         raise InvalidRequest(f"{name} is empty")
 
 
-def _jsonl_rows(file: BinaryIO, name: str) -> Iterator[Row]:
+def _jsonl_rows(file: BinaryIO | _Pipe, name: str) -> Iterator[Row]:
     for number, line in _lines(file, name):
         if not line.isspace():
             yield _json_row(line, f"{name}, line {number}")
@@ -185,7 +248,7 @@ def _json_row(line: str, where: str) -> Row:
     return row
 
 
-def _csv_rows(file: BinaryIO, name: str) -> Iterator[Row]:
+def _csv_rows(file: BinaryIO | _Pipe, name: str) -> Iterator[Row]:
     # The module's limit, 131,072 characters, is less than a long document, and can only be set for the whole process.
     csv.field_size_limit(max(csv.field_size_limit(), LINE_LIMIT))
     reader = csv.reader((line for _, line in _lines(file, name)), strict=True)
@@ -228,7 +291,7 @@ def _check_columns(columns: list[str], where: str) -> None:
         raise InvalidRequest(f"{where}: the columns must be separated by commas, not by semicolons or tabs")
 
 
-_TEXT_FORMATS: Mapping[str, Callable[[BinaryIO, str], Iterator[Row]]] = {
+_TEXT_FORMATS: Mapping[str, Callable[[BinaryIO | _Pipe, str], Iterator[Row]]] = {
     ".jsonl": _jsonl_rows,
     ".ndjson": _jsonl_rows,
     ".csv": _csv_rows,
