@@ -24,9 +24,12 @@ def can_make_a_namespace() -> bool:
     return subprocess.run([*NAMESPACE, "ip", "link", "set", "lo", "up"], capture_output=True).returncode == 0
 
 
-pytestmark = pytest.mark.skipif(
-    not can_make_a_namespace(), reason="Ray listens on every address, and no network namespace can be made here"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not can_make_a_namespace(), reason="Ray listens on every address, and no network namespace can be made here"
+    ),
+    pytest.mark.timeout(600),  # Ray takes up to half a minute to start, and the scenario of the driver starts it twice
+]
 
 
 def run(scenario: str) -> dict[str, Any]:
