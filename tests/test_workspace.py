@@ -27,6 +27,7 @@ ASYNC_IN_CORE = (
     "_calls/provider_stream.py",
     "_calls/event_reader.py",
     "_calls/response_reader.py",
+    "_calls/shared_limits.py",
     "_calls/fetch.py",
     "_calls/model_limits.py",
     "_calls/request_limits.py",
@@ -35,6 +36,7 @@ ASYNC_IN_CORE = (
     "batch/mapping.py",
     "batch/provider_batches.py",
     "batch/row_calls.py",
+    "batch/rows.py",
     "typed_stream.py",
     "authoring/auth.py",
     "authoring/middleware.py",
@@ -53,7 +55,16 @@ ASYNC_IN_CORE = (
     "cli/",
     "testing/",
 )
-ASYNC_IN_PLUGINS = ("_aiobotocore.py", "auth.py", "limits.py", "middleware.py", "stage.py", "transport.py")
+ASYNC_IN_PLUGINS = (
+    "_aiobotocore.py",
+    "auth.py",
+    "batch_stage.py",
+    "limits.py",
+    "metrics.py",
+    "middleware.py",
+    "stage.py",
+    "transport.py",
+)
 LIBRARIES = {"trunkline-ray"}
 """The distributions that applications import, and that the core does not look for."""
 CONVERTER = "OpenAI's form, call trunkline_openai.messages_from(messages), from the package trunkline-openai"
