@@ -120,14 +120,18 @@ class Run:
                 found.append(pid)
         return found
 
+    def close(self) -> None:
+        """End what still runs."""
+        for process in (self.driver, self._provider):
+            process.kill()
+            process.wait()
+
     def finish(self) -> dict[str, object]:
         """Wait for the end of the job, and compare its output with the right answers."""
         status = self.driver.wait()
         if status:
             raise SystemExit(f"the driver has failed:\n{(self.folder / 'driver.log').read_text()}")
         stats = self.ask("/stats")
-        self._provider.terminate()
-        self._provider.wait()
 
         import pyarrow.parquet as pq
 
@@ -171,25 +175,26 @@ def main() -> None:
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     with tempfile.TemporaryDirectory() as name:
         run = Run(Path(name), options)
-        settings: dict[str, object] = {"latency": options.latency}
-        if options.scenario == "faults":
-            settings |= {"rate_limited": 0.05, "retry_after": 0.1, "unavailable": 0.05, "reset": 0.05, "bad": 0.02}
-        if options.scenario == "outage":
-            settings |= {"outage": options.outage, "outage_after": options.rows // 3}
-        run.ask("/control", settings)
-        kills = options.kills if options.scenario in ("worker", "driver") else 0
-        for number in range(kills):
-            run.wait_for((number + 1) * options.rows // (kills + 1))
-            if options.scenario == "worker":
-                os.kill(run.workers()[number % options.actors], signal.SIGKILL)
-            else:
-                run.driver.kill()
-                run.driver.wait()
-                run.driver = run.start()
-        started = time.monotonic()
-        result = run.finish()
+        try:
+            settings: dict[str, object] = {"latency": options.latency}
+            if options.scenario == "faults":
+                settings |= {"rate_limited": 0.05, "retry_after": 0.1, "unavailable": 0.05, "reset": 0.05, "bad": 0.02}
+            if options.scenario == "outage":
+                settings |= {"outage": options.outage, "outage_after": options.rows // 3}
+            run.ask("/control", settings)
+            kills = options.kills if options.scenario in ("worker", "driver") else 0
+            for number in range(kills):
+                run.wait_for((number + 1) * options.rows // (kills + 1))
+                if options.scenario == "worker":
+                    os.kill(run.workers()[number % options.actors], signal.SIGKILL)
+                else:
+                    run.driver.kill()
+                    run.driver.wait()
+                    run.driver = run.start()
+            result = run.finish()
+        finally:
+            run.close()
         print(json.dumps({"kills": kills, "concurrency": options.concurrency, "actors": options.actors, **result}))
-        print(f"{time.monotonic() - started:.1f} s after the last kill", file=sys.stderr)
     return None
 
 
