@@ -17,7 +17,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import anyio
-import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow as pa
 import trunkline
 from anyio import CapacityLimiter, to_thread
 from trunkline.authoring.json import JSONObject

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow as pa
 from trunkline.authoring.json import JSONObject, JSONValue
 from trunkline.batch import OperationName
 from trunkline.errors import InvalidRequest

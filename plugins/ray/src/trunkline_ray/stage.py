@@ -22,7 +22,7 @@ from zlib import crc32
 import anyio
 import anyio.lowlevel
 import attrs
-import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow as pa
 import trunkline
 from anyio import to_thread
 from trunkline.authoring.json import JSONObject, JSONValue
