@@ -27,7 +27,7 @@ from trunkline.settings import SettingInfo, Settings, setting_infos
 
 DOCS = Path(__file__).parent
 BLOCK = re.compile(
-    r"(<!-- (?P<kind>settings|common|facts|portability|api|names|tree|commands|bench|down|guide|extension): "
+    r"(<!-- (?P<kind>settings|common|facts|portability|api|names|tree|commands|bench|batch|down|guide|extension): "
     r"(?P<name>[\w.-]+(?: without __init__)?) -->\n)"
     r".*?(<!-- end (?P=kind) -->)",
     re.DOTALL,
@@ -167,6 +167,13 @@ def bench(name: str) -> str:
     return "\n" + part + "\n"
 
 
+def batch(name: str) -> str:
+    """Return a table of the measurements in batch-figures.json."""
+    report = script(DOCS.parent / "tests" / "batch" / "report.py")
+    part: str = report.named(json.loads((DOCS / "batch-figures.json").read_text(encoding="utf-8")), name)
+    return "\n" + part + "\n\n"
+
+
 def api(name: str) -> str:
     """Return the section of the reference about a name. `NAME without __init__` leaves out how a class is made."""
     name, _, without = name.partition(" ")
@@ -208,6 +215,7 @@ def commands(name: str) -> str:
 MAKERS: dict[str, Callable[[str], str]] = {
     "api": api,
     "bench": bench,
+    "batch": batch,
     "down": down,
     "guide": guide,
     "settings": settings,
