@@ -186,7 +186,9 @@ def main() -> None:
             for number in range(kills):
                 run.wait_for((number + 1) * options.rows // (kills + 1))
                 if options.scenario == "worker":
-                    os.kill(run.workers()[number % options.actors], signal.SIGKILL)
+                    while len(workers := run.workers()) < options.actors:  # Ray is starting the last one again
+                        time.sleep(0.02)
+                    os.kill(workers[number % options.actors], signal.SIGKILL)
                 else:
                     run.driver.kill()
                     run.driver.wait()
