@@ -1,6 +1,7 @@
 """Call a service for many rows: label, evaluate or embed a file, and go on after a crash where the run ended.
 
-`map` is what applications call. The rest is for programs that spread the work over several processes.
+Applications call `map`, `read_results` and `cancel_batches`. `RowCalls`, `Journal` and the functions for rows and
+records are for programs that spread the work over several processes.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -73,8 +74,9 @@ async def map(  # noqa: A001  # named as the command
 
     - `rows` is a file (`.jsonl`, `.csv` or `.parquet`), or an iterable of mappings from columns to values.
     - `request` makes the request of a row: a template such as `"Translate: {text}"`, in which names of columns stand in
-      braces, or a function that takes the row and returns what the method of the service takes. Without it, the row has
-      the request: `messages` or `prompt` for a chat; see `row_requests`. `system` is a template for the instructions.
+      braces, or a function that takes the row and returns what the method of the service takes. Without it, the row
+      contains the request: `messages` or `prompt` for a chat; see `row_requests`. `system` is a template for the
+      instructions.
     - `output` is a `.jsonl`, `.csv` or `.parquet` file. Failures are written to a file beside it, whose name ends in
       `.failed.jsonl`. Without it, the results are only passed to `on_result`.
     - `operation` is the method of the service that is called, such as `embed`. `params` are the fields of every
@@ -124,12 +126,12 @@ async def map(  # noqa: A001  # named as the command
         limited, requests, answer_type=answer_type, answer_retries=answer_retries, patience=patience, cost=cost
     )
     source = read_rows(rows)
-    files = None
+    files: RunFiles | None = None
     try:
-        files = None if paths is None else RunFiles(paths)
-        if files is not None:
+        if paths is not None:
+            files = RunFiles(paths)
             identity = {**requests.identity, "answer_type": "" if answer_type is None else repr(answer_type)}
-            await to_thread.run_sync(_load, files, identity, retry_failed)
+            await to_thread.run_sync(partial(files.load, identity, retry_failed=retry_failed))
         run = _Run(source, files, calls, id_column, rows_per_request, on_result)
         if files is not None and provider_batches:
             batches = ProviderBatches(
@@ -159,10 +161,6 @@ async def map(  # noqa: A001  # named as the command
         if files is not None:
             files.close()
     return run.finish(paths)
-
-
-def _load(files: RunFiles, identity: Mapping[str, str], retry_failed: bool) -> None:
-    files.load(identity, retry_failed=retry_failed)
 
 
 def _check_different(source: Path, paths: RunPaths) -> None:
@@ -367,7 +365,7 @@ class _Run:
         )
 
     def record(self, result: RowResult) -> None:
-        """Record a result. Raises `MapStopped` if that fails, or if the run is of no use."""
+        """Record a result. Raises `MapStopped` if that fails, or if the first rows all failed."""
         if self._files is not None:
             try:
                 self._files.record(result)

@@ -57,7 +57,7 @@ from trunkline.storage import to_json
 T = TypeVar("T")
 
 MAX_TRIES = 3
-"""How often a row is submitted whose request expires, or fails with an error that may pass."""
+"""How many times a row is submitted, if its request expires or fails with a temporary error."""
 
 MOST_FIRST_FAILURES = 20
 """A run stops if so many rows, and no others, cannot be sent."""
@@ -327,7 +327,7 @@ class ProviderBatches:
         if found is None:
             return
         batches = [batch for batch in found if batch.id not in open_.others | self._known_ids()]
-        marked = next((batch for batch in batches if open_.token.encode() in _text(batch.raw)), None)
+        marked = next((batch for batch in batches if open_.token.encode() in dumps(batch.raw)), None)
         similar = next((batch for batch in batches if _may_be(batch, open_)), None)
         batch = marked or similar
         if batch is None:
@@ -525,7 +525,7 @@ async def cancel_batches(service: Service, output: str | os.PathLike[str]) -> tu
 
 def _may_be(batch: Batch, open_: OpenBatch) -> bool:
     """Return whether a listed batch, which has no token, may be the one that was sent."""
-    if batch.created is None or batch.counts.total not in (None, open_.size) or _MARK.search(_text(batch.raw)):
+    if batch.created is None or batch.counts.total not in (None, open_.size) or _MARK.search(dumps(batch.raw)):
         return False
     return open_.time - CLOCK_DIFFERENCE <= batch.created <= open_.time + _LONGEST_UPLOAD
 
@@ -545,10 +545,6 @@ def _position(request_id: str) -> int | None:
 
 def _numbered(held: HeldRow) -> NumberedRow:
     return NumberedRow(number=held.number, id=held.id, row=held.input)
-
-
-def _text(raw: JSONObject) -> bytes:
-    return dumps(raw)
 
 
 def _clock(seconds: float) -> str:

@@ -87,7 +87,7 @@ class Progress:
 
     `skipped` rows were recorded by an earlier run. `total` is the number of rows of the input; for a text file, it is
     estimated from the part that was read; `None` if it is unknown. `rate` is in rows per second, over the last minute.
-    Tokens and `cost` (in USD) are those of this run; `cost` is `None` if nobody calculates it. `seconds_left` is an
+    Tokens and `cost` (in USD) are those of this run; `cost` is `None` if it is unknown. `seconds_left` is an
     estimate. `waiting_for` is the error of the service while the run waits for the service to work again.
     """
 
@@ -129,13 +129,13 @@ class Summary:
 class MapStopped(TrunklineError):
     """A run ended early, since the service cannot serve: no further row would succeed.
 
-    What was recorded stays recorded, and the same call goes on from there. `cause` is the error of the service.
-    `summary` is `None` if the error comes from a single row.
+    What was recorded stays recorded, and the same call goes on from there. `map` sets `summary`; it is `None` in
+    an error that `RowCalls` raises.
     """
 
     def __init__(self, message: str, *, cause: TrunklineError | None = None, service: str | None = None) -> None:
         super().__init__(message, service=service)
         self.cause = cause
-        """The error of the service, or `None` if the result could not be written."""
+        """The error of the service, or `None` if the run stopped for another reason, such as a full disk."""
         self.summary: Summary | None = None
         """What the run had done until then."""

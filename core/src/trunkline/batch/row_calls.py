@@ -1,4 +1,4 @@
-"""The calls of rows: each row is asked for until it has a response, or an error of its own.
+"""Call a service for rows: each row is called until it has a response, or an error that is its own.
 
 Errors are of three kinds:
 
@@ -6,8 +6,8 @@ Errors are of three kinds:
 - **The error is the row's own**, such as a text that is too long: it is the row's result.
 - **Another try may succeed**, such as after a 503: the row is tried again, beyond the retries of the service.
 
-While calls fail in the third way and none is answered, the service is taken to be down. Then no row is called but one
-at a time, after a pause that grows. The rows that wait take turns, so that a row that makes the provider fail does not
+While calls fail in the third way and none is answered, the service is taken to be down. Then only one row at a time is
+called, after a pause that grows. The rows that wait take turns, so that a row that makes the provider fail does not
 stop the others. The first answer ends the pause for all. If there is none within `patience` seconds, `MapStopped` is
 raised.
 
@@ -51,10 +51,10 @@ from trunkline.response import ChatResponse, EmbedResponse, Usage
 from trunkline.service import Service
 
 MAX_TRIES = 8
-"""How often a row is tried that keeps failing while other rows are answered."""
+"""How many times a row that keeps failing is tried, while other rows are answered."""
 
 ROW_PATIENCE = 120.0
-"""After how many seconds and `MAX_TRIES` a row is given up if no other row was answered meanwhile."""
+"""After how many seconds a row that failed `MAX_TRIES` times is given up, even if no other row was answered."""
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
@@ -290,7 +290,7 @@ class RowCalls:
         return RowResult(id=row.id, number=row.number, response=response, answer=answer, answer_json=json, cost=cost)
 
     def _shared(self, group: Sequence[tuple[NumberedRow, object]], response: Any) -> list[RowResult]:
-        """Return the results of the rows of a request. If there are several, nobody knows what each of them cost."""
+        """Return the results of the rows of a request. The cost of each row is unknown if there are several."""
         cost = self._count(response)
         field = "embeddings" if isinstance(response, EmbedResponse) else "results"
         items = getattr(response, field)

@@ -42,7 +42,7 @@ class RowIds:
         )
 
     def add(self, ids: Iterable[str], recorded: Recorded) -> int:
-        """Add ids of recorded rows, and return how many are new. A response counts more than a failure."""
+        """Add ids of recorded rows, and return how many are new. An id that is there already stays as it is."""
         before = self._database.total_changes
         self._database.executemany(
             "INSERT OR IGNORE INTO ids VALUES (?, ?, NULL)", ((sql_text(row_id), int(recorded)) for row_id in ids)

@@ -64,10 +64,8 @@ class RunFiles:
     def __init__(self, paths: RunPaths) -> None:
         self.paths = paths
         self.ids = RowIds()
-        self.recorded_before = 0
-        """How many responses earlier runs have recorded."""
         self.failed_before = 0
-        """How many failures earlier runs have recorded, and are not tried again."""
+        """How many rows failed in earlier runs, and are not tried again."""
         self.has_batches = False
         """Whether provider batches of earlier runs are not collected yet."""
         self._open: list[Journal] = []
@@ -90,12 +88,11 @@ class RunFiles:
         Raises `InvalidRequest` if the output has responses to other requests. If there are only failures, they are
         forgotten.
         """
-
-        self.recorded_before = self.ids.add(read_ids(self.paths.journal), Recorded.RESPONSE)
+        recorded = self.ids.add(read_ids(self.paths.journal), Recorded.RESPONSE)
         known = next((record for record in read_records(self.paths.state) if record.get("kind") == "requests"), None)
         changed = [] if known is None else [name for name, text in identity.items() if known.get(name) != text]
         self.has_batches = has_open_batches(self.paths.state)
-        if changed and (self.recorded_before or self.has_batches):
+        if changed and (recorded or self.has_batches):
             raise InvalidRequest(
                 f"{str(self.paths.output)!r} has the results of other requests: {', '.join(map(_named, changed))} "
                 f"changed; choose another output, or delete it together with {self.paths.state.name!r}"

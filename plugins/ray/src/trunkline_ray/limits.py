@@ -318,7 +318,8 @@ class ClusterLimiter:
         self._incarnation: str | None = None
         self._waiting: dict[int, tuple[int, asyncio.Future[int]]] = {}
         self._running: set[int] = set()
-        # Reports may come from a finalizer, at any point and in any thread: only `append` and `popleft` of a list.
+        # Reports may come from a finalizer, at any point and in any thread. So they are appended here, without a lock,
+        # and `_forget` deletes from the front those that the limiter has.
         self._sent: list[int] = []
         self._arrived: list[int] = []
         self._ended: list[tuple[int, int | None]] = []

@@ -1,4 +1,4 @@
-"""What an actor tells Ray's metrics about its work.
+"""What an actor reports to Ray's metrics.
 
 Ray adds the actor and its machine to each metric, and serves all of them to Prometheus under the prefix `ray_`, where
 `ray[default]` is installed.

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sqlite3
 import threading
 import time
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ import attrs
 from trunkline.authoring.json import JSONObject, JSONValue
 from trunkline.batch import Journal
 from trunkline.batch.journal import decode
+from trunkline.batch.row_ids import sql_text, temporary_database
 from trunkline.errors import InvalidRequest
 
 try:
@@ -36,7 +36,7 @@ LONGEST_WAIT = 60.0
 """How long the processes of an earlier run may take to end, in seconds. Ray ends them when their driver has died."""
 
 _PIECE = 1000
-_CACHE_KIB = 16 * 1024
+"""How many lines of a journal are read at once."""
 
 
 @attrs.define
@@ -65,16 +65,9 @@ class RecordedRows:
         self._retry_failed = retry_failed
         self._files: dict[str, _File] = {}
         self._mutex = threading.Lock()
-        # An empty name makes a temporary database, which uses the disk once it has outgrown its cache.
-        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        for statement in (
-            "PRAGMA journal_mode = OFF",
-            "PRAGMA synchronous = OFF",
-            f"PRAGMA cache_size = -{_CACHE_KIB}",
-            "CREATE TABLE rows (id TEXT PRIMARY KEY, file INTEGER, offset INTEGER, size INTEGER) WITHOUT ROWID",
-            "BEGIN",
-        ):
-            self._database.execute(statement)
+        self._database = temporary_database(
+            "CREATE TABLE rows (id TEXT PRIMARY KEY, file INTEGER, offset INTEGER, size INTEGER) WITHOUT ROWID"
+        )
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -112,7 +105,7 @@ class RecordedRows:
         with self._mutex:
             # Where the record is in the file is found out if the row is asked for again, which is rare.
             self._database.execute(
-                "INSERT OR REPLACE INTO rows VALUES (?, ?, NULL, NULL)", (_text(row_id), self._own.number)
+                "INSERT OR REPLACE INTO rows VALUES (?, ?, NULL, NULL)", (sql_text(row_id), self._own.number)
             )
 
     def sync(self) -> None:
@@ -133,7 +126,7 @@ class RecordedRows:
     def _place(self, row_id: str) -> tuple[Path, int | None, int | None] | None:
         with self._mutex:
             found = self._database.execute(
-                "SELECT file, offset, size FROM rows WHERE id = ?", (_text(row_id),)
+                "SELECT file, offset, size FROM rows WHERE id = ?", (sql_text(row_id),)
             ).fetchone()
         if found is None:
             return None
@@ -189,7 +182,7 @@ class RecordedRows:
         with self._mutex:
             self._database.execute(
                 f"INSERT OR {conflict} INTO rows VALUES (?, ?, ?, ?)",  # noqa: S608  # one of two constants
-                (_text(row_id), file.number, offset, len(line)),
+                (sql_text(row_id), file.number, offset, len(line)),
             )
 
     def _check(self, file: _File, record: JSONObject) -> None:
@@ -210,12 +203,3 @@ def _is_locked(path: Path) -> bool:
             except OSError as error:
                 return isinstance(error, BlockingIOError)
     return False
-
-
-def _text(row_id: str) -> str | bytes:
-    """Return what SQLite stores. It stores text as UTF-8, which has no lone surrogates."""
-    try:
-        row_id.encode()
-    except UnicodeEncodeError:
-        return row_id.encode("utf-8", "surrogatepass")
-    return row_id
