@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
+import trunkline.batch
 from batch_servers import (
     AnthropicBatches,
     AzureBatches,
@@ -696,3 +699,32 @@ async def test_an_extension_that_overrides_a_step_is_used_or_named(door: Door, h
         results = await service.batch_results(batch)
         assert len(dict(results)) == 1
         assert Wrapped.used
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+async def test_a_map_submits_once_and_collects_whether_or_not_the_acceptance_was_heard(
+    door: Door, lost: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"FIRST_POLL": 0.001, "LONGEST_POLL": 0.01, "CLOCK_DIFFERENCE": 10**9}.items():
+        monkeypatch.setattr(f"trunkline.batch.provider_batches.{name}", value)
+    async with opened(door) as (service, server):
+        submit = server.submit
+
+        def accept(batch: dict[str, Any], answer: object) -> tuple[int, Mapping[str, str], bytes]:
+            response = submit(batch, answer)
+            server.status = "completed"
+            return response
+
+        monkeypatch.setattr(server, "submit", accept)
+        server.fails = lost
+        summary = await trunkline.batch.map(
+            service,
+            [{"text": text} for text in ("one", "fail", "three")],
+            "{text}",
+            tmp_path / "out.jsonl",
+            provider_batches=True,
+            cost=lambda response: Decimal("0.5"),
+        )
+    assert (summary.done, summary.failed, summary.cost) == (2, 1, Decimal(1))
+    assert (summary.input_tokens, summary.output_tokens) == (40, 10)
+    assert len(server.submitted) == 1

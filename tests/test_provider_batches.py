@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.request import urlopen
 
@@ -368,6 +369,227 @@ async def test_wrong_uses_are_refused(output: Path) -> None:
         with pytest.raises(MapStopped, match="none of the first 20 rows can be sent"):
             await batch.map(service, texts(30), "{wrong}", output, provider_batches=True)
     assert not provider.batches
+
+
+async def test_results_in_any_order_and_twice_are_recorded_once(output: Path) -> None:
+    class Untidy(ManyBatches):
+        def _finish(self, batch: dict[str, Any]) -> None:
+            super()._finish(batch)
+            name = f"{batch['name']}-out"
+            made = self.files[name].splitlines()
+            self.files[name] = b"\n".join([*reversed(made), *made, b'{"broken'])
+
+    provider = Untidy()
+    async with opened(provider) as service:
+        summary = await run(service, texts(5), output)
+    assert (summary.done, summary.input_tokens, summary.output_tokens) == (5, 100, 25)
+    assert answers(output) == {f"T{row}": 1 for row in range(5)}
+
+
+@pytest.mark.parametrize("refusal", [(500, b"{}"), (429, b"{}")])
+async def test_a_provider_that_accepts_no_batch_ends_the_run_after_its_patience(
+    refusal: tuple[int, bytes], output: Path
+) -> None:
+    provider = ManyBatches()
+    provider.refusals = [refusal] * 1000
+    async with opened(provider) as service:
+        with pytest.raises(MapStopped, match="the service was down"):
+            await run(service, texts(5), output, patience=0.05)
+    assert not provider.batches
+
+
+class OneAtATime(ManyBatches):
+    """Refuses a batch while another one runs."""
+
+    refusal = 429, b'{"error":{"message":"too many batches run"}}'
+
+    def _accept(self, created: dict[str, Any], lines: list[dict[str, Any]]) -> tuple[int, Any, bytes]:
+        if any(one["status"] == "running" for one in self.batches.values()):
+            return self.refusal[0], {"content-type": "application/json"}, self.refusal[1]
+        return super()._accept(created, lines)
+
+
+@pytest.mark.parametrize("code", ["rate_limit_exceeded", "insufficient_quota"])
+async def test_batches_that_run_are_collected_while_the_provider_accepts_no_others(
+    code: str, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trunkline.batch.batch_state.MOST_ROWS", 2)
+    provider = OneAtATime(polls=3)
+    provider.refusal = 429, json.dumps({"error": {"message": "too many batches run", "code": code}}).encode()
+    async with opened(provider) as service:
+        assert (await run(service, texts(6), output, patience=0.0)).done == 6
+    assert set(provider.seen.values()) == {1}
+
+
+async def submit_without_hearing(provider: ManyBatches, service: Service, output: Path, rows: int = 3) -> None:
+    """Let a run end between the acceptance of its batch and its record."""
+    with pytest.MonkeyPatch.context() as patch:
+        die_at(patch, 3, before=True)
+        with pytest.raises(BaseException) as ended:
+            await run(service, texts(rows), output)
+        assert Killed in ended_by(ended.value)
+    assert len(provider.batches) == 1
+
+
+@pytest.mark.parametrize("hours", [-13, 13])
+async def test_a_batch_is_found_although_the_clocks_differ(hours: int, output: Path) -> None:
+    provider = ManyMessageBatches()
+    async with opened(provider) as service:
+        await submit_without_hearing(provider, service, output)
+        provider.batches["batch_0"]["created"] += hours * 3600
+        assert (await run(service, texts(3), output)).done == 3
+    assert len(provider.batches) == 1
+
+
+class Pages(ManyMessageBatches):
+    """A list whose pages have one batch, or none."""
+
+    def answer(self, method: str, path: str, query: Any, headers: Any, body: bytes) -> tuple[int, Any, bytes]:
+        status, more, content = super().answer(method, path, query, headers, body)
+        if (method, path) == ("GET", "/v1/messages/batches"):
+            batches = json.loads(content)["data"]
+            place = int(query.get("after_id", 0))
+            page = {"data": batches[place // 2 :][: place % 2], "has_more": place < 2 * len(batches)}
+            content = json.dumps({**page, "last_id": str(place + 1)}).encode()
+        return status, more, content
+
+
+async def test_a_batch_is_found_behind_empty_pages_of_the_list(output: Path) -> None:
+    provider = Pages()
+    async with opened(provider) as service:
+        await submit_without_hearing(provider, service, output)
+        for _ in range(3):
+            await service.submit_batch({"theirs-1": "other"})
+        assert len(await service.list_batches()) == 4
+        assert (await run(service, texts(3), output)).done == 3
+    assert len(provider.batches) == 4
+
+
+async def test_batches_of_others_are_not_cancelled(output: Path) -> None:
+    cancelled: list[str] = []
+
+    class Watched(ManyMessageBatches):
+        def answer(self, method: str, path: str, *rest: Any) -> tuple[int, Any, bytes]:
+            cancelled.extend([path] * path.endswith("/cancel"))
+            return super().answer(method, path, *rest)
+
+    provider = Watched(polls=1000000)
+    async with opened(provider) as service:
+        await service.submit_batch({f"theirs-{number}": "other" for number in range(3)})
+        with anyio.CancelScope() as scope:
+            provider.refusals = [(500, b"{}")]
+            provider.on_poll = scope.cancel
+            await run(service, texts(3), output)
+        provider.on_poll = int
+        assert await batch.cancel_batches(service, output) == ()
+    assert not cancelled
+
+
+async def test_batches_are_cancelled_although_others_have_ended(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trunkline.batch.batch_state.MOST_ROWS", 2)
+
+    class Strict(ManyBatches):
+        def answer(self, method: str, path: str, *rest: Any) -> tuple[int, Any, bytes]:
+            name = path.removesuffix("/cancel").rpartition("/")[2]
+            if path.endswith("/cancel") and self.batches[name]["status"] == "completed":
+                return 409, {"content-type": "application/json"}, b'{"error":{"message":"it has ended"}}'
+            return super().answer(method, path, *rest)
+
+    provider = Strict(polls=1000000)
+    async with opened(provider) as service:
+        with anyio.CancelScope() as scope:
+            provider.on_poll = scope.cancel
+            await run(service, texts(4), output)
+        provider.on_poll = int
+        first = provider.batches["batch_0"]
+        first["status"] = "completed"
+        provider._finish(first)
+        assert [one.id for one in await batch.cancel_batches(service, output)] == ["batch_1"]
+
+
+async def test_a_batch_is_not_looked_for_with_another_service(output: Path) -> None:
+    provider = ManyBatches()
+    async with opened(provider) as service:
+        await submit_without_hearing(provider, service, output)
+    async with opened(ManyMessageBatches()) as other:
+        with pytest.raises(MapStopped, match="Run again with that service"):
+            await run(other, texts(3), output)
+    async with opened(provider) as service:
+        assert (await run(service, texts(3), output)).done == 3
+    assert len(provider.batches) == 1
+
+
+@pytest.mark.parametrize("kind", ["requests", "batch_intent", "batch_submitted"])
+async def test_rows_are_not_submitted_again_because_the_state_file_is_damaged(kind: str, output: Path) -> None:
+    provider = ManyBatches(polls=1000000)
+    state = output.with_name("out.jsonl.state.jsonl")
+    async with opened(provider) as service:
+        with anyio.CancelScope() as scope:
+            provider.on_poll = scope.cancel
+            await run(service, texts(3), output)
+        provider.on_poll = int
+        provider.polls = 0
+        state.write_bytes(state.read_bytes().replace(f'"kind":"{kind}"'.encode(), b'"kind":"damaged"'))
+        with pytest.raises(InvalidRequest, match=r"lines of .* were damaged"):
+            await run(service, texts(3), output)
+        state.with_name(f"{state.name}.damaged").unlink()
+        if kind != "batch_intent":
+            assert (await run(service, texts(3), output)).done == 3
+    assert len(provider.batches) == 1
+
+
+async def test_a_failed_batch_of_another_program_is_not_taken_for_the_own(output: Path) -> None:
+    provider = ManyBatches(polls=2)
+    async with opened(provider) as service:
+        await submit_without_hearing(provider, service, output)
+        own = provider.batches["batch_0"]
+        # The provider has lost the metadata of the own batch, and another one of that time has failed.
+        own["metadata"] = None
+        provider.batches["theirs"] = {**own, "name": "theirs", "status": "failed"}
+        assert (await run(service, texts(3), output)).done == 3
+    assert len(provider.batches) == 2
+
+
+async def test_rows_are_not_lost_if_time_runs_out_while_they_are_translated(
+    output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trunkline import TotalTimeout
+    from trunkline._calls.pipeline import Pipeline
+
+    prepare = Pipeline.prepare
+    count = 0
+
+    async def slow(self: Pipeline, request: Any, deadline: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == 3:
+            raise TotalTimeout("the time of the call has run out")
+        return await prepare(self, request, deadline)
+
+    monkeypatch.setattr(Pipeline, "prepare", slow)
+    provider = ManyBatches()
+    async with opened(provider) as service:
+        summary = await run(service, texts(5), output)
+    assert (summary.done, summary.failed) == (5, 0)
+    assert set(provider.seen.values()) == {1}
+
+
+async def test_ids_of_any_text_survive_the_end_of_a_run(output: Path) -> None:
+    rows = [{"id": "\ud800", "text": "t0"}, {"id": 'a"\n', "text": "t1"}, {"id": "é" * 300, "text": "t2"}]
+    provider = ManyBatches(polls=2)
+    async with opened(provider) as service:
+        with anyio.CancelScope() as scope:
+            provider.on_poll = scope.cancel
+            await run(service, rows, output)
+        provider.on_poll = int
+        assert (await run(service, rows, output)).done == 3
+    assert {result.id for result in batch.read_results(output)} == {row["id"] for row in rows}
+    assert set(provider.seen.values()) == {1}
+
+
+async def test_rows_can_be_mappings_of_any_class(output: Path) -> None:
+    async with opened(ManyBatches()) as service:
+        assert (await run(service, [MappingProxyType(row) for row in texts(2)], output)).done == 2
 
 
 PROGRAM = """

@@ -246,7 +246,7 @@ class OpenAIBatches(BatchServer):
             "created_at": 1787150474,
             "expires_at": 1787236874,
             "request_counts": {"total": len(lines), "completed": len(lines) if ended else 0, "failed": 0},
-            "metadata": None,
+            "metadata": self.submitted[-1].get("metadata") if self.submitted else None,
         }
 
     def _run(self) -> None:
@@ -309,7 +309,7 @@ class MistralBatches(OpenAIBatches):
             "id": "job-1",
             "object": "batch",
             "input_files": ["file-0"],
-            "metadata": None,
+            "metadata": self.submitted[-1].get("metadata") if self.submitted else None,
             "endpoint": "/v1/chat/completions",
             "model": "mistral-small-latest",
             "output_file": "file-out" if ended else None,
@@ -376,6 +376,7 @@ class GeminiBatches(BatchServer):
             "metadata": {
                 "@type": "type.googleapis.com/google.ai.generativelanguage.v1main.GenerateContentBatch",
                 "model": "models/gemini-2.5-flash",
+                "displayName": self.submitted[-1]["displayName"] if self.submitted else "",
                 "createTime": "2026-08-19T14:34:12.267870162Z",
                 "batchStats": {"requestCount": str(total), "pendingRequestCount": str(total)},
                 "state": f"BATCH_STATE_{state}",

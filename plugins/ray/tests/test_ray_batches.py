@@ -126,3 +126,14 @@ def test_wrong_uses_are_refused(tmp_path: Path) -> None:
             trunkline_ray.map(
                 dataset, "{text}", service="main", journal=tmp_path, config={}, provider_batches=True, **given
             )
+
+
+def test_blocks_that_share_a_file_keep_their_failures_when_failures_are_retried(options: StageOptions) -> None:
+    wrong = attrs.evolve(options, request="{no column}")
+    errors = [row["error_type"] for row in rows(BatchStage(wrong), table(1, 2))]
+    assert errors == ["InvalidRequest", "InvalidRequest"]
+    stage = BatchStage(attrs.evolve(wrong, retry_failed=True))
+    for number in (1, 2):
+        assert [row["error_type"] for row in rows(stage, table(number))] == ["InvalidRequest"]
+    lines = [line for path in Path(options.journal).glob("*.failed.jsonl") for line in path.read_text().splitlines()]
+    assert sorted(json.loads(line)["id"] for line in lines) == ["1", "2"]

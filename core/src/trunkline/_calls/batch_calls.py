@@ -17,10 +17,12 @@ from trunkline.authoring.provider import BatchOperations, Operation
 from trunkline.authoring.wire import WireResponse
 from trunkline.batches import Batch, BatchedRequest, BatchResults
 from trunkline.errors import (
+    BadRequest,
     CallError,
     ConfigurationError,
     InvalidRequest,
     RemoteError,
+    ServiceClosed,
     TrunklineError,
     UnsupportedOperation,
 )
@@ -31,6 +33,9 @@ R = TypeVar("R")
 
 _ENVELOPE = 200
 """About how many bytes of a batch each request takes besides its body, such as its id."""
+
+_MOST_EMPTY_PAGES = 100
+"""After how many empty pages in a row a list is taken to have ended, even if it says that there are more."""
 
 _TRANSLATED_AT_ONCE = 50
 """How many requests are translated before other tasks get a turn."""
@@ -63,7 +68,7 @@ async def submit_batch(pipeline: Pipeline, value: BatchRequests, call: ObservedC
             translation = await pipeline.translate(request, call.deadline, stream=False)
             pipeline.refuse_if_strict(translation)
         except TrunklineError as error:
-            if filling is not None and not isinstance(error, ConfigurationError):
+            if filling is not None and _is_own(error):
                 refused[request_id] = pipeline.finalize_error(error)
                 continue
             name_request(error, request_id)
@@ -93,10 +98,21 @@ async def submit_batch(pipeline: Pipeline, value: BatchRequests, call: ObservedC
     options = value.options.get(pipeline.context.provider) or {}
     token = str(uuid.uuid4()) if filling is None else filling.token
     submission = BatchSubmission(items=tuple(items), options=options, token=token)
-    for operation in pipeline.run_step("operations", batches.submit, pipeline.context, submission):
+    operations = list(pipeline.run_step("operations", batches.submit, pipeline.context, submission))
+    if filling is not None and operations:
+        # A retry may be refused although the request before it was accepted. The caller looks for the batch instead.
+        operations[-1] = attrs.evolve(operations[-1], repeatable=False)
+    for operation in operations:
         result = await _send(pipeline, operation, submission, call)
         submission = attrs.evolve(submission, previous=result)
     return _named(pipeline, cast(Batch, submission.previous), tuple(known))
+
+
+def _is_own(error: TrunklineError) -> bool:
+    """Return whether an error of the translation is about the request, rather than about the service or the time."""
+    if isinstance(error, RemoteError):  # such as that of counting the tokens
+        return isinstance(error, BadRequest)
+    return not isinstance(error, (ConfigurationError, ServiceClosed))
 
 
 async def get_batch(pipeline: Pipeline, batch: Batch, call: ObservedCall) -> Batch:
@@ -124,10 +140,12 @@ async def list_batches(pipeline: Pipeline, limit: int, call: ObservedCall) -> tu
     found: list[Batch] = []
     cursor: str | None = None
     cursors: set[str] = set()
+    empty = 0
     while True:
         page, cursor = await _send(pipeline, batches.list, cursor, call)
         found.extend(page)
-        if cursor is None or cursor in cursors or not page or len(found) >= limit:
+        empty = 0 if page else empty + 1
+        if cursor is None or cursor in cursors or empty > _MOST_EMPTY_PAGES or len(found) >= limit:
             return tuple(_named(pipeline, batch, ()) for batch in found[:limit])
         cursors.add(cursor)
 

@@ -13,7 +13,7 @@ from trunkline.batch.journal import read_records
 from trunkline.batch.results import Row
 from trunkline.batch.row_calls import NumberedRow
 from trunkline.batch.row_ids import sql_text, temporary_database
-from trunkline.batches import Batch
+from trunkline.batches import Batch, BatchedRequest
 from trunkline.storage import from_json
 
 MOST_ROWS = 50_000
@@ -32,13 +32,14 @@ def is_full(count: int, size: int) -> bool:
 class OpenBatch:
     """A batch that is not collected. `batch` is `None` while it is unknown whether the provider has accepted it.
 
-    `adopted` says that it was found in the provider's list without its token, so that it may be of another program;
-    `others` are the ids of batches that are known to be.
+    `service` is the name of the service that it was sent with. `adopted` says that it was found in the provider's list
+    without its token, so that it may be of another program; `others` are the ids of batches that are known to be.
     """
 
     token: str
     time: float
     size: int
+    service: str | None
     batch: Batch | None = None
     adopted: bool = False
     others: set[str] = attrs.field(factory=set)
@@ -93,7 +94,7 @@ class HeldRows:
 
     def read(self, row: NumberedRow) -> int:
         """Add a row of the input, or the content of a row that is there. Returns its size in bytes."""
-        content = pickle.dumps(row.row)
+        content = pickle.dumps(dict(row.row))  # not each mapping can be pickled
         self._database.execute(
             "INSERT INTO rows (id, number, tries, content) VALUES (?, ?, 0, ?) "
             "ON CONFLICT (id) DO UPDATE SET content = excluded.content, number = excluded.number",
@@ -163,11 +164,14 @@ def _held(values: Sequence[Any]) -> HeldRow:
 
 def has_open_batches(state: Path) -> bool:
     """Return whether the state file has batches that are not collected."""
-    ended = {"batch_collected", "batch_dropped"}
-    count = 0
+    tokens: set[str] = set()
     for record in read_records(state):
-        count += (record.get("kind") == "batch_intent") - (record.get("kind") in ended)
-    return count > 0
+        kind, token = record.get("kind"), str(record.get("token"))
+        if kind in ("batch_intent", "batch_submitted"):
+            tokens.add(token)
+        elif kind in ("batch_collected", "batch_dropped"):
+            tokens.discard(token)
+    return bool(tokens)
 
 
 def submitted_ids(state: Path) -> Iterator[str]:
@@ -187,7 +191,8 @@ def restore(path: Path, rows: HeldRows, is_recorded: Callable[[str], bool]) -> d
         match record.get("kind"):
             case "batch_intent":
                 intended = cast("Sequence[tuple[int, int, str, int]]", record["rows"])
-                batches[token] = OpenBatch(token, cast(float, record["time"]), len(intended))
+                service = cast("str | None", record.get("service"))
+                batches[token] = OpenBatch(token, cast(float, record["time"]), len(intended), service)
                 for position, number, row_id, tries in intended:
                     if not is_recorded(row_id):
                         rows.add(row_id, number, tries, token=token, position=position)
@@ -211,10 +216,19 @@ def restore(path: Path, rows: HeldRows, is_recorded: Callable[[str], bool]) -> d
     return batches
 
 
-def stored_batch(path: Path, token: str) -> Batch | None:
-    """Return a batch as it was submitted, with what is known of its requests."""
+def stored_batch(path: Path, open_: OpenBatch) -> Batch | None:
+    """Return a batch as it was submitted, with what is known of its requests: for one that was found, their ids."""
     found = None
+    ids: list[str] = []
     for record in read_records(path):
-        if record.get("kind") == "batch_submitted" and record.get("token") == token:
+        if record.get("token") != open_.token:
+            continue
+        if record.get("kind") == "batch_intent":
+            rows = cast("Sequence[tuple[int, int, str, int]]", record["rows"])
+            ids = [f"{open_.prefix}{position}" for position, _, _, _ in rows]
+        elif record.get("kind") == "batch_submitted":
             found = record
-    return None if found is None else from_json(Batch, found["batch"])
+    if found is None:
+        return None
+    batch = from_json(Batch, found["batch"])
+    return batch if batch.requests else attrs.evolve(batch, requests=tuple(BatchedRequest(id=one) for one in ids))

@@ -10,11 +10,12 @@ The state file records what happens to each batch, in this order:
 
 A process that is killed between 1 and 2 does not know whether the provider has accepted the batch. The next run looks
 for it in the provider's list. A listed batch with the token is the one. Not all providers store the token; then a
-batch of that time with as many requests is waited for, and the ids of its results say whether it is the one.
+batch of about that time with as many requests is waited for, and the ids of its results say whether it is the one.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import time
@@ -44,6 +45,7 @@ from trunkline.errors import (
     InvalidRequest,
     NotFound,
     ProtocolViolation,
+    QuotaExhausted,
     RemoteError,
     TrunklineError,
     UnsupportedOperation,
@@ -66,11 +68,13 @@ FIRST_POLL = 5.0
 LONGEST_POLL = 60.0
 """How long the run waits before it asks for the state of the batches again, in seconds. The time grows by half."""
 
-CLOCK_DIFFERENCE = 600
-"""How far the provider's clock may be behind, in seconds."""
+LONGEST_HOLD = 3600.0
+"""The longest time without a further submission after the provider has refused one while batches run, in seconds."""
+
+CLOCK_DIFFERENCE = 86_400
+"""How much the provider's clock may differ, in seconds. A batch of another program is told apart by its results."""
 
 _MARK = re.compile(rb"trunkline-[0-9a-f]{8}-[0-9a-f-]{27}")
-_LONGEST_UPLOAD = 3600
 _TIMED_OUT = 408
 _AT_ONCE = 200
 """How many rows are handled before other tasks get a turn."""
@@ -119,6 +123,9 @@ class ProviderBatches:
         self._unsendable = 0
         self._has_submitted = False
         self._down_since: float | None = None
+        self._refused_since: float | None = None
+        self._hold = 0.0
+        self._hold_until = 0.0
         self._error: TrunklineError | None = None
 
     @property
@@ -176,6 +183,8 @@ class ProviderBatches:
     def _may_submit(self) -> bool:
         if self._cancelled or self._stop.is_set() or len(self._open) >= self._most_batches:
             return False
+        if self._open and anyio.current_time() < self._hold_until:
+            return False
         return all(open_.batch is not None for open_ in self._open.values())
 
     async def _read_row(self) -> int:
@@ -188,7 +197,7 @@ class ProviderBatches:
 
     async def _submit(self) -> bool:
         """Submit the next batch. Returns whether there was a row that could be submitted."""
-        open_ = OpenBatch(str(uuid.uuid4()), time.time(), 0)
+        open_ = OpenBatch(str(uuid.uuid4()), time.time(), 0, self._service.name)
         chunk: dict[str, HeldRow] = {}
         requests: dict[str, ChatRequest] = {}
         rows = await self._next_rows()
@@ -217,7 +226,16 @@ class ProviderBatches:
                 return
             places = [(_position(request_id), chunk[request_id]) for request_id in ids]
             intents: list[JSONValue] = [[position, held.number, held.id, held.tries + 1] for position, held in places]
-            self._write({"kind": "batch_intent", "token": open_.token, "time": round(open_.time), "rows": intents})
+            open_.time = round(time.time())
+            self._write(
+                {
+                    "kind": "batch_intent",
+                    "token": open_.token,
+                    "service": open_.service,
+                    "time": open_.time,
+                    "rows": intents,
+                }
+            )
             intended = True
             for position, held in places:
                 self._rows.add(held.id, held.number, held.tries + 1, token=open_.token, position=position)
@@ -232,9 +250,17 @@ class ProviderBatches:
                 raise
             if intended and _is_refused(error):
                 self._drop(open_)  # otherwise it is looked for in the provider's list
-            if not may_pass(error):
+            running = any(one.batch is not None for one in self._open.values())
+            if not may_pass(error) and not (running and isinstance(error, QuotaExhausted)):
                 raise self._stopped(f"the batch cannot be submitted: {error}", error) from error
-            await self._wait_or_give_up(error)
+            if running:
+                # The provider may limit what runs at once, so the batches that run are waited for.
+                self._hold = min(max(self._hold * 2, LONGEST_POLL), LONGEST_HOLD)
+                self._hold_until = anyio.current_time() + self._hold
+                return False
+            if self._refused_since is None:
+                self._refused_since = anyio.current_time()
+            await self._wait_or_give_up(error, self._refused_since)
             return True
         self._works()
         if intended:
@@ -276,8 +302,14 @@ class ProviderBatches:
         stored = cast(JSONObject, to_json(batch))
         self._write({"kind": "batch_submitted", "token": open_.token, "adopted": open_.adopted, "batch": stored})
         self._has_submitted = True
+        self._refused_since = None
+        self._release()
         # The requests are read from the file again when the batch is collected.
         open_.batch = attrs.evolve(batch, requests=())
+
+    def _release(self) -> None:
+        """Submit further batches at once."""
+        self._hold = self._hold_until = 0.0
 
     def _write(self, record: Mapping[str, JSONValue]) -> None:
         try:
@@ -311,8 +343,17 @@ class ProviderBatches:
 
     async def _find(self, open_: OpenBatch) -> None:
         """Find out whether the provider has accepted a batch: either it is found, or its rows are submitted again."""
-        # A request that was sent shortly before may still be under way.
-        await self._sleep(min(open_.time + LONGEST_POLL - time.time(), LONGEST_POLL))
+        if open_.service is not None and open_.service != self._service.name:
+            message = (
+                f"a batch of {open_.size} rows was sent at {_clock(open_.time)} by the service {open_.service!r}, and "
+                f"it is unknown whether the provider has accepted it. Run again with that service. To submit its rows "
+                f"with the service {self._service.name!r}, delete the line with {open_.token} from "
+                f"{str(self._state.path)!r}"
+            )
+            raise self._stopped(message, CallError(message))
+        # The request may still be under way, and the list may be behind. How long ago it was sent is unknown: uploads
+        # take long, and the clock may have been set.
+        await self._sleep(LONGEST_POLL)
         if self._stop.is_set():
             return
         try:
@@ -328,8 +369,10 @@ class ProviderBatches:
             return
         batches = [batch for batch in found if batch.id not in open_.others | self._known_ids()]
         marked = next((batch for batch in batches if open_.token.encode() in dumps(batch.raw)), None)
-        similar = next((batch for batch in batches if _may_be(batch, open_)), None)
-        batch = marked or similar
+        stores_marks = any(_MARK.search(dumps(batch.raw)) for batch in found)
+        similar = [] if stores_marks else [batch for batch in batches if _may_be(batch, open_)]
+        nearest = min(similar, key=lambda batch: abs((batch.created or 0) - open_.time), default=None)
+        batch = marked or nearest
         if batch is None:
             self._drop(open_)
             return
@@ -341,7 +384,7 @@ class ProviderBatches:
         most = 200
         while True:
             found = await self._service.list_batches(limit=most)
-            oldest = min((batch.created for batch in found if batch.created is not None), default=0)
+            oldest = min((batch.created for batch in found if batch.created is not None), default=math.inf)
             if len(found) < most or oldest < open_.time - CLOCK_DIFFERENCE:
                 return found
             most *= 4
@@ -370,18 +413,17 @@ class ProviderBatches:
             except RemoteError as error:
                 if not may_pass(error):
                     raise self._stopped(str(error), error) from error
-                if not await self._wait_or_give_up(error):
+                if self._down_since is None:
+                    self._down_since = anyio.current_time()
+                if not await self._wait_or_give_up(error, self._down_since):
                     return None
             else:
                 self._works()
                 return result
 
-    async def _wait_or_give_up(self, error: TrunklineError) -> bool:
-        """Wait before the next try of a call that failed. Returns whether to try again."""
-        now = anyio.current_time()
-        if self._down_since is None:
-            self._down_since = now
-        if now - self._down_since >= self._patience:
+    async def _wait_or_give_up(self, error: TrunklineError, since: float) -> bool:
+        """Wait before the next try of a call that fails since a time. Returns whether to try again."""
+        if anyio.current_time() - since >= self._patience:
             raise self._stopped(f"the service was down for {self._patience:.0f} s; the last error is: {error}", error)
         self._error = error
         pause = max(getattr(error, "retry_after", None) or 0.0, FIRST_POLL)
@@ -399,8 +441,9 @@ class ProviderBatches:
     async def _collect(self, open_: OpenBatch, batch: Batch) -> bool:
         """Record the results of a batch that has ended. Returns whether there is something to submit, or one less."""
         if batch.status == "failed":
-            return await self._failed(open_, batch)
-        submitted = stored_batch(self._state.path, open_.token)
+            # It has no results that say whose it is.
+            return self._is_of_others(open_, batch) if open_.adopted else await self._failed(open_, batch)
+        submitted = None if open_.adopted else stored_batch(self._state.path, open_)
         with_requests = batch if submitted is None else attrs.evolve(batch, requests=submitted.requests)
         results = await self._patiently(lambda: self._service.batch_results(with_requests), open_)
         if results is None:
@@ -429,15 +472,12 @@ class ProviderBatches:
             held = None if position is None else self._rows.at(open_.token, position)
             if held is None:
                 continue  # a run that was killed has recorded it
-            if self._result(held, result):
+            if self._result(held, result, is_cancelled=batch.status == "cancelled"):
                 self._rows.remove(held.id)
             else:
                 again[held.id] = held
         if not is_ours:
-            self._write({"kind": "batch_of_others", "token": open_.token, "id": batch.id})
-            open_.others.add(batch.id)
-            open_.batch, open_.adopted = None, False
-            return True
+            return self._is_of_others(open_, batch)
         missing = unreadable or ProtocolViolation("the batch has ended without a result for this request")
         for position in self._rows.positions(open_.token):
             held = self._rows.at(open_.token, position)
@@ -451,7 +491,14 @@ class ProviderBatches:
         self._end(open_, list(again.values()), untried=batch.status == "cancelled")
         return True
 
-    def _result(self, held: HeldRow, result: ChatResponse | TrunklineError) -> bool:
+    def _is_of_others(self, open_: OpenBatch, batch: Batch) -> bool:
+        """Note that the batch is of another program, so that the own one is looked for again."""
+        self._write({"kind": "batch_of_others", "token": open_.token, "id": batch.id})
+        open_.others.add(batch.id)
+        open_.batch, open_.adopted = None, False
+        return True
+
+    def _result(self, held: HeldRow, result: ChatResponse | TrunklineError, *, is_cancelled: bool) -> bool:
         """Record a result, unless the row is tried again."""
         if isinstance(result, ChatResponse):
             try:
@@ -463,8 +510,7 @@ class ProviderBatches:
                 return True
             self._record(done)
             return True
-        passes = may_pass(result)
-        if passes and (held.tries < MAX_TRIES or getattr(result, "code", None) == "batch_cancelled"):
+        if may_pass(result) and (is_cancelled or held.tries < MAX_TRIES):
             return False
         self._fail(held, result)
         return True
@@ -483,6 +529,7 @@ class ProviderBatches:
         self._write({"kind": "batch_collected", "token": open_.token, "again": rows})
         self._rows.return_batch(open_.token, untried=untried)
         del self._open[open_.token]
+        self._release()
 
     async def _failed(self, open_: OpenBatch, batch: Batch) -> bool:
         """Submit the rows of a batch again that the provider refused as a whole.
@@ -507,9 +554,11 @@ async def cancel_batches(service: Service, output: str | os.PathLike[str]) -> tu
     """Cancel the batches of a run of `map` with `provider_batches` that has ended before them.
 
     `output` is that of the run. Requests that were answered before are charged; the next run of `map` collects them,
-    and the one after it submits the others again. Returns the batches that were cancelled.
+    and the one after it submits the others again. Returns the batches that were cancelled. Batches that have ended are
+    left as they are, and so are those of which it is unknown whether they are of the run.
 
-    Raises `InvalidRequest` if the run is still going on.
+    Raises `InvalidRequest` if the run is still going on. If batches cannot be cancelled, the error of the first one is
+    raised after the others were cancelled.
     """
     path = RunPaths.of(output).state
     if not path.exists():
@@ -520,14 +569,27 @@ async def cancel_batches(service: Service, output: str | os.PathLike[str]) -> tu
             batches = restore(path, rows, lambda row_id: False)
         finally:
             rows.close()
-        return tuple([await service.cancel_batch(open_.batch) for open_ in batches.values() if open_.batch is not None])
+        cancelled: list[Batch] = []
+        errors: list[TrunklineError] = []
+        for open_ in batches.values():
+            if open_.batch is None or open_.adopted:
+                continue
+            try:
+                if not (await service.get_batch(open_.batch)).ended:
+                    cancelled.append(await service.cancel_batch(open_.batch))
+            except TrunklineError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+        return tuple(cancelled)
 
 
 def _may_be(batch: Batch, open_: OpenBatch) -> bool:
     """Return whether a listed batch, which has no token, may be the one that was sent."""
-    if batch.created is None or batch.counts.total not in (None, open_.size) or _MARK.search(dumps(batch.raw)):
+    # The count may be 0 until the provider has read the requests.
+    if batch.counts.total not in (None, 0, open_.size):
         return False
-    return open_.time - CLOCK_DIFFERENCE <= batch.created <= open_.time + _LONGEST_UPLOAD
+    return batch.created is None or abs(batch.created - open_.time) <= CLOCK_DIFFERENCE
 
 
 def _is_refused(error: TrunklineError) -> bool:

@@ -15,7 +15,7 @@ import attrs
 
 from trunkline.answers import answer_type_of
 from trunkline.batch.batch_state import has_open_batches
-from trunkline.batch.journal import Journal, read_ids, read_records
+from trunkline.batch.journal import DAMAGED, Journal, read_ids, read_records
 from trunkline.batch.records import record_of, result_of
 from trunkline.batch.results import RowResult
 from trunkline.batch.row_ids import Recorded, RowIds
@@ -85,9 +85,16 @@ class RunFiles:
     def load(self, identity: Mapping[str, str], *, retry_failed: bool) -> None:
         """Read what is recorded, and check that it belongs to the same requests.
 
-        Raises `InvalidRequest` if the output has responses to other requests. If there are only failures, they are
-        forgotten.
+        Raises `InvalidRequest` if the output has responses to other requests, or if the state is damaged. If there are
+        only failures, they are forgotten.
         """
+        damaged = self.paths.state.with_name(self.paths.state.name + DAMAGED)
+        if damaged.exists():
+            raise InvalidRequest(
+                f"lines of {str(self.paths.state)!r} were damaged, and were moved to {str(damaged)!r}. If they record "
+                "a batch, its rows would be submitted again: look for such a batch at the provider, and cancel it. "
+                f"Then delete {str(damaged)!r} to go on"
+            )
         recorded = self.ids.add(read_ids(self.paths.journal), Recorded.RESPONSE)
         known = next((record for record in read_records(self.paths.state) if record.get("kind") == "requests"), None)
         changed = [] if known is None else [name for name, text in identity.items() if known.get(name) != text]
@@ -97,8 +104,9 @@ class RunFiles:
                 f"{str(self.paths.output)!r} has the results of other requests: {', '.join(map(_named, changed))} "
                 f"changed; choose another output, or delete it together with {self.paths.state.name!r}"
             )
-        if known is None or changed:
+        if changed:
             self.state.clear()
+        if known is None or changed:
             self.state.append({"kind": "requests", **identity})
         if retry_failed or changed:
             self._failures.clear()

@@ -50,9 +50,10 @@ class BatchStage:
                 f"the folder of journals {str(self._folder)!r} cannot be used: {error.strerror}"
             ) from None
         self._parts = _Parts()
-        self._earlier = sorted(path for path in self._folder.glob("batches-*.jsonl") if path.name.count(".") == 1)
-        for path in self._earlier:
+        earlier = sorted(path for path in self._folder.glob("batches-*.jsonl") if path.name.count(".") == 1)
+        for path in earlier:
             self._parts.add(path)
+        self._to_retry = set(earlier)
         self._locks: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
         self._mutex = threading.Lock()
 
@@ -76,16 +77,21 @@ class BatchStage:
             for row in rows:
                 parts[self._parts.find(row.id, new)].append(row)
         errors: list[TrunklineError] = []
+        records: dict[int, JSONObject] = {}
         async with open_configured(self._options) as service, anyio.create_task_group() as tasks:
             for path, some in parts.items():
-                tasks.start_soon(self._map, service, path, some, errors)
+                tasks.start_soon(self._map, service, path, some, records, errors)
         if errors:
             raise errors[0]
-        for path, some in parts.items():
-            block.add(_records(path, some))
+        block.add(records)
 
     async def _map(
-        self, service: trunkline.Service, path: Path, rows: Sequence[NumberedRow], errors: list[TrunklineError]
+        self,
+        service: trunkline.Service,
+        path: Path,
+        rows: Sequence[NumberedRow],
+        records: dict[int, JSONObject],
+        errors: list[TrunklineError],
     ) -> None:
         options = self._options
         lock = self._locks[path]
@@ -103,12 +109,15 @@ class BatchStage:
                 answer_type=options.answer_type,
                 answer_retries=options.answer_retries,
                 concurrency=MOST_BATCHES,
-                retry_failed=options.retry_failed and path in self._earlier,
+                # The failures of this job are kept: another block may have recorded them in the same file.
+                retry_failed=options.retry_failed and path in self._to_retry,
                 provider_batches=True,
                 patience=options.patience,
             )
+            self._to_retry.discard(path)
             if summary.stopped:
                 raise MapStopped("a batch was cancelled; run the job again to submit the rows without an answer")
+            records |= _records(path, rows)
         except TrunklineError as error:
             # The error goes to another process: its cause may be of a class that cannot be pickled.
             errors.append(MapStopped(str(error)) if isinstance(error, MapStopped) else error)
