@@ -121,7 +121,7 @@ def test_the_next_job_collects_what_a_job_that_died_has_submitted(options: Stage
 def test_wrong_uses_are_refused(tmp_path: Path) -> None:
     dataset: Any = None
     given: Any
-    for given, why in (({"operation": "embed"}, "is for chats"), ({"actors": 2}, "there is one actor")):
+    for given, why in (({"operation": "embed"}, "is for chats"), ({"actors": 2}, "actors must be 1")):
         with pytest.raises(InvalidRequest, match=why):
             trunkline_ray.map(
                 dataset, "{text}", service="main", journal=tmp_path, config={}, provider_batches=True, **given

@@ -22,10 +22,13 @@ import attrs
 
 from trunkline._json import JSONObject, JSONValue, json_text
 from trunkline.batch.journal import decode
+from trunkline.batch.row_ids import temporary_database
 from trunkline.errors import ConfigurationError, InvalidRequest
 
 _FIRST = ("id", "row")
 _LAST = ("model", "input_tokens", "output_tokens", "cost", "response")
+
+_PLACES = "CREATE TABLE places (row INTEGER, start INTEGER)"
 
 _PIECE_SIZE = 1024 * 1024
 """How much of the journal is converted for a Parquet file at a time, in bytes: Python's objects take far more."""
@@ -93,7 +96,7 @@ def export(journal: str | os.PathLike[str], output: str | os.PathLike[str]) -> N
     require_library(path)
     partial = path.with_name(path.name + ".partial")
     try:
-        with Path(journal).open("rb") as file, closing(sqlite3.connect("")) as order:
+        with Path(journal).open("rb") as file, closing(temporary_database(_PLACES)) as order:
             columns = _scan(file, order)
             with partial.open("wb") as target:
                 write(_Table(columns, _rows(file, order)), target)
@@ -122,8 +125,6 @@ def _scan(file: BinaryIO, order: sqlite3.Connection) -> _Columns:
                 yield record.get("row"), start
             start += len(line)
 
-    # A database without a name is in a temporary file, and only a part of it in memory.
-    order.execute("CREATE TABLE places (row INTEGER, start INTEGER)")
     order.executemany("INSERT INTO places VALUES (?, ?)", places())
     if types.keys() - {*_FIRST, *_LAST}:
         types.pop("response", None)

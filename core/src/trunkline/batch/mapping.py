@@ -23,7 +23,14 @@ from anyio import to_thread
 from trunkline.batch.export import export, require_library
 from trunkline.batch.provider_batches import ProviderBatches
 from trunkline.batch.results import MapStopped, OperationName, Progress, Row, RowResponse, RowResult, Summary
-from trunkline.batch.row_calls import Interrupted, NumberedRow, RowCalls
+from trunkline.batch.row_calls import (
+    MOST_FIRST_FAILURES,
+    Interrupted,
+    NumberedRow,
+    RowCalls,
+    check_options,
+    row_id,
+)
 from trunkline.batch.row_ids import Recorded, RowIds
 from trunkline.batch.rows import RowSource, read_rows
 from trunkline.batch.run_files import TABLES, RunFiles, RunPaths
@@ -34,9 +41,6 @@ from trunkline.service import Service
 
 PROGRESS_INTERVAL = 0.5
 """How often the progress is reported, in seconds. Every other time, the results are written to the disk."""
-
-MOST_FIRST_FAILURES = 20
-"""A run whose first rows all fail stops after so many: the mistake is in the requests or the settings."""
 
 _RATE_PERIOD = 60.0
 
@@ -101,13 +105,9 @@ async def map(  # noqa: A001  # named as the command
     `patience`, or if the first 20 rows all fail; and `InvalidRequest` if the input, the output or an argument is wrong.
     """
     requests = row_requests(operation, request, system=system, params=params)
-    for name, value in {"concurrency": concurrency, "rows_per_request": rows_per_request}.items():
-        if type(value) is not int or value < 1:
-            raise InvalidRequest(f"{name} must be a whole number of at least 1, not {value!r}")
-    if rows_per_request > 1 and operation not in ("embed", "moderate"):
-        raise InvalidRequest(f"rows_per_request is for embed and moderate, not for {operation}")
-    if provider_batches and operation != "chat":
-        raise InvalidRequest(f"provider_batches is for chats, not for {operation}: providers have no other batches")
+    check_options(
+        operation, concurrency=concurrency, rows_per_request=rows_per_request, provider_batches=provider_batches
+    )
     if provider_batches and output is None:
         raise InvalidRequest("provider_batches needs an output: the batches are recorded beside it")
     paths = None if output is None else RunPaths.of(output)
@@ -130,8 +130,7 @@ async def map(  # noqa: A001  # named as the command
     try:
         if paths is not None:
             files = RunFiles(paths)
-            identity = {**requests.identity, "answer_type": "" if answer_type is None else repr(answer_type)}
-            await to_thread.run_sync(partial(files.load, identity, retry_failed=retry_failed))
+            await to_thread.run_sync(partial(files.load, calls.identity, retry_failed=retry_failed))
         run = _Run(source, files, calls, id_column, rows_per_request, on_result)
         if files is not None and provider_batches:
             batches = ProviderBatches(
@@ -340,9 +339,9 @@ class _Run:
                     self._ended = True
                     break
                 number, row = item
-                row_id = self._row_id(number, row)
-                if self._ids.read(row_id, number) is Recorded.NOTHING:
-                    found.append(NumberedRow(number=number, id=row_id, row=row))
+                numbered = NumberedRow(number=number, id=self._row_id(number, row), row=row)
+                if self._ids.read(numbered.id, number) is Recorded.NOTHING:
+                    found.append(numbered)
                 else:
                     self._skipped += 1
                     if self._skipped % 1000 == 0:
@@ -355,14 +354,7 @@ class _Run:
             self._id_is_known = True
         if self._id_column is None:
             return str(number)
-        value = row.get(self._id_column)
-        if isinstance(value, str) and value:
-            return value
-        if isinstance(value, int) and not isinstance(value, bool):
-            return str(value)
-        raise InvalidRequest(
-            f"row {number} has no id: the column {self._id_column!r} must be a text or a whole number in each row"
-        )
+        return row_id(row, self._id_column, f"row {number}")
 
     def record(self, result: RowResult) -> None:
         """Record a result. Raises `MapStopped` if that fails, or if the first rows all failed."""

@@ -34,7 +34,7 @@ from trunkline.authoring.batches import BatchFilling, BatchRequests
 from trunkline.batch.batch_state import HeldRow, HeldRows, OpenBatch, is_full, restore, stored_batch
 from trunkline.batch.journal import Journal, read_records
 from trunkline.batch.results import MapStopped, Row, RowError, RowResult
-from trunkline.batch.row_calls import NumberedRow, RowCalls, may_pass
+from trunkline.batch.row_calls import MOST_FIRST_FAILURES, NumberedRow, RowCalls, may_pass
 from trunkline.batch.run_files import RunPaths
 from trunkline.batch.templates import RowRequests
 from trunkline.batches import Batch
@@ -60,9 +60,6 @@ T = TypeVar("T")
 
 MAX_TRIES = 3
 """How many times a row is submitted, if its request expires or fails with a temporary error."""
-
-MOST_FIRST_FAILURES = 20
-"""A run stops if so many rows, and no others, cannot be sent."""
 
 FIRST_POLL = 5.0
 LONGEST_POLL = 60.0

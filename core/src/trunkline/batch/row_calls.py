@@ -17,7 +17,7 @@ about the row, so those errors do not count.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
 from typing import Any, cast
@@ -55,6 +55,9 @@ MAX_TRIES = 8
 
 ROW_PATIENCE = 120.0
 """After how many seconds a row that failed `MAX_TRIES` times is given up, even if no other row was answered."""
+
+MOST_FIRST_FAILURES = 20
+"""A run whose first rows all fail stops after so many: the mistake is in the requests or the settings."""
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
@@ -116,6 +119,11 @@ class RowCalls:
         """The output tokens of all responses."""
         self.cost: Decimal | None = None
         """What all responses cost together, in USD, as far as that is known."""
+        self.identity: Mapping[str, str] = {
+            **requests.identity,
+            "answer_type": "" if answer_type is None else repr(answer_type),
+        }
+        """What the requests are, by aspect, so that a later run with others is noticed."""
         self._service = service
         self._requests = requests
         self.answer_retries = answer_retries
@@ -314,6 +322,27 @@ class RowCalls:
         if cost is not None:
             self.cost = cost + (self.cost or 0)
         return cost
+
+
+def check_options(operation: str, *, concurrency: int, rows_per_request: int, provider_batches: bool) -> None:
+    """Check the options that all ways to call a service for rows have. Raises `InvalidRequest` for a wrong one."""
+    for name, value in {"concurrency": concurrency, "rows_per_request": rows_per_request}.items():
+        if type(value) is not int or value < 1:
+            raise InvalidRequest(f"{name} must be a whole number of at least 1, not {value!r}")
+    if rows_per_request > 1 and operation not in _GROUPED:
+        raise InvalidRequest(f"rows_per_request is for {' and '.join(_GROUPED)}, not for {operation}")
+    if provider_batches and operation != "chat":
+        raise InvalidRequest(f"provider_batches is for chats, not for {operation}")
+
+
+def row_id(row: Row, column: str, name: str) -> str:
+    """Return the id in a column of a row. Raises `InvalidRequest`, which names the row, if it has none."""
+    value = row.get(column)
+    if isinstance(value, str) and value:
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise InvalidRequest(f"{name} has no id: the column {column!r} must be a text or a whole number in each row")
 
 
 def _failure(row: NumberedRow, error: TrunklineError) -> RowResult:

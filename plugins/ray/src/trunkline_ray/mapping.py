@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from trunkline.batch import OperationName, RequestFunction, row_requests
 from trunkline.batch.batch_state import MOST_ROWS
+from trunkline.batch.row_calls import check_options
 from trunkline.errors import InvalidRequest
 
 from trunkline_ray.batch_stage import BatchStage
@@ -81,17 +82,15 @@ def map(  # noqa: A001
     from ray.data import ActorPoolStrategy
 
     row_requests(operation, request, system=system, params=params)
-    for name, value in {"concurrency": concurrency, "rows_per_request": rows_per_request}.items():
-        if type(value) is not int or value < 1:
-            raise InvalidRequest(f"{name} must be a whole number of at least 1, not {value!r}")
-    if rows_per_request > 1 and operation not in ("embed", "moderate"):
-        raise InvalidRequest(f"rows_per_request is for embed and moderate, not for {operation}")
-    if provider_batches and operation != "chat":
-        raise InvalidRequest(f"provider_batches is for chats, not for {operation}: providers have no other batches")
+    check_options(
+        operation, concurrency=concurrency, rows_per_request=rows_per_request, provider_batches=provider_batches
+    )
     if provider_batches and actors != 1:
-        raise InvalidRequest("with provider_batches there is one actor, since an actor that waits needs no others")
+        raise InvalidRequest("with provider_batches, actors must be 1: one actor can wait for all batches")
     if provider_batches and limits is not None:
-        raise InvalidRequest("provider_batches has no limits: the provider itself decides when it answers the requests")
+        raise InvalidRequest(
+            "with provider_batches, limits must be None: the provider itself decides when it answers the requests"
+        )
     if isinstance(config, Mapping):
         check_no_secrets(config)
     options = StageOptions(

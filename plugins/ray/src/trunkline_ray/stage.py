@@ -39,6 +39,7 @@ from trunkline.batch import (
     record_of,
     row_requests,
 )
+from trunkline.batch.row_calls import row_id
 from trunkline.errors import InvalidRequest, TrunklineError
 
 from trunkline_ray.columns import with_answers
@@ -85,17 +86,15 @@ class Stage:
         self._service = trunkline.limit(
             service, concurrency=options.concurrency, limiter=self._metrics, name=service.name
         )
-        identity = {
-            **self._requests.identity,
-            "answer_type": "" if options.answer_type is None else repr(options.answer_type),
-        }
-        self._recorded = RecordedRows(Path(options.journal), options.run, identity, retry_failed=options.retry_failed)
         self._calls = RowCalls(
             self._service,
             self._requests,
             answer_type=options.answer_type,
             answer_retries=options.answer_retries,
             patience=options.patience,
+        )
+        self._recorded = RecordedRows(
+            Path(options.journal), options.run, self._calls.identity, retry_failed=options.retry_failed
         )
         self._slots = anyio.Semaphore(options.concurrency, fast_acquire=True)
         self._running: dict[str, anyio.Event] = {}
@@ -272,14 +271,4 @@ class Block:
         for start in range(0, self._table.num_rows, PIECE):
             for row in self._table.slice(start, PIECE).to_pylist():
                 number += 1
-                yield NumberedRow(number=number, id=self._row_id(row), row=row)
-
-    def _row_id(self, row: Row) -> str:
-        value = row[self._options.id_column]
-        if isinstance(value, str) and value:
-            return value
-        if isinstance(value, int) and not isinstance(value, bool):
-            return str(value)
-        raise InvalidRequest(
-            f"a row has no id: the column {self._options.id_column!r} must be a text or a whole number in each row"
-        )
+                yield NumberedRow(number=number, id=row_id(row, self._options.id_column, "a row"), row=row)
