@@ -1,5 +1,6 @@
 """Rows of JSONL, CSV and Parquet files, and of memory."""
 
+import functools
 import io
 import json
 import os
@@ -15,9 +16,11 @@ import anyio
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import trunkline
 from trunkline import batch
 from trunkline.batch import rows as module
 from trunkline.batch.rows import read_rows
+from trunkline.batch.stable_text import stable_text
 from trunkline.errors import ConfigurationError, InvalidRequest
 from trunkline.testing import serve
 
@@ -352,3 +355,49 @@ async def test_run_can_be_stopped_while_a_pipe_is_empty(toy, standard_input):
     async with serve(echo) as server, toy(server.url) as service:
         summary = await batch.map(service, "-", "{text}", on_result=lambda _: stop.set(), stop=stop, patience=5)
     assert (summary.done, summary.stopped) == (1, True)
+
+
+def tool_of_another_process():
+    namespace = {}
+    exec("def weather(city: str) -> str:\n    'Tell the weather.'\n    return city", namespace)  # another address
+    return namespace["weather"]
+
+
+def test_identity_of_requests_with_tools_is_the_same_in_every_process():
+    first, second = (
+        batch.row_requests(
+            params={"tools": [tool, functools.partial(tool, "Bonn")], "provider_options": {"a": 1, "b": 2}}
+        )
+        for tool in (tool_of_another_process(), tool_of_another_process())
+    )
+    assert first.identity == second.identity
+
+
+def test_messages_that_a_function_yields_can_be_sent_several_times():
+    def conversation(row):
+        yield trunkline.user(row["text"])
+        yield trunkline.assistant("1" + row["end"])
+
+    requests = batch.row_requests(request=conversation, system="Be brief.")
+    assert [message.role for message in requests.request({"text": "a", "end": "b"})] == ["system", "user", "assistant"]
+    assert len(batch.row_requests(request=conversation).request({"text": "a", "end": "b"})) == 2
+    with pytest.raises(InvalidRequest, match="the function that makes the request failed"):
+        requests.request({"text": "a"})
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (trunkline.Image(data=b"1", media_type="image/png"), trunkline.Image(data=b"2", media_type="image/png")),
+        ({"a": 1}, {"a": "1"}),
+        ([1, 2], [2, 1]),
+        ({1}, {2}),
+        (b"1", b"2"),
+    ],
+)
+def test_values_that_differ_have_different_texts(one, other):
+    assert stable_text(one) != stable_text(other)
+
+
+def test_order_of_a_mapping_or_a_set_does_not_change_its_text():
+    assert stable_text({"a": 1, "b": {"x", "y"}}) == stable_text({"b": {"y", "x"}, "a": 1})

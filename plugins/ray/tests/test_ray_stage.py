@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +16,15 @@ from typing import Any
 import attrs
 import pyarrow as pa
 import pytest
+import trunkline
 import trunkline_ray
 from ray import cloudpickle
 from ray_run import PROVIDER, provider_module
 from trunkline.batch import MapStopped
 from trunkline.errors import ConfigurationError, InvalidRequest
 from trunkline_ray import recorded
+from trunkline_ray.actor import TrunklineActor
+from trunkline_ray.batch_stage import BatchStage
 from trunkline_ray.recorded import RecordedRows
 from trunkline_ray.stage import Stage, StageOptions
 
@@ -202,6 +205,30 @@ def test_a_folder_with_answers_to_other_requests_is_refused(provider: Provider, 
         Stage(attrs.evolve(options, request="Other: {text}"))
 
 
+def test_rows_whose_request_has_no_lasting_repr_are_found_again(provider: Provider, options: StageOptions) -> None:
+    def conversation(row: Mapping[str, object]) -> Iterator[trunkline.Message]:
+        yield trunkline.user(f"[row {row['id']}] {row['text']}")
+
+    generated = attrs.evolve(options, request=conversation)
+    run(generated, table(range(1)))
+    [row] = run(generated, table(range(1)))
+    assert right(row)
+    assert provider.accepted == 1
+
+
+def test_two_rows_with_one_id_and_other_pictures_are_not_given_one_answer(
+    provider: Provider, options: StageOptions
+) -> None:
+    block = pa.table({"id": [1, 1], "picture": [b"\x89PNG one", b"\x89PNG other"]})
+    drawn = attrs.evolve(
+        options,
+        request=lambda row: trunkline.user("[row 1]", trunkline.Image(data=row["picture"], media_type="image/png")),
+    )
+    first, second = run(drawn, block)
+    assert first["error_type"] is None
+    assert "ids must be unique" in second["error_message"]
+
+
 def test_a_folder_that_another_run_writes_to_is_refused(options: StageOptions, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorded, "LONGEST_WAIT", 0.0)
     with opened(options), pytest.raises(InvalidRequest, match="another run is writing"):
@@ -233,13 +260,35 @@ def test_a_block_without_ids_is_refused(options: StageOptions) -> None:
         run(options, pa.table({"id": [None], "text": ["a"]}))
 
 
-def test_columns_that_are_there_already_are_refused_unless_there_is_a_prefix(options: StageOptions) -> None:
+def test_columns_that_are_there_already_are_refused_unless_there_is_a_prefix(
+    provider: Provider, options: StageOptions
+) -> None:
     block = table(range(1)).append_column("response_text", [["x"]])
     with pytest.raises(InvalidRequest, match="prefix"):
         run(options, block)
+    assert provider.accepted == 0
     [row] = run(attrs.evolve(options, prefix="second_"), block)
     assert row["response_text"] == "x"
     assert row["second_response_text"].startswith("[row 0]")
+
+
+@pytest.mark.parametrize("open_stage", [Stage, BatchStage])
+@pytest.mark.parametrize(
+    ("changed", "error"),
+    [
+        ({"service": "other"}, InvalidRequest),
+        ({"journal": "/dev/null/journal"}, InvalidRequest),
+        ({"config": "/nowhere.toml"}, ConfigurationError),
+    ],
+)
+def test_an_actor_that_cannot_work_raises_its_error_for_the_first_block(
+    options: StageOptions, open_stage: Any, changed: dict[str, Any], error: type[Exception]
+) -> None:
+    actor = TrunklineActor(open_stage, attrs.evolve(options, **changed))
+    with pytest.raises(error) as raised:
+        list(actor(table(range(1))))
+    again = cloudpickle.loads(cloudpickle.dumps(raised.value))
+    assert (type(again), str(again)) == (error, str(raised.value))
 
 
 class FakeDataset:
@@ -249,11 +298,49 @@ class FakeDataset:
         self.given = {"stage": stage, **given}
         return self
 
+    @property
+    def options(self) -> StageOptions:
+        options: StageOptions = self.given["fn_constructor_kwargs"]["options"]
+        return options
+
 
 def mapped(config: Any, **given: Any) -> FakeDataset:
     dataset: Any = FakeDataset()
     trunkline_ray.map(dataset, "{text}", service="main", journal="journal", config=config, **given)
     return dataset
+
+
+def test_relative_paths_of_a_configuration_are_those_of_the_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = {
+        "provider": "openai",
+        "api_key": {"file": "key.txt"},
+        "headers": {"X-Team": {"file": Path("team.txt")}, "X-Other": {"env": "file"}},
+        "ca_bundle": "ca.pem",
+        "client_key": "~/client.pem",
+        "default_model": "file",
+    }
+    config = mapped({"defaults": {"ca_bundle": Path("other.pem")}, "services": {"main": table}}).options.config
+    assert config == {
+        "defaults": {"ca_bundle": str(tmp_path / "other.pem")},
+        "services": {
+            "main": {
+                **table,
+                "api_key": {"file": str(tmp_path / "key.txt")},
+                "headers": {"X-Team": {"file": str(tmp_path / "team.txt")}, "X-Other": {"env": "file"}},
+                "ca_bundle": str(tmp_path / "ca.pem"),
+            }
+        },
+    }
+
+
+def test_the_folder_of_shared_limits_is_that_of_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    limits = trunkline_ray.ClusterLimits(name="main", concurrency=1, folder="limits")
+    monkeypatch.chdir("/")
+    assert limits.log == tmp_path / "limits" / "main"
 
 
 def test_what_ray_pickles_has_a_reference_and_not_the_secret(provider: Provider) -> None:

@@ -27,6 +27,7 @@ import attrs
 
 from trunkline.answers import answer_type_of
 from trunkline.batch.results import MapStopped, Row, RowError, RowResponse, RowResult
+from trunkline.batch.stable_text import stable_text
 from trunkline.batch.templates import RowRequests
 from trunkline.errors import (
     AuthenticationError,
@@ -121,7 +122,7 @@ class RowCalls:
         """What all responses cost together, in USD, as far as that is known."""
         self.identity: Mapping[str, str] = {
             **requests.identity,
-            "answer_type": "" if answer_type is None else repr(answer_type),
+            "answer_type": "" if answer_type is None else stable_text(answer_type),
         }
         """What the requests are, by aspect, so that a later run with others is noticed."""
         self._service = service

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from string import Formatter
 from typing import TypeAlias, cast, get_args
 
@@ -15,6 +15,7 @@ from trunkline._json import JSONValue, dumps
 from trunkline._masking import listed
 from trunkline._suggestions import did_you_mean
 from trunkline.batch.results import OperationName, Row
+from trunkline.batch.stable_text import stable_text
 from trunkline.errors import InvalidRequest, TrunklineError
 from trunkline.messages import Audio, Message, assistant, system, user
 from trunkline.operations import RerankRequest
@@ -136,7 +137,7 @@ def row_requests(
     elif request is None:
         build = _from_columns(operation)
     else:
-        build = request
+        build = _from_function(request)
     if system is not None:
         build = _with_system(build, Template(system))
     given = dict(params or {})
@@ -144,7 +145,7 @@ def row_requests(
         "operation": operation,
         "request": request if isinstance(request, str) else _name(request),
         "system": system or "",
-        "params": repr(sorted(given.items(), key=lambda item: item[0])),
+        "params": stable_text(given),
     }
     return RowRequests(
         operation=operation,
@@ -161,6 +162,16 @@ def row_requests(
 
 def _name(request: RequestFunction | None) -> str:
     return "" if request is None else str(getattr(request, "__qualname__", type(request).__qualname__))
+
+
+def _from_function(function: RequestFunction) -> RequestFunction:
+    """Let a function yield messages, too. They are kept, since a row may be sent several times."""
+
+    def build(row: Row) -> object:
+        value = function(row)
+        return tuple(value) if isinstance(value, Iterator) else value
+
+    return build
 
 
 def _from_text(operation: OperationName, fill: Callable[[Row], str]) -> RequestFunction:

@@ -35,7 +35,7 @@ MOST_BATCHES = 16
 
 
 class BatchStage:
-    """The callable class that Ray makes an actor of. Ray calls it for several blocks at once, each in a thread.
+    """What an actor does. It is called for several blocks at once, each in a thread.
 
     Raises `InvalidRequest` if the folder of journals cannot be used.
     """

@@ -50,29 +50,33 @@ _ERROR: Mapping[str, tuple[str, pa.DataType]] = {
 }
 
 
+def _answer_columns(operation: OperationName, has_type: bool) -> dict[str, tuple[str, pa.DataType]]:
+    return {**_OWN[operation], **(_ANSWER if has_type else {}), **_COMMON}
+
+
+def check_columns(table: pa.Table, operation: OperationName, prefix: str, *, has_type: bool) -> None:
+    """Raise `InvalidRequest` if a table already has a column that `with_answers` adds."""
+    names = [prefix + name for name in (*_answer_columns(operation, has_type), *_ERROR)]
+    taken = [name for name in names if name in table.column_names]
+    if taken:
+        raise InvalidRequest(
+            f"the dataset already has the columns {', '.join(taken)}; pass a prefix for the new ones, such as "
+            f"prefix='second_', or drop those columns"
+        )
+
+
 def with_answers(
     table: pa.Table, records: Sequence[JSONObject], operation: OperationName, prefix: str, *, has_type: bool
 ) -> pa.Table:
     """Return a table with the columns of the answers, given the record of each row.
 
     `has_type` says whether the answers have a type, and so a column.
-
-    Raises `InvalidRequest` if the table already has one of these columns.
     """
     errors = [record["error"] if isinstance(record.get("error"), dict) else {} for record in records]
     columns: dict[str, tuple[Sequence[object], str, pa.DataType]] = {
-        **{
-            name: (records, key, kind)
-            for name, (key, kind) in {**_OWN[operation], **(_ANSWER if has_type else {}), **_COMMON}.items()
-        },
+        **{name: (records, key, kind) for name, (key, kind) in _answer_columns(operation, has_type).items()},
         **{name: (errors, key, kind) for name, (key, kind) in _ERROR.items()},
     }
-    taken = [prefix + name for name in columns if prefix + name in table.column_names]
-    if taken:
-        raise InvalidRequest(
-            f"the dataset already has the columns {', '.join(taken)}; pass a prefix for the new ones, such as "
-            f"prefix='second_', or drop those columns"
-        )
     for name, (sources, key, kind) in columns.items():
         values = [_value(source.get(key), kind) if isinstance(source, dict) else None for source in sources]
         table = table.append_column(pa.field(prefix + name, kind), pa.array(values, kind))

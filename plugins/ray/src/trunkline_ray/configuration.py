@@ -1,13 +1,15 @@
-"""Keep secrets out of what Ray pickles.
+"""Prepare a configuration that Ray pickles, and workers in other folders and on other machines read.
 
-A configuration that is passed to `map` as a mapping is pickled, and Ray keeps the pickle on every machine and shows
-parts of it in its dashboard. So its secrets must be references, which are followed in each worker.
+Ray keeps the pickle on every machine and shows parts of it in its dashboard. So its secrets must be references, which
+are followed in each worker.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from importlib.metadata import entry_points
+from os import PathLike, fspath
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from trunkline.authoring.extension import Extension
@@ -33,10 +35,13 @@ def _secrets(configuration: Mapping[str, object]) -> Iterator[str]:
     yield from _of_table("defaults", defaults, Settings)
     if isinstance(services, Mapping):
         for name, table in services.items():
-            provider = table.get("provider", name) if isinstance(table, Mapping) else None
-            plugin = _plugin("trunkline.providers", provider)
-            kind = plugin.settings if isinstance(plugin, Provider) else Settings
-            yield from _of_table(f"services.{name}", table, kind)
+            yield from _of_table(f"services.{name}", table, _settings_of(name, table))
+
+
+def _settings_of(name: object, table: object) -> type[BaseSettings]:
+    """Return the class of a service's settings."""
+    plugin = _plugin("trunkline.providers", table.get("provider", name) if isinstance(table, Mapping) else None)
+    return plugin.settings if isinstance(plugin, Provider) else Settings
 
 
 def _of_table(place: str, table: object, kind: type[BaseSettings]) -> Iterator[str]:
@@ -57,6 +62,60 @@ def _of_table(place: str, table: object, kind: type[BaseSettings]) -> Iterator[s
             yield from (
                 f"{place}.{name}.{header}" for header, text in given.items() if any(header_secrets({header: text}))
             )
+
+
+def with_absolute_paths(configuration: Mapping[str, object]) -> dict[str, object]:
+    """Return a configuration whose relative paths are relative to the folder of this process, and so absolute.
+
+    A worker may run in another folder.
+    """
+    prepared = dict(configuration)
+    if isinstance(defaults := configuration.get("defaults"), Mapping):
+        prepared["defaults"] = _absolute_table(defaults, Settings)
+    if isinstance(services := configuration.get("services"), Mapping):
+        prepared["services"] = {
+            name: _absolute_table(table, _settings_of(name, table)) if isinstance(table, Mapping) else table
+            for name, table in services.items()
+        }
+    return prepared
+
+
+def _absolute_table(table: Mapping[str, object], kind: type[BaseSettings]) -> dict[str, object]:
+    paths = {info.name for info in setting_infos(kind) if info.path}
+    prepared = {
+        name: _absolute(value) if name in paths else _absolute_reference(value) for name, value in table.items()
+    }
+    if isinstance(entries := table.get("extensions"), (list, tuple)):
+        prepared["extensions"] = [_absolute_extension(entry) for entry in entries]
+    return prepared
+
+
+def _absolute_extension(entry: object) -> object:
+    plugin = _plugin("trunkline.extensions", entry.get("name")) if isinstance(entry, Mapping) else None
+    if not isinstance(entry, Mapping) or not isinstance(plugin, Extension):
+        return entry
+    return _absolute_table(entry, plugin.settings)
+
+
+def _absolute_reference(value: object) -> object:
+    """Make the path of a reference absolute. A table of headers may have references, too."""
+    if not isinstance(value, Mapping):
+        return value
+    if set(value) == {"file"}:
+        return {"file": _absolute(value["file"])}
+    return {name: _absolute_reference(item) for name, item in value.items()}
+
+
+def _absolute(path: object) -> object:
+    if not isinstance(path, (str, PathLike)):
+        return path
+    text = fspath(path)
+    # "~" is the home folder on the machine of the worker.
+    return (
+        text
+        if not isinstance(text, str) or not text.strip() or text.lstrip().startswith("~")
+        else str(Path(text.strip()).absolute())
+    )
 
 
 def _of_extensions(place: str, entries: list[object] | tuple[object, ...]) -> Iterator[str]:

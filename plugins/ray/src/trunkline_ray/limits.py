@@ -53,6 +53,11 @@ ROTATE_AFTER = 150.0
 """The log starts anew after so many seconds. It must be longer than any grant counts."""
 
 
+def _absolute(folder: str | os.PathLike[str] | None) -> str | None:
+    """Return the path for other processes, which may run in another folder."""
+    return None if folder is None else str(Path(folder).absolute())
+
+
 @attrs.frozen(kw_only=True)
 class ClusterLimits:
     """The limits of all workers of a cluster together.
@@ -71,7 +76,7 @@ class ClusterLimits:
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     concurrency: int | None = None
-    folder: str | os.PathLike[str] | None = None
+    folder: str | os.PathLike[str] | None = attrs.field(default=None, converter=_absolute)
     period: float = 60.0
 
     def __attrs_post_init__(self) -> None:

@@ -13,8 +13,9 @@ from trunkline.batch.batch_state import MOST_ROWS
 from trunkline.batch.row_calls import check_options
 from trunkline.errors import InvalidRequest
 
+from trunkline_ray.actor import TrunklineActor
 from trunkline_ray.batch_stage import BatchStage
-from trunkline_ray.configuration import check_no_secrets
+from trunkline_ray.configuration import check_no_secrets, with_absolute_paths
 from trunkline_ray.limits import ClusterLimits, start_limiter
 from trunkline_ray.stage import Stage, StageOptions
 
@@ -57,7 +58,7 @@ def map(  # noqa: A001
     - `request`, `system`, `operation`, `params`, `answer_type`, `answer_retries`, `rows_per_request`, `retry_failed`
       and `patience` are those of `trunkline.batch.map`.
     - `service` is the name of a service in `config`: a configuration file that every machine has, or a mapping of the
-      same form, whose secrets must be references.
+      same form, whose secrets must be references. Relative paths are relative to the folder of this process.
     - `journal` is a folder that all machines share. It belongs to one dataset and one kind of request.
     - `id_column` is the column with the ids of the rows: texts or whole numbers, which must be unique.
     - `actors` is the number of actors, or the smallest and the largest number. Each has its own service, and keeps
@@ -76,8 +77,9 @@ def map(  # noqa: A001
 
     Raises `InvalidRequest` for wrong arguments, and `ConfigurationError` if the mapping contains a secret, or if
     `limits` are in use with other values. The job ends with `MapStopped` if the service cannot serve, for example
-    because the key is wrong, or if it is down for longer than `patience`; and with `InvalidRequest` if a row has no id,
-    or `journal` has the answers to other requests.
+    because the key is wrong, or if it is down for longer than `patience`; with `InvalidRequest` if a row has no id,
+    or `journal` has the answers to other requests; and with `ConfigurationError` if `config` is wrong. Ray raises these
+    errors with its own class `RayTaskError` added, so `except MapStopped` catches them.
     """
     from ray.data import ActorPoolStrategy
 
@@ -95,7 +97,7 @@ def map(  # noqa: A001
         check_no_secrets(config)
     options = StageOptions(
         run=uuid4().hex[:12],
-        config=dict(config) if isinstance(config, Mapping) else str(Path(config).absolute()),
+        config=with_absolute_paths(config) if isinstance(config, Mapping) else str(Path(config).absolute()),
         service=service,
         journal=str(Path(journal).absolute()),
         operation=operation,
@@ -125,8 +127,8 @@ def map(  # noqa: A001
     return cast(
         "Dataset",
         dataset.map_batches(
-            BatchStage if provider_batches else Stage,
-            fn_constructor_kwargs={"options": options},
+            TrunklineActor,
+            fn_constructor_kwargs={"open_stage": BatchStage if provider_batches else Stage, "options": options},
             batch_size=MOST_ROWS if provider_batches else None,
             batch_format="pyarrow",
             udf_modifying_row_count=False,

@@ -40,9 +40,10 @@ from trunkline.batch import (
     row_requests,
 )
 from trunkline.batch.row_calls import row_id
+from trunkline.batch.stable_text import stable_text
 from trunkline.errors import InvalidRequest, TrunklineError
 
-from trunkline_ray.columns import with_answers
+from trunkline_ray.columns import check_columns, with_answers
 from trunkline_ray.limits import ClusterLimiter, ClusterLimits
 from trunkline_ray.metrics import StageMetrics
 from trunkline_ray.recorded import RecordedRows
@@ -75,7 +76,7 @@ class StageOptions:
 
 
 class Stage:
-    """The callable class that Ray makes an actor of. It opens the service, and reads the journals."""
+    """What an actor does. It opens the service, and reads the journals."""
 
     def __init__(self, options: StageOptions) -> None:
         self._options = options
@@ -216,7 +217,7 @@ class Stage:
     def _fingerprint(self, row: Row) -> str:
         """Return what tells the request of a row from that of another row with the same id."""
         try:
-            request = repr(self._requests.request(row))
+            request = stable_text(self._requests.request(row))
         except TrunklineError as error:
             request = str(error)
         return f"{crc32(request.encode('utf-8', 'surrogatepass')):08x}"
@@ -239,6 +240,8 @@ class Block:
                 f"the dataset has no column {options.id_column!r} with an id for each row; pass id_column. Its columns "
                 f"are {', '.join(table.column_names)}"
             )
+        # Before any row is paid for.
+        check_columns(table, options.operation, options.prefix, has_type=options.answer_type is not None)
         self._table = table
         self._options = options
         self._emit = emit
