@@ -62,7 +62,7 @@ class SharedLimiter(Protocol):
 
     @property
     def tokens_per_minute(self) -> int | None:
-        """The limit of tokens. If it is `None`, tokens are not estimated, and `acquire` is asked for 0."""
+        """The limit of tokens. If it is `None`, tokens are not estimated, and `acquire` is called with 0."""
 
     async def acquire(self, tokens: int, timeout: float | None) -> Lease:
         """Wait until a request may be sent that will use about so many tokens, and return the lease for it.

@@ -1,8 +1,9 @@
 """Write the responses of a journal as a table: a CSV or a Parquet file.
 
-The journal has the responses in the order in which they came; the table has them in the order of the rows. It has the
-columns of the records, in an order of their own. The fields of an answer that is an object become columns too, such as
-`answer.label`. The whole response is left out, unless the table would have nothing else of it: it stays in the journal.
+The journal has the responses in the order in which they came; the table has them in the order of the rows. Its columns
+are `id` and `row`, those of the operation, and last the model, the tokens and the cost. The fields of an answer that is
+an object become columns, too, such as `answer.label`. The whole response is left out, unless the table would have
+nothing else of it: it stays in the journal.
 
 The journal is read twice: first to find the columns, their types and the order of the rows, then to write. Memory does
 not grow with the number of rows.

@@ -395,7 +395,7 @@ class ProviderBatches:
         }
 
     async def _patiently(self, call: Callable[[], Awaitable[T]], open_: OpenBatch) -> T | None:
-        """Make a call, again and again while the service is down. Returns `None` if the run is stopped meanwhile."""
+        """Make a call, and repeat it while the service is down. Returns `None` if the run is stopped meanwhile."""
         while True:
             try:
                 result = await call()

@@ -124,7 +124,7 @@ class RowCalls:
             **requests.identity,
             "answer_type": "" if answer_type is None else stable_text(answer_type),
         }
-        """What the requests are, by aspect, so that a later run with others is noticed."""
+        """The `identity` of the requests, and the `answer_type`. A later run with another identity is refused."""
         self._service = service
         self._requests = requests
         self.answer_retries = answer_retries

@@ -33,7 +33,7 @@ _PARQUET_BUFFER = 1024 * 1024
 
 
 class _Pipe:
-    """A pipe, a socket or a terminal, read by lines. Tells whether there is a line, so that nothing blocks."""
+    """A pipe, a socket or a terminal, read by lines. `has_line` says whether reading would block."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -42,7 +42,7 @@ class _Pipe:
         self._ended = False
 
     def has_line(self) -> bool:
-        """Whether `readline` returns at once: with a line, with what is too long for one, or at the end."""
+        """Whether `readline` returns at once: with a line, with a piece of a line that is too long, or at the end."""
         if self._ended or len(self._data) > LINE_LIMIT or self._data.find(b"\n", self._searched) >= 0:
             return True
         self._searched = len(self._data)

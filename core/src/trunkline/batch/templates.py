@@ -90,8 +90,8 @@ def _shown(value: object) -> str:
 class RowRequests:
     """How the requests of a run are made. `row_requests` makes one.
 
-    `params` are the fields of every request, such as `model`. `identity` says what the requests are, by aspect, so that
-    a later run with others is noticed.
+    `params` are the fields of every request, such as `model`. `identity` has the operation, and hashes of the template,
+    the system prompt and the parameters. A later run with another identity makes other requests.
     """
 
     operation: OperationName

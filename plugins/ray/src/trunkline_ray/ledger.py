@@ -4,9 +4,9 @@
                   └──────────────────────────┘ not sent: it becomes free
 
 A worker sends all that is new in one `Exchange`, and takes the grants from the reply. Until a worker reports that a
-granted request was sent, the grant counts without end; from then on, it counts as `RateWindow` says. A worker that has
-not been heard of for `DEAD_AFTER` seconds is dead: its grants count as sent at that moment, and expire. So a worker
-that dies gives nothing back, and keeps nothing for ever.
+granted request was sent, the grant counts without end; from then on, it counts as `RateWindow` says. A worker that
+reports nothing for `DEAD_AFTER` seconds counts as dead: its grants count as sent at that moment, and then expire. So
+the requests of a dead worker still count against the limits, but not for ever.
 
 Each change is an `Entry`. A ledger that replays the entries of another one has the same state.
 """

@@ -45,7 +45,7 @@ _rows: ContextVar[_Rows | None] = ContextVar("trunkline_ray_rows", default=None)
 class StageMetrics:
     """The metrics of one actor. Use it in one event loop.
 
-    It is also a `SharedLimiter`, so that it hears of each request: pass it to `trunkline.limit`. `limiter` is the one
+    It is also a `SharedLimiter`, so that it counts each request: pass it to `trunkline.limit`. `limiter` is the one
     that it asks; without it, requests do not wait.
     """
 
