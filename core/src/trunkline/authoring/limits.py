@@ -71,6 +71,7 @@ class SharedLimiter(Protocol):
         caller cancels it. If the wait certainly takes longer, `LimitTimeout` may be raised at once; its `retry_after`
         is the number of seconds after which to try again. A wait that is cancelled must leave nothing reserved.
         """
+        ...
 
     def pause(self, seconds: float) -> None:
         """Grant no lease for so many seconds, since the provider has asked for it. It does not wait or raise."""

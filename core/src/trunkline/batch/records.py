@@ -40,6 +40,9 @@ _STORED: Mapping[str, type[Any]] = {
 }
 
 
+_ERROR_FIELDS = tuple(field.name for field in attrs.fields(RowError))
+
+
 def record_of(result: RowResult) -> dict[str, JSONValue]:
     """Return the record of a result. Raises `InvalidRequest` if the response is nested too deeply."""
     record: dict[str, JSONValue] = {"id": result.id, "row": result.number}
@@ -70,7 +73,7 @@ def result_of(record: JSONObject) -> RowResult:
         raise InvalidRequest("this is not a record of a row: it has no id or no number")
     error = record.get("error")
     if isinstance(error, dict):
-        known = {field.name: error[field.name] for field in attrs.fields(RowError) if field.name in error}
+        known: dict[str, Any] = {name: error[name] for name in _ERROR_FIELDS if name in error}
         given = cast("Mapping[str, object] | None", record.get("input"))
         return RowResult(id=row_id, number=number, error=RowError(**known), input=given)
     return RowResult(

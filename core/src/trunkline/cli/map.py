@@ -219,9 +219,10 @@ async def _run(run: Callable[[anyio.Event, MapDisplay], Awaitable[Summary]], dis
     stop = anyio.Event()
     summary: Summary | None = None
     failure: Exception | None = None
-    with display:
+    scope = anyio.CancelScope()
+    signals = _Signals(stop, display, scope)
+    with display, scope:
         async with anyio.create_task_group() as tasks:
-            signals = _Signals(stop, display, tasks.cancel_scope)
             await tasks.start(signals.watch)
             try:
                 summary = await run(stop, display)

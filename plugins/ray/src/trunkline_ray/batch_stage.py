@@ -20,6 +20,7 @@ import anyio
 import pyarrow as pa
 import trunkline
 from anyio import CapacityLimiter, to_thread
+from trunkline import batch
 from trunkline.authoring.json import JSONObject
 from trunkline.batch import MapStopped, NumberedRow, read_records
 from trunkline.batch.batch_state import submitted_ids
@@ -98,7 +99,7 @@ class BatchStage:
         # Another block may have rows in the same file, and take hours.
         await to_thread.run_sync(lock.acquire, limiter=CapacityLimiter(1))
         try:
-            summary = await trunkline.batch.map(
+            summary = await batch.map(
                 service,
                 [row.row for row in rows],
                 options.request,

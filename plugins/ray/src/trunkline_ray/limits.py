@@ -278,7 +278,7 @@ def start_limiter(limits: ClusterLimits) -> ActorHandle[Any]:
 
     here = ray.get_runtime_context().get_node_id()
     handle = (
-        ray.remote(Limiter)
+        cast(Any, ray.remote(Limiter))
         .options(
             name=f"limiter-{limits.name}",
             namespace=NAMESPACE,
