@@ -465,6 +465,20 @@ async def test_a_batch_is_found_behind_empty_pages_of_the_list(output: Path) -> 
     assert len(provider.batches) == 4
 
 
+async def test_rows_without_a_result_in_a_batch_that_was_found_are_submitted_again(output: Path) -> None:
+    class Short(ManyMessageBatches):
+        def _finish(self, batch: dict[str, Any]) -> None:
+            super()._finish(batch)
+            if batch["name"] == "batch_0":
+                self.files["batch_0"] = b"\n".join(self.files["batch_0"].splitlines()[:-1])
+
+    provider = Short()
+    provider.lost_answers = 1
+    async with opened(provider) as service:
+        assert (await run(service, texts(3), output)).done == 3
+    assert provider.seen == {"t0": 1, "t1": 1, "t2": 2}
+
+
 async def test_batches_of_others_are_not_cancelled(output: Path) -> None:
     cancelled: list[str] = []
 
