@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -64,6 +65,13 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 def texts(path: Path) -> list[str]:
     return sorted(line["text"] for line in lines(path))
+
+
+def delete_all_but(kept: str, folder: Path) -> list[str]:
+    deleted = [path for path in sorted(folder.iterdir()) if path.name != kept]
+    for path in deleted:
+        path.unlink()
+    return [path.name for path in deleted]
 
 
 async def test_each_row_is_answered_once_and_recorded(toy: Toy, tmp_path: Path) -> None:
@@ -135,7 +143,7 @@ async def test_output_of_another_request_is_refused(toy: Toy, tmp_path: Path) ->
         await batch.map(service, [{"text": "a"}], "{text}", output)
         with pytest.raises(InvalidRequest, match="the request changed"):
             await batch.map(service, [{"text": "a"}], "Again {text}", output)
-        with pytest.raises(InvalidRequest, match="params changed"):
+        with pytest.raises(InvalidRequest, match="the model or another parameter changed"):
             await batch.map(service, [{"text": "a"}], "{text}", output, params={"temperature": 0.0})
 
 
@@ -229,6 +237,56 @@ async def test_run_whose_first_rows_all_fail_stops(toy: Toy, tmp_path: Path) -> 
             await batch.map(service, rows, "{wrong}", output, concurrency=4)
         summary = await batch.map(service, rows, "{text}", output)
     assert (summary.done, summary.failed_before) == (100, 0)
+
+
+async def test_rows_of_a_run_that_no_row_passed_are_sent_again(toy: Toy, tmp_path: Path) -> None:
+    rows, output = write_rows(tmp_path / "in.jsonl", 100), tmp_path / "out.jsonl"
+    echo = Echo(lambda text, times: 404)
+    async with serve(echo) as server, toy(server.url) as service:
+        with pytest.raises(MapStopped, match="the first 20 rows all failed"):
+            await batch.map(service, rows, "{text}", output, concurrency=4)
+        echo.statuses = lambda text, times: 200
+        summary = await batch.map(service, rows, "{text}", output)
+    assert (summary.done, summary.failed_before, summary.failures) == (100, 0, None)
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+async def test_output_of_other_requests_is_refused_with_the_files_to_delete(
+    toy: Toy, tmp_path: Path, suffix: str
+) -> None:
+    rows, output = write_rows(tmp_path / "in.jsonl", 5), tmp_path / f"out.{suffix}"
+    echo = Echo(lambda text, times: 404 if times == 1 and len(echo.seen) == 1 else 200)
+    async with serve(echo) as server, toy(server.url) as service:
+        await batch.map(service, rows, "{text}", output, concurrency=1)
+        with pytest.raises(InvalidRequest, match="the request changed") as caught:
+            await batch.map(service, rows, "Other: {text}", output)
+        assert sorted(re.findall(r"'([^']+)'", str(caught.value).partition("its files: ")[2])) == delete_all_but(
+            "in.jsonl", tmp_path
+        )
+        assert (await batch.map(service, rows, "Other: {text}", output)).done == 5
+
+
+async def test_estimated_total_counts_rows_in_flight_as_read(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trunkline.batch.mapping.PROGRESS_INTERVAL", 0.001)
+    rows, output = write_rows(tmp_path / "in.jsonl", 100), tmp_path / "out.jsonl"
+    totals: list[int] = []
+    shown = anyio.Event()
+
+    def watch(now: batch.Progress) -> None:
+        if now.total is not None and now.done == 0:
+            totals.append(now.total)
+            shown.set()
+
+    async def wait(exchange: Exchange) -> None:
+        with anyio.fail_after(10):
+            await shown.wait()
+        await Echo()(exchange)
+
+    async with serve(wait) as server, toy(server.url) as service:
+        await batch.map(service, rows, "{text}", output, concurrency=40, on_progress=watch)
+    assert 80 < totals[0] < 120
 
 
 async def test_stop_lets_requests_in_flight_finish(toy: Toy, tmp_path: Path) -> None:

@@ -276,7 +276,7 @@ def test_damaged_parquet_page_is_an_error_that_names_the_file(tmp_path):
 
 def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ConfigurationError, match="needs the package pyarrow; install trunkline with its extra parquet"):
+    with pytest.raises(ConfigurationError, match=r"needs the package pyarrow; install trunkline\[parquet\]"):
         read_rows(tmp_path / "in.parquet")
 
 

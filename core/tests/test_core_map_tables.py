@@ -170,7 +170,7 @@ def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     require_library("out.csv")
     for call in (lambda: require_library("o.parquet"), lambda: export("o.journal.jsonl", "o.parquet")):
-        with pytest.raises(ConfigurationError, match=r"o\.parquet: .*pyarrow; install trunkline with its extra"):
+        with pytest.raises(ConfigurationError, match=r"o\.parquet: .*pyarrow; install trunkline\[parquet\]"):
             call()
 
 

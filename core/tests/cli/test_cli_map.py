@@ -116,7 +116,7 @@ def test_schema_of_a_file_is_sent_with_each_request(call: Any, key: str) -> None
     assert call("map", "rows.jsonl", "out.jsonl", *FAKE, "--schema", "label.json")[0] == 0
     status, _, err = call("map", "rows.jsonl", "out.jsonl", *FAKE)
     assert status == 1
-    assert "has the results of other requests: params changed" in err
+    assert "has the results of other requests: the model or another parameter changed" in err
 
 
 def test_failed_row_is_written_apart_and_sent_again_when_asked(call: Any, key: str) -> None:

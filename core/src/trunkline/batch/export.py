@@ -76,7 +76,7 @@ def require_library(output: str | os.PathLike[str]) -> None:
             import pyarrow.parquet  # noqa: F401
         except ImportError:
             raise ConfigurationError(
-                f"{output}: a Parquet file needs the package pyarrow; install trunkline with its extra parquet"
+                f"{output}: a Parquet file needs the package pyarrow; install trunkline[parquet]"
             ) from None
 
 

@@ -199,6 +199,7 @@ class _Run:
         self._done = 0
         self._failed = 0
         self._skipped = 0
+        self._rows_read = 0
         self._started = time.monotonic()
         self._samples: deque[tuple[float, int]] = deque()
 
@@ -259,8 +260,8 @@ class _Run:
         seen = ended + self._skipped
         fraction = self._source.fraction
         total = self._source.total
-        if total is None and fraction:
-            total = max(seen, round(seen / fraction))
+        if total is None and fraction and self._rows_read:
+            total = max(seen, round(self._rows_read / fraction))
         waiting_for = (self._calls if self._batches is None else self._batches).waiting_for
         return Progress(
             done=self._done,
@@ -339,6 +340,7 @@ class _Run:
                     self._ended = True
                     break
                 number, row = item
+                self._rows_read = number
                 numbered = NumberedRow(number=number, id=self._row_id(number, row), row=row)
                 if self._ids.read(numbered.id, number) is Recorded.NOTHING:
                     found.append(numbered)

@@ -249,7 +249,8 @@ class ProviderBatches:
                 self._drop(open_)  # otherwise it is looked for in the provider's list
             running = any(one.batch is not None for one in self._open.values())
             if not may_pass(error) and not (running and isinstance(error, QuotaExhausted)):
-                raise self._stopped(f"the batch cannot be submitted: {error}", error) from error
+                way_out = "; run without provider_batches" if isinstance(error, UnsupportedOperation) else ""
+                raise self._stopped(f"the batch cannot be submitted: {error}{way_out}", error) from error
             if running:
                 # The provider may limit what runs at once, so the batches that run are waited for.
                 self._hold = min(max(self._hold * 2, LONGEST_POLL), LONGEST_HOLD)

@@ -361,4 +361,4 @@ def may_pass(error: TrunklineError) -> bool:
 
 
 def _pause(tries: int) -> float:
-    return min(FIRST_PAUSE * 2.0 ** max(tries - 1, 0), LONGEST_PAUSE)
+    return min(FIRST_PAUSE * 2.0 ** min(max(tries - 1, 0), 30), LONGEST_PAUSE)

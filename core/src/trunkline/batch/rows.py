@@ -303,7 +303,7 @@ def _parquet(path: Path) -> RowSource:
         from pyarrow import ArrowException, parquet
     except ImportError:
         raise ConfigurationError(
-            f"{path}: a Parquet file needs the package pyarrow; install trunkline with its extra parquet"
+            f"{path}: a Parquet file needs the package pyarrow; install trunkline[parquet]"
         ) from None
     try:
         file = parquet.ParquetFile(path, buffer_size=_PARQUET_BUFFER, pre_buffer=False)

@@ -86,7 +86,8 @@ class RunFiles:
         """Read what is recorded, and check that it belongs to the same requests.
 
         Raises `InvalidRequest` if the output has responses to other requests, or if the state is damaged. If there are
-        only failures, they are forgotten.
+        only failures, they are forgotten: the run that recorded them probably stopped since its first rows all failed,
+        and what made them fail has been corrected. Failures of provider batches stay, since a batch has many rows.
         """
         damaged = self.paths.state.with_name(self.paths.state.name + DAMAGED)
         if damaged.exists():
@@ -102,15 +103,22 @@ class RunFiles:
         if changed and (recorded or self.has_batches):
             raise InvalidRequest(
                 f"{str(self.paths.output)!r} has the results of other requests: {', '.join(map(_named, changed))} "
-                f"changed; choose another output, or delete it together with {self.paths.state.name!r}"
+                f"changed; choose another output, or delete its files: {self._names()}"
             )
         if changed:
             self.state.clear()
         if known is None or changed:
             self.state.append({"kind": "requests", **identity})
-        if retry_failed or changed:
+        had_batches = any(record.get("kind") != "requests" for record in read_records(self.paths.state))
+        if retry_failed or changed or not (recorded or had_batches):
             self._failures.clear()
         self.failed_before = self.ids.add(read_ids(self.paths.failures), Recorded.FAILURE)
+
+    def _names(self) -> str:
+        """Return the names of the files that a new start must not find."""
+        paths = self.paths
+        found = dict.fromkeys((paths.output, paths.journal, paths.failures, paths.state))  # two may be the same
+        return ", ".join(repr(path.name) for path in found if path.exists() and path.stat().st_size)
 
     def record(self, result: RowResult) -> None:
         """Record a result. Raises `OSError` if that fails."""
@@ -132,7 +140,7 @@ class RunFiles:
 
 
 def _named(aspect: str) -> str:
-    return "the request" if aspect == "request" else aspect
+    return {"request": "the request", "params": "the model or another parameter"}.get(aspect, aspect)
 
 
 def read_results(output: str | os.PathLike[str], *, answer_type: object = None) -> Iterator[RowResult]:
