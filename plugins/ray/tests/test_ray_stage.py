@@ -360,6 +360,13 @@ def test_an_actor_takes_no_cpu_unless_asked(provider: Provider) -> None:
         ({"api_key": KEY}, "services.main.api_key"),
         ({"headers": {"Authorization": f"Bearer {KEY}"}}, "services.main.headers.Authorization"),
         ({"proxy": "http://user:pass-word@proxy.example"}, "services.main.proxy"),
+        ({"api_url": f"https://{KEY}@api.example/v1"}, "services.main.api_url"),
+        ({"api_url": f"https://api.example/v1?api-key={KEY}"}, "services.main.api_url"),
+        ({"api_key": KEY.encode()}, "services.main.api_key"),
+        ({"api_key": {"value": KEY}}, "services.main.api_key"),
+        ({"headers": {"Authorization": {"value": KEY}}}, "services.main.headers.Authorization"),
+        ({"secret_access_key": KEY}, "services.main.secret_access_key"),
+        ({"provider": "unknown", "api_key": KEY}, "services.main.api_key"),
     ],
 )
 def test_a_configuration_with_a_secret_is_refused(table: dict[str, object], place: str) -> None:
@@ -367,6 +374,14 @@ def test_a_configuration_with_a_secret_is_refused(table: dict[str, object], plac
         mapped({"services": {"main": {"provider": "openai", **table}}})
     assert KEY not in str(raised.value)
     assert "pass-word" not in str(raised.value)
+
+
+def test_a_configuration_of_composed_services_without_secrets_is_accepted() -> None:
+    openai = {"provider": "openai", "api_key": {"env": "KEY"}, "headers": {"X-App": "app", "X-Key": {"env": "KEY"}}}
+    fallback = {"fallback": ["openai"], "total_timeout": 60, "tokens_per_minute": 5, "requests_per_minute": "none"}
+    balance = {"balance": {"openai": 1}, "tokens_per_minute": "none"}
+    config = {"services": {"openai": openai, "fallback": fallback, "balance": balance}}
+    assert mapped(config).options.config == config
 
 
 @pytest.mark.parametrize("given", [{"concurrency": 0}, {"rows_per_request": 2}, {"operation": "sing"}])

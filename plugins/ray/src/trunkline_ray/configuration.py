@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import entry_points
 from os import PathLike, fspath
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from trunkline.authoring.extension import Extension
 from trunkline.authoring.provider import Provider
@@ -52,15 +52,23 @@ def _of_table(place: str, table: object, kind: type[BaseSettings]) -> Iterator[s
         info = infos.get(name)
         if name == "extensions" and isinstance(value, (list, tuple)):
             yield from _of_extensions(f"{place}.extensions", value)
-        elif isinstance(value, (Secret, Headers)) or (isinstance(value, str) and info is not None and info.secret):
+        elif isinstance(value, (Secret, Headers)):
             yield f"{place}.{name}"
+        elif (_names_credential(str(name)) and not _is_limit(value)) if info is None else info.secret:
+            if value is not None and not _is_reference(value):
+                yield f"{place}.{name}"
         elif isinstance(value, str):
-            if _has_password(value):
+            if _has_credentials(value):
                 yield f"{place}.{name}"
         elif isinstance(value, Mapping) and info is not None and info.type is Headers:
             given = {str(header): text for header, text in value.items() if isinstance(text, str)}
             yield from (
                 f"{place}.{name}.{header}" for header, text in given.items() if any(header_secrets({header: text}))
+            )
+            yield from (
+                f"{place}.{name}.{header}"
+                for header, text in value.items()
+                if text is not None and not isinstance(text, str) and not _is_reference(text)
             )
 
 
@@ -137,8 +145,24 @@ def _plugin(group: str, name: object) -> object:
     return None
 
 
-def _has_password(text: str) -> bool:
+def _is_reference(value: object) -> bool:
+    return isinstance(value, Mapping) and len(value) == 1 and set(value) <= {"env", "file", "keyring"}
+
+
+def _is_limit(value: object) -> bool:
+    """Return whether a value is that of a limit, such as `tokens_per_minute` of a fallback."""
+    return isinstance(value, (int, float)) or (isinstance(value, str) and value.strip() in ("", "none"))
+
+
+def _names_credential(name: str) -> bool:
+    """Return whether a name says that its value is a credential. Then even a word is a secret."""
+    return any(header_secrets({name: "word"}))
+
+
+def _has_credentials(text: str) -> bool:
+    """Return whether a text is a URL with credentials."""
     try:
-        return urlsplit(text).password is not None
+        url = urlsplit(text)
     except ValueError:
         return False
+    return bool(url.netloc and "@" in url.netloc) or any(_names_credential(name) for name, _ in parse_qsl(url.query))
