@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections import Counter
@@ -19,6 +20,7 @@ from trunkline import ChatResponse, InvalidRequest, batch
 from trunkline._calls.retry import RetryPolicy
 from trunkline.batch import MapStopped, RowResult
 from trunkline.batch.journal import encode
+from trunkline.batch.row_calls import _pause
 from trunkline.testing import Exchange, serve
 
 pytestmark = [pytest.mark.anyio, pytest.mark.each_stack]
@@ -61,6 +63,10 @@ def write_rows(path: Path, count: int) -> Path:
 
 def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def texts(path: Path) -> list[str]:
@@ -464,3 +470,215 @@ async def test_row_that_waits_for_a_limit_is_not_a_failure(toy: Toy, tmp_path: P
             patience=0,
         )
     assert (summary.done, summary.failed, summary.stopped) == (1, 0, True)
+
+
+async def test_rows_that_cannot_be_sent_do_not_count_as_answers_of_a_service_that_is_down(
+    toy: Toy, tmp_path: Path
+) -> None:
+    failing = 90
+
+    def statuses(text: str, times: int) -> int:
+        nonlocal failing
+        failing -= text != "first"
+        return 500 if text != "first" and failing > 0 else 200
+
+    rows = [{"text": "first"}, *({"text": f"t{n}"} if n % 10 == 0 else {"other": n} for n in range(300))]
+    async with serve(Echo(statuses)) as server, toy(server.url, max_retries=0) as service:
+        summary = await batch.map(service, rows, "{text}", tmp_path / "out.jsonl", concurrency=4)
+        wrong = [{"text": "first"}, *({"text": f"t{n}", "bad": n % 10} for n in range(300))]
+        failing = 90
+        again = await batch.map(
+            service, wrong, lambda row: [5] if row.get("bad") else row["text"], tmp_path / "b.jsonl", concurrency=4
+        )
+    assert (summary.done, again.done) == (31, 31)
+    errors = [*lines(tmp_path / "out.failed.jsonl"), *lines(tmp_path / "b.failed.jsonl")]
+    assert {line["error"]["type"] for line in errors} == {"InvalidRequest"}
+
+
+def test_pause_before_the_two_thousandth_try_is_the_longest() -> None:
+    assert _pause(2000) == _pause(30)
+
+
+async def test_service_that_asks_for_a_longer_wait_than_the_patience_stops_the_run(toy: Toy, tmp_path: Path) -> None:
+    async def refuse(exchange: Exchange) -> None:
+        await exchange.respond(b"no", status=429, headers={"retry-after": "250"})
+
+    async with serve(refuse) as server, toy(server.url, max_retries=0) as service:
+        with anyio.fail_after(60), pytest.raises(MapStopped, match="no request was answered"):
+            await batch.map(service, write_rows(tmp_path / "in.jsonl", 9), "{text}", concurrency=4, patience=0.05)
+
+
+async def test_run_that_is_stopped_before_it_starts_sends_nothing(toy: Toy, tmp_path: Path) -> None:
+    stop = anyio.Event()
+    stop.set()
+    echo = Echo()
+    async with serve(echo) as server, toy(server.url) as service:
+        summary = await batch.map(service, [{"text": "a"}], "{text}", stop=stop)
+    assert summary.stopped
+    assert not echo.seen
+
+
+async def test_rows_that_wait_for_a_limit_are_not_sent_after_a_stop(toy: Toy, tmp_path: Path) -> None:
+    stop = anyio.Event()
+    rows, output = write_rows(tmp_path / "in.jsonl", 9), tmp_path / "out.jsonl"
+    echo = Echo()
+    async with serve(echo) as server, toy(server.url) as service:
+        with anyio.fail_after(50):
+            summary = await batch.map(
+                service,
+                rows,
+                "{text}",
+                output,
+                requests_per_minute=2,
+                concurrency=8,
+                stop=stop,
+                on_result=lambda result: stop.set(),
+            )
+        assert (summary.done, summary.failed, summary.stopped) == (sum(echo.seen.values()), 0, True)
+        assert (await batch.map(service, rows, "{text}", output)).done == 9 - summary.done
+
+
+async def test_total_is_estimated_from_the_rows_that_were_read(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trunkline.batch.mapping.PROGRESS_INTERVAL", 0.001)
+    seen: list[batch.Progress] = []
+    async with serve(Echo()) as server, toy(server.url) as service:
+        await batch.map(
+            service, write_rows(tmp_path / "in.jsonl", 100), "{text}", concurrency=50, on_progress=seen.append
+        )
+        await batch.map(service, tmp_path / "in.jsonl", "{text}", limit_rows=7, on_progress=seen.append)
+    totals = [progress.total for progress in seen if progress.elapsed and progress.total is not None]
+    assert totals.count(100) >= 1
+    assert all(total == 7 or 90 <= total <= 110 for total in totals)
+    assert (seen[-1].done, seen[-1].total) == (7, 7)
+
+
+async def test_table_that_is_no_output_is_left_alone(toy: Toy, tmp_path: Path) -> None:
+    output = tmp_path / "out.csv"
+    output.write_text("mine\n1\n")
+    with pytest.raises(InvalidRequest, match="is not an output of an earlier run"):
+        await batch.map(toy("http://127.0.0.1:1"), [{"text": "a"}], "{text}", output)
+    assert names(tmp_path) == ["out.csv"]
+    assert output.read_text() == "mine\n1\n"
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.csv"])
+async def test_output_of_another_request_can_be_replaced_by_deleting_what_the_error_names(
+    toy: Toy, tmp_path: Path, name: str
+) -> None:
+    output = tmp_path / name
+    echo = Echo(lambda text, times: 404 if text == "b" else 200)
+    rows = [{"text": "a"}, {"text": "b"}]
+    async with serve(echo) as server, toy(server.url) as service:
+        await batch.map(service, rows, "{text}", output)
+        with pytest.raises(InvalidRequest, match="the request changed") as caught:
+            await batch.map(service, rows, "New {text}", output)
+        for file in names(tmp_path):
+            if repr(file) in str(caught.value):
+                (tmp_path / file).unlink()
+        summary = await batch.map(service, rows, "New {text}", output)
+    assert (summary.done, summary.skipped) == (2, 0)
+
+
+async def test_outputs_of_two_formats_have_failures_of_their_own(toy: Toy, tmp_path: Path) -> None:
+    echo = Echo(lambda text, times: 404 if text == "t2" else 200)
+    rows = write_rows(tmp_path / "in.jsonl", 3)
+    async with serve(echo) as server, toy(server.url) as service:
+        for name in ("out.jsonl", "out.csv", "out.ndjson"):
+            summary = await batch.map(service, rows, "{text}", tmp_path / name)
+            assert (summary.done, summary.failed, summary.skipped) == (2, 1, 0)
+
+
+async def test_output_with_ids_of_another_column_is_refused(toy: Toy, tmp_path: Path) -> None:
+    output = tmp_path / "out.jsonl"
+    async with serve(Echo()) as server, toy(server.url) as service:
+        await batch.map(service, [{"text": "a"}], "{text}", output)
+        with pytest.raises(InvalidRequest, match="the column of the ids changed"):
+            await batch.map(service, [{"text": "b", "key": 1}], "{text}", output, id_column="key")
+
+
+async def test_more_than_twenty_failures_can_be_tried_again(toy: Toy, tmp_path: Path) -> None:
+    echo = Echo(lambda text, times: 200 if text == "t1" else 404)
+    rows, output = write_rows(tmp_path / "in.jsonl", 30), tmp_path / "out.jsonl"
+    async with serve(echo) as server, toy(server.url) as service:
+        await batch.map(service, rows, "{text}", output, concurrency=1)
+        summary = await batch.map(service, rows, "{text}", output, retry_failed=True)
+    assert summary.failed == 29
+
+
+async def test_file_of_failures_may_be_deleted_during_the_run(toy: Toy, tmp_path: Path) -> None:
+    async with serve(Echo()) as server, toy(server.url) as service:
+        summary = await batch.map(
+            service,
+            [{"text": "a"}],
+            "{text}",
+            tmp_path / "out.jsonl",
+            on_result=lambda result: (tmp_path / "out.failed.jsonl").unlink(),
+        )
+    assert summary.done == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no symbolic links for all users")
+@pytest.mark.parametrize("name", ["out.jsonl", "out.csv"])
+async def test_output_that_is_a_symbolic_link_stays_one(toy: Toy, tmp_path: Path, name: str) -> None:
+    link, target = tmp_path / name, tmp_path / "disk" / name
+    target.parent.mkdir()
+    link.symlink_to(target)
+    rows = [{"text": "a"}, {"text": "b"}]
+    async with serve(Echo()) as server, toy(server.url) as service:
+        await batch.map(service, rows, "{text}", link)
+        if name == "out.jsonl":
+            link.write_bytes(link.read_bytes().replace(b"<a>", b"<x>", 1))
+        await batch.map(service, rows, "{text}", link)
+    assert link.is_symlink()
+    assert "<a>" in target.read_text()
+
+
+class Unprintable:
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+async def test_rows_that_json_cannot_hold_fail_alone(toy: Toy, tmp_path: Path) -> None:
+    deep: list[Any] = []
+    for _ in range(600):
+        deep = [deep]
+    odd = [deep, 10**5000, -(10**5000), float("nan"), b"\xff", {1: {2}}, Unprintable()]
+    rows = [{"text": "a"}, *({"odd": value} for value in odd), {"text": "b"}]
+    output = tmp_path / "out.jsonl"
+    async with serve(Echo()) as server, toy(server.url) as service:
+        summary = await batch.map(service, rows, "{text}", output)
+    assert (summary.done, summary.failed) == (2, len(odd))
+    assert sum(result.error is not None for result in batch.read_results(output)) == len(odd)
+
+
+async def test_response_that_cannot_be_recorded_fails_alone(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def record_of(result: RowResult) -> Any:
+        if result.number == 1 and result.error is None:
+            raise InvalidRequest("the value is nested too deeply")
+        return batch.record_of(result)
+
+    monkeypatch.setattr("trunkline.batch.run_files.record_of", record_of)
+    async with serve(Echo()) as server, toy(server.url) as service:
+        summary = await batch.map(service, [{"text": "a"}, {"text": "b"}], "{text}", tmp_path / "out.jsonl")
+    assert (summary.done, summary.failed) == (1, 1)
+    (failure,) = lines(tmp_path / "out.failed.jsonl")
+    assert failure["error"]["message"] == "the response cannot be recorded: the value is nested too deeply"
+
+
+async def test_async_function_is_refused(toy: Toy) -> None:
+    async def request(row: batch.Row) -> str:
+        return "x"
+
+    with pytest.raises(InvalidRequest, match="an async function cannot make the request"):
+        await batch.map(toy("http://127.0.0.1:1"), [{"text": "a"}], request)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes in folders")
+async def test_pipe_is_refused_as_output(toy: Toy, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "out.jsonl")
+    with pytest.raises(InvalidRequest, match="is not an ordinary file"):
+        await batch.map(toy("http://127.0.0.1:1"), [{"text": "a"}], "{text}", tmp_path / "out.jsonl")

@@ -401,3 +401,15 @@ def test_values_that_differ_have_different_texts(one, other):
 
 def test_order_of_a_mapping_or_a_set_does_not_change_its_text():
     assert stable_text({"a": 1, "b": {"x", "y"}}) == stable_text({"b": {"y", "x"}, "a": 1})
+
+
+def test_closed_standard_input_is_an_error(monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(InvalidRequest, match="standard input is closed"):
+        read_rows("-")
+
+
+def test_date_that_python_cannot_hold_is_an_error_that_names_the_file(tmp_path):
+    pq.write_table(pa.table({"x": pa.array([2**31 - 1], pa.date32())}), tmp_path / "far.parquet")
+    with pytest.raises(InvalidRequest, match=r"far\.parquet cannot be read"):
+        list(read_rows(tmp_path / "far.parquet"))

@@ -154,6 +154,13 @@ def test_first_rows_can_be_tried_alone(call: Any, key: str) -> None:
     assert len(answers()) == 9
 
 
+def test_first_rows_are_not_read_from_a_file_of_the_run(call: Any, key: str) -> None:
+    many_rows(1)
+    status, _, err = call("map", "rows.jsonl", "rows.jsonl", *FAKE, "--limit-rows", "1")
+    assert status == 1
+    assert "would write to its own input" in err
+
+
 def test_run_that_no_row_passes_is_reported_with_its_reason(call: Any, key: str) -> None:
     many_rows(30)
     status, _, err = call("map", "rows.jsonl", "out.jsonl", *FAKE, "--prompt", "{texts}")

@@ -95,7 +95,8 @@ def export(journal: str | os.PathLike[str], output: str | os.PathLike[str]) -> N
     if write is None:
         raise InvalidRequest(f"the output {str(path)!r} must end in {' or '.join(_WRITERS)}, which says its format")
     require_library(path)
-    partial = path.with_name(path.name + ".partial")
+    target_path = Path(os.path.realpath(path))  # a symbolic link stays
+    partial = target_path.with_name(target_path.name + ".partial")
     try:
         with Path(journal).open("rb") as file, closing(temporary_database(_PLACES)) as order:
             columns = _scan(file, order)
@@ -103,7 +104,7 @@ def export(journal: str | os.PathLike[str], output: str | os.PathLike[str]) -> N
                 write(_Table(columns, _rows(file, order)), target)
                 target.flush()
                 os.fsync(target.fileno())
-            partial.replace(path)
+            partial.replace(target_path)
     except OSError as error:
         raise InvalidRequest(f"the table {str(path)!r} cannot be written: {error.strerror or error}") from None
     finally:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import sys
 import zlib
 from collections.abc import Iterator, Mapping
@@ -98,6 +99,8 @@ class Journal:
             except OSError as error:
                 raise InvalidRequest(f"the file {str(path)!r} cannot be written: {error.strerror}") from None
             try:
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    raise InvalidRequest(f"{str(path)!r} is not an ordinary file, but a pipe or a device")
                 _lock(descriptor, path)
                 # Another process may have replaced the file between the two calls, and so may mending it.
                 if _is_current(descriptor, path):
@@ -120,6 +123,11 @@ class Journal:
             os.ftruncate(self._descriptor, self._size)
             raise
         self._size += len(line)
+
+    @property
+    def size(self) -> int:
+        """The size of the file in bytes."""
+        return self._size
 
     def clear(self) -> None:
         """Remove all records."""
@@ -182,7 +190,7 @@ def _mend(descriptor: int, path: Path) -> None:
                 f"the file {str(path)!r} exists, and is not an output of an earlier run; choose another name"
             )
         if damaged:
-            _replace(file, path)
+            _replace(file, Path(os.path.realpath(path)))  # a symbolic link stays
         elif torn:
             os.ftruncate(descriptor, good)
 

@@ -22,7 +22,7 @@ from anyio import to_thread
 
 from trunkline.batch.export import export, require_library
 from trunkline.batch.provider_batches import ProviderBatches
-from trunkline.batch.results import MapStopped, OperationName, Progress, Row, RowResponse, RowResult, Summary
+from trunkline.batch.results import MapStopped, OperationName, Progress, Row, RowError, RowResponse, RowResult, Summary
 from trunkline.batch.row_calls import (
     MOST_FIRST_FAILURES,
     Interrupted,
@@ -64,6 +64,7 @@ async def map(  # noqa: A001  # named as the command
     requests_per_minute: int | None = None,
     tokens_per_minute: int | None = None,
     rows_per_request: int = 1,
+    limit_rows: int | None = None,
     retry_failed: bool = False,
     provider_batches: bool = False,
     patience: float = 900.0,
@@ -90,6 +91,7 @@ async def map(  # noqa: A001  # named as the command
     - `answer_type` and `answer_retries` are those of `Service.chat`.
     - `concurrency` is the number of requests in flight. `requests_per_minute` and `tokens_per_minute` are as for
       `limit`. `rows_per_request` is how many rows of `embed` or `moderate` are sent in one request.
+    - `limit_rows` is how many rows of the input are used, as a test. By default, it is all of them.
     - `retry_failed` tries the rows again that an earlier run recorded as failed.
     - `provider_batches` submits the rows of a chat in batches of the provider, for half the price and answered within a
       day or so; see `Service.submit_batch`. `concurrency` is then the number of batches that run at once. A run that
@@ -108,6 +110,8 @@ async def map(  # noqa: A001  # named as the command
     check_options(
         operation, concurrency=concurrency, rows_per_request=rows_per_request, provider_batches=provider_batches
     )
+    if limit_rows is not None and (type(limit_rows) is not int or limit_rows < 1):
+        raise InvalidRequest(f"limit_rows must be a whole number of at least 1, not {limit_rows!r}")
     if provider_batches and output is None:
         raise InvalidRequest("provider_batches needs an output: the batches are recorded beside it")
     paths = None if output is None else RunPaths.of(output)
@@ -130,8 +134,12 @@ async def map(  # noqa: A001  # named as the command
     try:
         if paths is not None:
             files = RunFiles(paths)
-            await to_thread.run_sync(partial(files.load, calls.identity, retry_failed=retry_failed))
-        run = _Run(source, files, calls, id_column, rows_per_request, on_result)
+            # The ids of the rows belong to the requests: with those of another column, other rows would be skipped.
+            identity = {**calls.identity, "id_column": "" if id_column is None or id_column == "id" else id_column}
+            await to_thread.run_sync(partial(files.load, identity, retry_failed=retry_failed))
+        # Batches that run are looked after with this service, even if the run stops.
+        refuse = None if provider_batches else limited._refuse_calls
+        run = _Run(source, files, calls, id_column, rows_per_request, limit_rows, on_result, refuse)
         if files is not None and provider_batches:
             batches = ProviderBatches(
                 limited,
@@ -178,7 +186,9 @@ class _Run:
         calls: RowCalls,
         id_column: str | None,
         rows_per_request: int,
+        limit_rows: int | None,
         on_result: Callable[[RowResult], None] | None,
+        refuse: Callable[[], None] | None,
     ) -> None:
         self._source = source
         self._rows = iter(source)
@@ -188,7 +198,9 @@ class _Run:
         self._id_column = id_column
         self._id_is_known = id_column is not None
         self._rows_per_request = rows_per_request
+        self._limit_rows = limit_rows
         self._on_result = on_result
+        self._refuse = refuse
         self._reading = anyio.Lock(fast_acquire=True)
         self._waiting = anyio.CancelScope()
         self._ended = False
@@ -212,6 +224,8 @@ class _Run:
     ) -> None:
         """Call the service for all rows, or submit them in batches. Raises the application's own exceptions."""
         self._batches = batches
+        if stop is not None and stop.is_set():
+            self._stop()
         async with anyio.create_task_group() as helpers:
             if stop is not None:
                 helpers.start_soon(self._watch, stop)
@@ -262,6 +276,8 @@ class _Run:
         total = self._source.total
         if total is None and fraction and self._rows_read:
             total = max(seen, round(self._rows_read / fraction))
+        if total is not None and self._limit_rows is not None:
+            total = min(total, self._limit_rows)
         waiting_for = (self._calls if self._batches is None else self._batches).waiting_for
         return Progress(
             done=self._done,
@@ -279,6 +295,9 @@ class _Run:
 
     async def _watch(self, stop: anyio.Event) -> None:
         await stop.wait()
+        self._stop()
+
+    def _stop(self) -> None:
         self._stopped = True
         self._end()
 
@@ -299,6 +318,8 @@ class _Run:
         self._ended = True
         self._waiting.cancel()
         self._calls.stop()
+        if self._refuse is not None:
+            self._refuse()  # the calls that wait for a limit, which may take minutes
         if self._batches is not None:
             self._batches.stop()
 
@@ -331,6 +352,9 @@ class _Run:
         async with self._reading:
             found: list[NumberedRow] = []
             while not self._ended and len(found) < self._rows_per_request:
+                if self._rows_read == self._limit_rows:
+                    self._ended = True
+                    break
                 with anyio.CancelScope() as self._waiting:
                     await self._source.wait()
                 if self._waiting.cancel_called:
@@ -368,13 +392,20 @@ class _Run:
                     f"the run has stopped: a result cannot be written to {str(self._files.paths.journal)!r}: "
                     f"{error.strerror}"
                 ) from error
+            except (InvalidRequest, ValueError, RecursionError) as error:  # JSON has no NaN, for example
+                if result.error is not None:
+                    raise
+                problem = RowError(type="ProtocolViolation", message=f"the response cannot be recorded: {error}")
+                result = RowResult(id=result.id, number=result.number, error=problem)
+                self._files.record(result)
         if result.error is None:
             self._done += 1
         else:
             self._failed += 1
         if self._on_result is not None:
             self._on_result(result)
-        useless = self._failed == MOST_FIRST_FAILURES and not self._done and self._batches is None
+        is_first = not self._done and (self._files is None or not self._files.recorded_before)
+        useless = self._failed == MOST_FIRST_FAILURES and is_first and self._batches is None
         if useless and result.error is not None:
             raise MapStopped(
                 f"the run has stopped, since the first {self._failed} rows all failed; the last error is: "

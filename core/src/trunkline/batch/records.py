@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import attrs
 
-from trunkline._json import JSONObject, JSONValue, type_tag
+from trunkline._json import NESTING_LIMIT, JSONObject, JSONValue, type_tag
 from trunkline.batch.results import RowError, RowResponse, RowResult
 from trunkline.errors import InvalidRequest
 from trunkline.operations import (
@@ -165,16 +165,27 @@ _OWN_COLUMNS: Mapping[str, Callable[[Any], dict[str, JSONValue]]] = {
 }
 
 
-def _as_json(value: object) -> JSONValue:
+_LARGE = 10**4000
+"""Larger numbers have more digits than Python writes or reads."""
+
+
+def _as_json(value: object, depth: int = 0) -> JSONValue:
     """Return a value of a row as JSON: bytes in base64, and what JSON does not have, such as a date, as text."""
-    if value is None or isinstance(value, (str, int, bool)):
+    if value is None or isinstance(value, (str, bool)):
         return value
+    if isinstance(value, int):
+        return value if -_LARGE < value < _LARGE else hex(value)
     if isinstance(value, float):
         return value if value - value == 0 else str(value)
+    if isinstance(value, (Mapping, list, tuple)) and depth >= NESTING_LIMIT:
+        return "(nested too deeply)"
     if isinstance(value, Mapping):
-        return {str(name): _as_json(item) for name, item in value.items()}
+        return {str(name): _as_json(item, depth + 1) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_as_json(item) for item in value]
+        return [_as_json(item, depth + 1) for item in value]
     if isinstance(value, (bytes, bytearray)):
         return base64.b64encode(value).decode()
-    return str(value)
+    try:
+        return str(value)
+    except Exception:  # of the application's class
+        return f"(a {type(value).__name__})"

@@ -216,6 +216,8 @@ class RowCalls:
             outcome = await self._try_in_turn(send, tries)
             if not isinstance(outcome, TrunklineError):
                 return outcome
+            if isinstance(outcome, ServiceClosed) and self._stopping.is_set():
+                raise Interrupted  # it waited for a limit
             if isinstance(outcome, _CANNOT_SERVE) and not isinstance(outcome, PluginError):
                 raise MapStopped(f"the run has stopped: {outcome}", cause=outcome) from outcome
             if isinstance(outcome, InvalidAnswer):
@@ -252,16 +254,17 @@ class RowCalls:
                 if outage is None or self._stopping.is_set():
                     continue
                 left = outage.since + self._patience - anyio.current_time()
-                if left <= 0:
+                asked = outage.error.retry_after or 0.0
+                with anyio.move_on_after(min(max(_pause(outage.tries), asked), max(left, 0.0))):
+                    await outage.over.wait()
+                    continue
+                # A request that is sent earlier than the provider asks would wait for the limit.
+                if left <= 0 or asked > left:
                     raise MapStopped(
                         f"the run has stopped: no request was answered for {self._patience:.0f} s; the last error is: "
                         f"{outage.error}",
                         cause=outage.error,
                     )
-                pause = max(_pause(outage.tries), outage.error.retry_after or 0.0)
-                with anyio.move_on_after(min(pause, left)):
-                    await outage.over.wait()
-                    continue
                 return await self._try(send)
 
     async def _try(self, send: Callable[[], Awaitable[RowResponse]]) -> RowResponse | TrunklineError:
@@ -269,7 +272,9 @@ class RowCalls:
         try:
             response = await send()
         except TrunklineError as error:
-            if not isinstance(error, RemoteError) or not may_pass(error):
+            if not isinstance(error, RemoteError):
+                pass  # nothing was sent, so it says nothing about the service
+            elif not may_pass(error):
                 self._has_answered()
             elif isinstance(error, LimitTimeout):
                 with anyio.move_on_after(min(error.retry_after or FIRST_PAUSE, LONGEST_PAUSE)):

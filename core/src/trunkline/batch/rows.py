@@ -164,6 +164,8 @@ def read_rows(source: str | os.PathLike[str] | Iterable[Row]) -> RowSource:
 
 
 def _standard_input() -> RowSource:
+    if cast("object", sys.stdin) is None:
+        raise InvalidRequest("standard input is closed; give the name of a file, or rows through a pipe")
     try:
         pipe = _pipe(sys.stdin.fileno())
     except OSError:  # a program has replaced `sys.stdin` by an object without a descriptor
@@ -315,7 +317,7 @@ def _parquet(path: Path) -> RowSource:
         try:
             for batch in file.iter_batches(_PARQUET_ROWS, use_threads=False):
                 yield from batch.to_pylist()
-        except (OSError, ArrowException) as error:
+        except (OSError, ValueError, ArithmeticError, ArrowException) as error:  # such as a date after the year 9999
             raise _unreadable(path, error) from None
 
     return RowSource(rows(), total=file.metadata.num_rows, close=file.close)

@@ -50,7 +50,8 @@ class RunPaths:
         return cls(
             output=path,
             journal=journal,
-            failures=path.with_name(path.stem + ".failed.jsonl"),
+            # `labels.csv` and `labels.jsonl` have failures of their own.
+            failures=path.with_name((path.stem if suffix == ".jsonl" else path.name) + ".failed.jsonl"),
             state=path.with_name(path.name + ".state.jsonl"),
         )
 
@@ -64,18 +65,31 @@ class RunFiles:
     def __init__(self, paths: RunPaths) -> None:
         self.paths = paths
         self.ids = RowIds()
+        self.recorded_before = 0
+        """How many responses earlier runs have recorded."""
         self.failed_before = 0
         """How many rows failed in earlier runs, and are not tried again."""
         self.has_batches = False
         """Whether provider batches of earlier runs are not collected yet."""
         self._open: list[Journal] = []
         try:
+            self._check_table()
             self.state = self._journal(paths.state)
             self._responses = self._journal(paths.journal)
             self._failures = self._journal(paths.failures)
         except BaseException:
             self.close()
             raise
+
+    def _check_table(self) -> None:
+        """Raise `InvalidRequest` for a table that is not made from the journal, and would be overwritten."""
+        output = self.paths.output
+        is_made = self.paths.journal == output or self.paths.journal.exists()
+        if not is_made and output.exists() and output.stat().st_size:
+            raise InvalidRequest(
+                f"the file {str(output)!r} exists, and is not an output of an earlier run, whose responses would be in "
+                f"{self.paths.journal.name!r}; choose another name, or delete it"
+            )
 
     def _journal(self, path: Path) -> Journal:
         journal = Journal.open(path)
@@ -96,11 +110,11 @@ class RunFiles:
                 "a batch, its rows would be submitted again: look for such a batch at the provider, and cancel it. "
                 f"Then delete {str(damaged)!r} to go on"
             )
-        recorded = self.ids.add(read_ids(self.paths.journal), Recorded.RESPONSE)
+        self.recorded_before = self.ids.add(read_ids(self.paths.journal), Recorded.RESPONSE)
         known = next((record for record in read_records(self.paths.state) if record.get("kind") == "requests"), None)
         changed = [] if known is None else [name for name, text in identity.items() if known.get(name) != text]
         self.has_batches = has_open_batches(self.paths.state)
-        if changed and (recorded or self.has_batches):
+        if changed and (self.recorded_before or self.has_batches):
             raise InvalidRequest(
                 f"{str(self.paths.output)!r} has the results of other requests: {', '.join(map(_named, changed))} "
                 f"changed; choose another output, or delete its files: {self._names()}"
@@ -110,7 +124,7 @@ class RunFiles:
         if known is None or changed:
             self.state.append({"kind": "requests", **identity})
         had_batches = any(record.get("kind") != "requests" for record in read_records(self.paths.state))
-        if retry_failed or changed or not (recorded or had_batches):
+        if retry_failed or changed or not (self.recorded_before or had_batches):
             self._failures.clear()
         self.failed_before = self.ids.add(read_ids(self.paths.failures), Recorded.FAILURE)
 
@@ -134,13 +148,20 @@ class RunFiles:
         self.ids.close()
         while self._open:
             journal = self._open.pop()
-            if journal.path != self.paths.journal and not journal.path.stat().st_size:
-                journal.path.unlink()
-            journal.close()
+            try:
+                if journal.path != self.paths.journal and not journal.size:
+                    journal.path.unlink(missing_ok=True)
+            finally:
+                journal.close()
 
 
 def _named(aspect: str) -> str:
-    return {"request": "the request", "params": "the model or another parameter"}.get(aspect, aspect)
+    names = {
+        "request": "the request",
+        "params": "the model or another parameter",
+        "id_column": "the column of the ids",
+    }
+    return names.get(aspect, aspect)
 
 
 def read_results(output: str | os.PathLike[str], *, answer_type: object = None) -> Iterator[RowResult]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from string import Formatter
 from typing import TypeAlias, cast, get_args
@@ -132,6 +133,8 @@ def row_requests(
         raise InvalidRequest(
             f"request must be a template, a function that takes a row, or None, not {type(request).__name__}"
         )
+    if inspect.iscoroutinefunction(request):
+        raise InvalidRequest("request must be an ordinary function; an async function cannot make the request of a row")
     if isinstance(request, str):
         build = _from_text(operation, Template(request).fill)
     elif request is None:

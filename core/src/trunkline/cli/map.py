@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import itertools
 import signal
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
 from decimal import Decimal
 from importlib.util import find_spec
 from typing import Annotated, cast
@@ -22,7 +20,7 @@ from trunkline._json import loads_finite
 from trunkline._masking import listed
 from trunkline._suggestions import did_you_mean
 from trunkline._visible_text import one_line
-from trunkline.batch import MapStopped, OperationName, Summary, cancel_batches, map as map_rows, read_rows
+from trunkline.batch import MapStopped, OperationName, Summary, cancel_batches, map as map_rows
 from trunkline.cli.failures import FAILED, CommandError
 from trunkline.cli.map_display import MapDisplay, summary_fields
 from trunkline.cli.python_files import load_json_file, load_object
@@ -175,14 +173,10 @@ def map(  # noqa: A001  # the name of the command
         print_note(one_line(f"[{selected.origin}]"), style=DIM)
 
     async def run(stop: anyio.Event, display: MapDisplay) -> Summary:
-        source = None if rows.limit_rows is None else read_rows(input)
-        async with AsyncExitStack() as stack:
-            service = await stack.enter_async_context(selected.open())
-            if source is not None:
-                stack.callback(source.close)
+        async with selected.open() as service:
             return await map_rows(
                 service,
-                input if source is None else (row for _, row in itertools.islice(source, rows.limit_rows)),
+                input,
                 request,
                 output,
                 system=rows.system,
@@ -194,6 +188,7 @@ def map(  # noqa: A001  # the name of the command
                 requests_per_minute=pace.requests_per_minute,
                 tokens_per_minute=pace.tokens_per_minute,
                 rows_per_request=pace.rows_per_request,
+                limit_rows=rows.limit_rows,
                 patience=pace.patience,
                 retry_failed=pace.retry_failed,
                 provider_batches=pace.provider_batches,
