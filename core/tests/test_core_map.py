@@ -204,7 +204,10 @@ async def test_outage_loses_no_row(toy: Toy, tmp_path: Path) -> None:
     assert len(set(texts(output))) == 30
 
 
-async def test_row_that_always_fails_does_not_stop_the_others(toy: Toy, tmp_path: Path) -> None:
+async def test_row_that_always_fails_does_not_stop_the_others(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trunkline.batch.row_calls.ROW_PATIENCE", 0.05)  # for when it is the last row
     rows, output = write_rows(tmp_path / "in.jsonl", 30), tmp_path / "out.jsonl"
     echo = Echo(lambda text, times: 500 if text == "t2" else 200)
     async with serve(echo) as server, toy(server.url, max_retries=0) as service:
@@ -394,6 +397,29 @@ async def test_cost_is_summed_and_recorded(toy: Toy, tmp_path: Path) -> None:
     assert [line["cost"] for line in lines(output)] == ["0.001", "0.001"]
 
 
+async def test_error_of_the_cost_function_is_raised_once_the_responses_are_recorded(toy: Toy, tmp_path: Path) -> None:
+    rows, output = write_rows(tmp_path / "in.jsonl", 100), tmp_path / "out.jsonl"
+    echo = Echo()
+
+    def fail(response: object) -> Decimal:
+        raise KeyError("mine")
+
+    async with serve(echo) as server, toy(server.url) as service:
+        with pytest.raises(KeyError, match="mine"):
+            await batch.map(service, rows, "{text}", output, concurrency=4, cost=fail)
+    assert 0 < sum(echo.seen.values()) == len(lines(output)) < 100
+
+
+async def test_failures_are_kept_after_a_run_in_which_no_row_passed(toy: Toy, tmp_path: Path) -> None:
+    rows, output = write_rows(tmp_path / "in.jsonl", 3), tmp_path / "out.jsonl"
+    echo = Echo(lambda text, times: 404)
+    async with serve(echo) as server, toy(server.url) as service:
+        await batch.map(service, rows, "{text}", output)
+        summary = await batch.map(service, rows, "{text}", output)
+    assert (summary.failed, summary.failed_before) == (0, 3)
+    assert sum(echo.seen.values()) == 3
+
+
 async def test_rows_have_the_conversation_themselves(toy: Toy, tmp_path: Path) -> None:
     echo = Echo()
     rows = [
@@ -444,13 +470,15 @@ async def test_typed_answers_are_recorded_and_read_back(toy: Toy, tmp_path: Path
     assert [result.answer for result in read] == [Label("a"), None]
     assert read[1].error is not None
     assert read[1].error.type == "InvalidAnswer"
+    assert isinstance(read[1].response, ChatResponse)
+    assert read[1].response.text == "no JSON"
 
 
 async def test_row_that_waits_for_a_limit_is_not_a_failure(toy: Toy, tmp_path: Path) -> None:
     output = tmp_path / "out.jsonl"
     rows = write_rows(tmp_path / "in.jsonl", 4)
     echo = Echo()
-    async with serve(echo) as server, toy(server.url, total_timeout=2) as service:
+    async with serve(echo) as server, toy(server.url, total_timeout=20) as service:
         stop = anyio.Event()
 
         def end(progress: batch.Progress) -> None:

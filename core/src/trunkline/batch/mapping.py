@@ -332,6 +332,8 @@ class _Run:
             while rows := await self._next_rows():
                 for result in await self._calls.call(rows):
                     self.record(result)
+                if self._calls.cost_error is not None:
+                    raise self._calls.cost_error
                 if self._done % _ROWS_A_TURN == 0:
                     await anyio.lowlevel.checkpoint()
         except Interrupted:
@@ -407,6 +409,8 @@ class _Run:
         is_first = not self._done and (self._files is None or not self._files.recorded_before)
         useless = self._failed == MOST_FIRST_FAILURES and is_first and self._batches is None
         if useless and result.error is not None:
+            if self._files is not None:
+                self._files.mark_useless()
             raise MapStopped(
                 f"the run has stopped, since the first {self._failed} rows all failed; the last error is: "
                 f"{result.error.message}"

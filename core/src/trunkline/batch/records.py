@@ -2,7 +2,7 @@
 
 A record of a response has `id`, `row` (the number of the row), the columns of its operation, and `response`, which is
 the whole response in the form of `trunkline.storage`, with its `type`. A record of a failure has `error` and `input`
-instead.
+instead; that of an `InvalidAnswer` has the response as well.
 """
 
 from __future__ import annotations
@@ -49,8 +49,7 @@ def record_of(result: RowResult) -> dict[str, JSONValue]:
     if result.error is not None:
         record["error"] = cast(JSONObject, attrs.asdict(result.error))
         record["input"] = None if result.input is None else _as_json(result.input)
-        return record
-    if result.answer_json is not None:
+    elif result.answer_json is not None:
         record["answer"] = result.answer_json
     response = result.response
     if response is None:
@@ -75,7 +74,7 @@ def result_of(record: JSONObject) -> RowResult:
     if isinstance(error, dict):
         known: dict[str, Any] = {name: error[name] for name in _ERROR_FIELDS if name in error}
         given = cast("Mapping[str, object] | None", record.get("input"))
-        return RowResult(id=row_id, number=number, error=RowError(**known), input=given)
+        return RowResult(id=row_id, number=number, response=_response(record), error=RowError(**known), input=given)
     return RowResult(
         id=row_id,
         number=number,

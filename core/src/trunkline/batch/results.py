@@ -65,10 +65,10 @@ class RowError:
 class RowResult:
     """The result of one row: a response, or an error.
 
-    `id` is the row's id, and `number` its number in the input, from 1. `response` is `None` if the row failed, and in
-    results that were recorded without it. `answer` is the value of a call with an `answer_type`, and `answer_json` is
-    the same as JSON. `cost` is what the row cost, in USD, if that is known. `input` is the row itself, which is
-    recorded for rows that failed.
+    `id` is the row's id, and `number` its number in the input, from 1. `response` is `None` in results that were
+    recorded without it, and if the row failed, unless the error is an `InvalidAnswer`. `answer` is the value of a call
+    with an `answer_type`, and `answer_json` is the same as JSON. `cost` is what the row cost, in USD, if that is known.
+    `input` is the row itself, which is recorded for rows that failed.
     """
 
     id: str

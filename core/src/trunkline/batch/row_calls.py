@@ -120,6 +120,8 @@ class RowCalls:
         """The output tokens of all responses."""
         self.cost: Decimal | None = None
         """What all responses cost together, in USD, as far as that is known."""
+        self.cost_error: Exception | None = None
+        """What `cost` raised first."""
         self.identity: Mapping[str, str] = {
             **requests.identity,
             "answer_type": "" if answer_type is None else stable_text(answer_type),
@@ -210,8 +212,9 @@ class RowCalls:
     async def _answered(self, send: Callable[[], Awaitable[RowResponse]]) -> RowResponse | TrunklineError:
         """Return the response to a request, or an error that is the row's own."""
         tries = 0
+        tries_while_others_are_answered = 0
         first = 0.0
-        answers = 0
+        answers = self._answers
         while True:
             outcome = await self._try_in_turn(send, tries)
             if not isinstance(outcome, TrunklineError):
@@ -228,13 +231,15 @@ class RowCalls:
                 continue  # nothing was sent
             now = anyio.current_time()
             if tries == 0:
-                first, answers = now, self._answers
+                first = now
             tries += 1
-            others_are_answered = self._answers > answers
+            # Of an outage, in which nobody is answered, only the first try may count.
+            tries_while_others_are_answered += self._answers > answers
+            answers = self._answers
             if isinstance(outcome, _BUSY):
-                if others_are_answered and now - first >= self._patience:
+                if tries_while_others_are_answered and now - first >= self._patience:
                     return outcome
-            elif tries >= MAX_TRIES and (others_are_answered or now - first >= ROW_PATIENCE):
+            elif tries_while_others_are_answered >= MAX_TRIES or (tries >= MAX_TRIES and now - first >= ROW_PATIENCE):
                 return outcome
 
     async def _try_in_turn(
@@ -324,7 +329,11 @@ class RowCalls:
         if isinstance(usage, Usage):
             self.input_tokens += usage.input_tokens or 0
             self.output_tokens += usage.output_tokens or 0
-        cost = None if self._cost_of is None else self._cost_of(response)
+        try:
+            cost = None if self._cost_of is None else self._cost_of(response)
+        except Exception as error:  # of the application's function; the response was paid for, so it is recorded
+            self.cost_error = self.cost_error or error
+            return None
         if cost is not None:
             self.cost = cost + (self.cost or 0)
         return cost
@@ -352,7 +361,9 @@ def row_id(row: Row, column: str, name: str) -> str:
 
 
 def _failure(row: NumberedRow, error: TrunklineError) -> RowResult:
-    return RowResult(id=row.id, number=row.number, error=RowError.of(error), input=row.row)
+    # What the model wrote instead of an answer shows what to change in the prompt or the type.
+    response = error.response if isinstance(error, InvalidAnswer) else None
+    return RowResult(id=row.id, number=row.number, response=response, error=RowError.of(error), input=row.row)
 
 
 def may_pass(error: TrunklineError) -> bool:

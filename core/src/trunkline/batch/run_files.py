@@ -24,6 +24,9 @@ from trunkline.errors import InvalidRequest
 LINES = (".jsonl", ".ndjson")
 """The suffixes of outputs that are themselves the journal."""
 
+_USELESS = "first_rows_failed"
+"""The kind of the state's record for a run that stopped since its first rows all failed."""
+
 TABLES = (".csv", ".parquet")
 """The suffixes of outputs that are made from the journal."""
 
@@ -123,8 +126,11 @@ class RunFiles:
             self.state.clear()
         if known is None or changed:
             self.state.append({"kind": "requests", **identity})
-        had_batches = any(record.get("kind") != "requests" for record in read_records(self.paths.state))
-        if retry_failed or changed or not (self.recorded_before or had_batches):
+        was_useless = any(record.get("kind") == _USELESS for record in read_records(self.paths.state))
+        if was_useless:  # only a run without batches is
+            self.state.clear()
+            self.state.append({"kind": "requests", **identity})
+        if retry_failed or changed or was_useless:
             self._failures.clear()
         self.failed_before = self.ids.add(read_ids(self.paths.failures), Recorded.FAILURE)
 
@@ -137,6 +143,10 @@ class RunFiles:
     def record(self, result: RowResult) -> None:
         """Record a result. Raises `OSError` if that fails."""
         (self._responses if result.error is None else self._failures).append(record_of(result))
+
+    def mark_useless(self) -> None:
+        """Note that the first rows all failed, so that the next run sends them again. Raises `OSError`."""
+        self.state.append({"kind": _USELESS})
 
     def sync(self) -> None:
         """Wait until all results are on the disk."""
