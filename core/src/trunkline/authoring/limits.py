@@ -83,10 +83,10 @@ class Reservation:
     __slots__ = ("begins_at", "is_counted", "sent_at", "weight")
 
     def __init__(self, weight: int) -> None:
-        self.weight = weight
+        self.weight: int = weight
         self.sent_at: float | None = None
         self.begins_at: float | None = None
-        self.is_counted = True
+        self.is_counted: bool = True
 
 
 class RateWindow:
@@ -98,10 +98,10 @@ class RateWindow:
     __slots__ = ("_begun", "_now", "_travelling", "_used", "limit", "overshoot", "period", "travel")
 
     def __init__(self, limit: int, period: float = 60.0, travel: float = 0.0) -> None:
-        self.limit = limit
-        self.period = period
-        self.travel = travel
-        self.overshoot = 0
+        self.limit: int = limit
+        self.period: float = period
+        self.travel: float = travel
+        self.overshoot: int = 0
         self._used = 0
         self._travelling: deque[Reservation] = deque()  # in the order in which they were sent
         self._begun: deque[Reservation] = deque()  # in the order in which their periods began

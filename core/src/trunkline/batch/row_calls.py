@@ -25,7 +25,7 @@ from typing import Any, cast
 import anyio
 import attrs
 
-from trunkline.answers import answer_type_of
+from trunkline.answers import AnswerType, answer_type_of
 from trunkline.batch.results import MapStopped, Row, RowError, RowResponse, RowResult
 from trunkline.batch.stable_text import stable_text
 from trunkline.batch.templates import RowRequests
@@ -114,9 +114,9 @@ class RowCalls:
     ) -> None:
         if answer_type is not None and requests.operation != "chat":
             raise InvalidRequest(f"answer_type is for chats, not for {requests.operation}")
-        self.input_tokens = 0
+        self.input_tokens: int = 0
         """The input tokens of all responses."""
-        self.output_tokens = 0
+        self.output_tokens: int = 0
         """The output tokens of all responses."""
         self.cost: Decimal | None = None
         """What all responses cost together, in USD, as far as that is known."""
@@ -131,7 +131,7 @@ class RowCalls:
         self._requests = requests
         self.answer_retries = answer_retries
         """How often the model is asked again if its answer is not of the `answer_type`."""
-        self.answer = None if answer_type is None else answer_type_of(answer_type)
+        self.answer: AnswerType[object] | None = None if answer_type is None else answer_type_of(answer_type)
         """How the answers of the `answer_type` are asked for and read, or `None` if there is no such type."""
         self._typed: dict[str, object] = (
             {} if answer_type is None else {"answer_type": answer_type, "answer_retries": answer_retries}

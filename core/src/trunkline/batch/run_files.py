@@ -66,18 +66,18 @@ class RunFiles:
     """
 
     def __init__(self, paths: RunPaths) -> None:
-        self.paths = paths
-        self.ids = RowIds()
-        self.recorded_before = 0
+        self.paths: RunPaths = paths
+        self.ids: RowIds = RowIds()
+        self.recorded_before: int = 0
         """How many responses earlier runs have recorded."""
-        self.failed_before = 0
+        self.failed_before: int = 0
         """How many rows failed in earlier runs, and are not tried again."""
-        self.has_batches = False
+        self.has_batches: bool = False
         """Whether provider batches of earlier runs are not collected yet."""
         self._open: list[Journal] = []
         try:
             self._check_table()
-            self.state = self._journal(paths.state)
+            self.state: Journal = self._journal(paths.state)
             self._responses = self._journal(paths.journal)
             self._failures = self._journal(paths.failures)
         except BaseException:
