@@ -130,16 +130,17 @@ async def map(  # noqa: A001  # named as the command
         limited, requests, answer_type=answer_type, answer_retries=answer_retries, patience=patience, cost=cost
     )
     source = read_rows(rows)
+    ids = RowIds()
     files: RunFiles | None = None
     try:
         if paths is not None:
-            files = RunFiles(paths)
+            files = RunFiles(paths, ids)
             # The ids of the rows belong to the requests: with those of another column, other rows would be skipped.
             identity = {**calls.identity, "id_column": "" if id_column is None or id_column == "id" else id_column}
             await to_thread.run_sync(partial(files.load, identity, retry_failed=retry_failed))
         # Batches that run are looked after with this service, even if the run stops.
         refuse = None if provider_batches else limited._refuse_calls
-        run = _Run(source, files, calls, id_column, rows_per_request, limit_rows, on_result, refuse)
+        run = _Run(source, files, ids, calls, id_column, rows_per_request, limit_rows, on_result, refuse)
         if files is not None and provider_batches:
             batches = ProviderBatches(
                 limited,
@@ -147,7 +148,7 @@ async def map(  # noqa: A001  # named as the command
                 calls,
                 state=files.state,
                 next_row=run.next_row,
-                is_recorded=files.ids.is_recorded,
+                is_recorded=ids.is_recorded,
                 record=run.record,
                 sync=files.sync,
                 most_batches=concurrency,
@@ -165,6 +166,7 @@ async def map(  # noqa: A001  # named as the command
             await to_thread.run_sync(export, paths.journal, paths.output)
     finally:
         source.close()
+        ids.close()
         if files is not None:
             files.close()
     return run.finish(paths)
@@ -183,6 +185,7 @@ class _Run:
         self,
         source: RowSource,
         files: RunFiles | None,
+        ids: RowIds,
         calls: RowCalls,
         id_column: str | None,
         rows_per_request: int,
@@ -193,7 +196,7 @@ class _Run:
         self._source = source
         self._rows = iter(source)
         self._files = files
-        self._ids = RowIds() if files is None else files.ids
+        self._ids = ids
         self._calls = calls
         self._id_column = id_column
         self._id_is_known = id_column is not None

@@ -60,14 +60,14 @@ class RunPaths:
 
 
 class RunFiles:
-    """The open files of a run, and the ids that they record.
+    """The open files of a run.
 
-    `load` reads what earlier runs have recorded; it may take seconds, so call it in a worker thread.
+    `load` adds what earlier runs have recorded to `ids`. It may take seconds, so call it in a worker thread.
     """
 
-    def __init__(self, paths: RunPaths) -> None:
+    def __init__(self, paths: RunPaths, ids: RowIds) -> None:
         self.paths: RunPaths = paths
-        self.ids: RowIds = RowIds()
+        self._ids = ids
         self.recorded_before: int = 0
         """How many responses earlier runs have recorded."""
         self.failed_before: int = 0
@@ -113,7 +113,7 @@ class RunFiles:
                 "a batch, its rows would be submitted again: look for such a batch at the provider, and cancel it. "
                 f"Then delete {str(damaged)!r} to go on"
             )
-        self.recorded_before = self.ids.add(read_ids(self.paths.journal), Recorded.RESPONSE)
+        self.recorded_before = self._ids.add(read_ids(self.paths.journal), Recorded.RESPONSE)
         known = next((record for record in read_records(self.paths.state) if record.get("kind") == "requests"), None)
         changed = [] if known is None else [name for name, text in identity.items() if known.get(name) != text]
         self.has_batches = has_open_batches(self.paths.state)
@@ -132,7 +132,7 @@ class RunFiles:
             self.state.append({"kind": "requests", **identity})
         if retry_failed or changed or was_useless:
             self._failures.clear()
-        self.failed_before = self.ids.add(read_ids(self.paths.failures), Recorded.FAILURE)
+        self.failed_before = self._ids.add(read_ids(self.paths.failures), Recorded.FAILURE)
 
     def _names(self) -> str:
         """Return the names of the files that a new start must not find."""
@@ -155,7 +155,6 @@ class RunFiles:
 
     def close(self) -> None:
         """Close the files. Those without content are removed, but for the output."""
-        self.ids.close()
         while self._open:
             journal = self._open.pop()
             try:
