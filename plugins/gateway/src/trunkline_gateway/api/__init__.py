@@ -1,0 +1,1 @@
+"""The HTTP endpoints that clients of the gateway call."""

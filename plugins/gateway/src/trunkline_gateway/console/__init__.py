@@ -1,0 +1,1 @@
+"""The console: pages for administrators, rendered on the server."""

@@ -1,0 +1,1 @@
+"""What the gateway stores: keys, budgets, usage, services, sessions. SQLite or PostgreSQL, by SQLAlchemy."""

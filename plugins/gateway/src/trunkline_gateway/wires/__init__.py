@@ -1,0 +1,26 @@
+"""The wire formats of the gateway's clients: OpenAI's Chat Completions and Responses, and Anthropic's Messages.
+
+Pure: each module reads a request's JSON into a `ChatRequest`, and writes responses, streams and errors. It is the
+reverse of what a provider's plugin does.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from trunkline_gateway.targets import Target
+
+
+@attrs.frozen(kw_only=True)
+class Reply:
+    """What a writer has to know of the call besides the response."""
+
+    target: Target
+    id: str
+    """The id of the response, without the prefix that each format puts before it: 32 hexadecimal digits."""
+    created: int
+    """The Unix time of the call."""
+    include_usage: bool = False
+    """Whether a Chat Completions stream ends with a chunk of usage (`stream_options.include_usage`)."""
+    input_tokens: int = 0
+    """An estimate of the input, which Anthropic's format reports at the start of a stream."""
