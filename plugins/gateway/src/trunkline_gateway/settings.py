@@ -25,9 +25,9 @@ class GatewaySettings:
     data_dir: Path = attrs.field(factory=lambda: user_data_path("trunkline-gateway"))
     """The folder of the SQLite database and of the encryption key, which is made at the first start."""
     database: Secret | None = attrs.field(default=None, converter=_secret)
-    """The URL of a PostgreSQL database, such as `postgresql://user:password@host/name`. Default: SQLite in `data_dir`."""
+    """The URL of a database: `postgresql://user:password@host/name`. Default: SQLite in `data_dir`."""
     services: Path | None = None
-    """A configuration file of services (`trunkline.toml`). The console then shows the services and cannot change them."""
+    """A configuration file of services, `trunkline.toml`. The console then shows them and cannot change them."""
     redis: Secret | None = attrs.field(default=None, converter=_secret)
     """The URL of a Redis or Valkey server, by which several instances share the limits of keys."""
     redis_failure: Literal["closed", "open"] = "closed"

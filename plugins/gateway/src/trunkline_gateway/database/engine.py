@@ -14,7 +14,7 @@ class Database:
 
     @classmethod
     async def open(cls, url: str) -> Self:
-        """Open and migrate. Raises `DatabaseError` that says what to do, for one that a newer version has migrated too."""
+        """Open and migrate. Raises `DatabaseError` that says what to do, also if a newer version has migrated it."""
         raise NotImplementedError
 
     async def aclose(self) -> None:
