@@ -1,4 +1,4 @@
-"""The gateway's own settings. `trunkline serve` reads them from its options and from `TRUNKLINE_GATEWAY_…` variables."""
+"""The gateway's settings. `trunkline serve` reads them from its options and from `TRUNKLINE_GATEWAY_…` variables."""
 
 from __future__ import annotations
 
