@@ -18,7 +18,7 @@ FOLDERS = {
     "trunkline": ROOT / "core",
     **{f"trunkline-{path.parent.name}": path.parent for path in ROOT.glob("plugins/*/pyproject.toml")},
 }
-ALLOWED = (".py", "/py.typed", ".json", ".toml", ".txt", ".md", ".tmpl")
+ALLOWED = (".py", "/py.typed", ".json", ".toml", ".txt", ".md", ".tmpl", ".html", ".css", ".js", ".svg")
 LIBRARIES = {"trunkline-ray"}
 """The distributions that applications import, and that the core does not look for."""
 CORE_DEPENDENCIES = {"anyio", "attrs", "cattrs", "httpcore2", "httpx2", "idna", "pluggy"}

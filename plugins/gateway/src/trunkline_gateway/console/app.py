@@ -1,0 +1,283 @@
+"""The frame of the console: what is common to all pages.
+
+Each page is a function that gets the `Console`, the request and the session of the administrator. `Console.page` makes
+a route of it that first looks for the session and checks where a form comes from.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+from urllib.parse import quote, urlencode, urlsplit
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from starlette.datastructures import FormData
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from trunkline_gateway.console import filters, security
+from trunkline_gateway.console.attempts import Attempts
+from trunkline_gateway.database.sessions import Session
+
+if TYPE_CHECKING:
+    from trunkline_gateway.console.oidc import OpenIDConnect
+    from trunkline_gateway.gateway import Gateway
+
+SESSION_COOKIE = "trunkline_session"
+LIFETIME = datetime.timedelta(hours=12)
+
+MOST_BODY = 8 * 1024 * 1024
+"""The largest body of a request to the console, in bytes."""
+
+_MOST_FIELDS = 2000
+
+STATIC = Path(__file__).parent / "static"
+_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+
+ADMIN = "admin"
+"""The subject of a session that was opened with the admin key."""
+
+
+class Console:
+    """The console of a gateway."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self.attempts = Attempts()
+        self.templates = Environment(
+            loader=PackageLoader("trunkline_gateway.console"),
+            autoescape=select_autoescape(default=True, default_for_string=True),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            enable_async=False,
+        )
+        self.templates.filters.update(filters.FILTERS)
+        self.assets = {path.name: path.read_bytes() for path in sorted(STATIC.iterdir()) if path.suffix in _TYPES}
+        self._version = sha256(b"".join(self.assets.values())).hexdigest()[:12]
+
+    @property
+    def uses_oidc(self) -> bool:
+        """Whether administrators sign in by OpenID Connect. The admin key then does not work."""
+        return self.gateway.settings.oidc_issuer is not None
+
+    @cached_property
+    def oidc(self) -> OpenIDConnect:
+        """The OpenID Connect provider."""
+        from trunkline_gateway.console.oidc import OpenIDConnect
+
+        return OpenIDConnect(self.gateway.settings)
+
+    def base(self, request: Request) -> str:
+        """Return the path of the console as browsers see it: `/console`."""
+        return self._prefix(request.scope.get("root_path", ""))
+
+    def api_base(self, request: Request) -> str:
+        """Return the URL of the gateway as clients see it: `https://llm.example.com`."""
+        path = str(request.scope.get("app_root_path", ""))
+        return security.own_origin(request, self.gateway.settings.public_url) + self._prefix(path)
+
+    def _prefix(self, path: str) -> str:
+        prefix = urlsplit(self.gateway.settings.public_url or "").path.rstrip("/")
+        return path if path == prefix or path.startswith(f"{prefix}/") else prefix + path
+
+    def is_secure(self, request: Request) -> bool:
+        """Whether browsers reach the console over HTTPS."""
+        return security.is_secure(request, self.gateway.settings.public_url)
+
+    def cookie(self, request: Request, name: str) -> str | None:
+        """Return a cookie of the console."""
+        return request.cookies.get(security.cookie_name(name, secure=self.is_secure(request)))
+
+    async def session(self, request: Request) -> Session | None:
+        """Return the session of a request, if its administrator may still sign in."""
+        cookie = self.cookie(request, SESSION_COOKIE)
+        session = await self.gateway.sessions.find(cookie) if cookie else None
+        if session is None:
+            return None
+        if self.uses_oidc:
+            admins = {address.casefold() for address in self.gateway.settings.oidc_admins}
+            return session if session.subject.casefold() in admins else None
+        return session if session.subject == ADMIN else None
+
+    async def open_session(self, request: Request, subject: str, response: Response) -> None:
+        """Sign in: end the session that the browser has, and begin a new one."""
+        old = self.cookie(request, SESSION_COOKIE)
+        if old:
+            await self.gateway.sessions.end(old)
+        cookie, _ = await self.gateway.sessions.create(subject, LIFETIME)
+        security.set_cookie(
+            response,
+            SESSION_COOKIE,
+            cookie,
+            secure=self.is_secure(request),
+            max_age=int(LIFETIME.total_seconds()),
+        )
+
+    def render(
+        self,
+        request: Request,
+        template: str,
+        context: Mapping[str, object] | None = None,
+        *,
+        session: Session | None = None,
+        status: int = 200,
+    ) -> HTMLResponse:
+        """Render a template."""
+        base = self.base(request)
+        text = self.templates.get_template(template).render(
+            base=base,
+            path=request.scope["path"].removeprefix(request.scope.get("root_path", "")),
+            session=session,
+            csrf=session.csrf if session is not None else "",
+            asset=lambda name: f"{base}/static/{name}?v={self._version}",
+            is_partial="hx-request" in request.headers,
+            **(context or {}),
+        )
+        return HTMLResponse(text, status)
+
+    def redirect(self, request: Request, path: str, **query: str) -> Response:
+        """Go to another page of the console. `query` is shown there, such as `done="The key was revoked"`."""
+        url = self.base(request) + path + (f"?{urlencode(query)}" if query else "")
+        if "hx-request" in request.headers:
+            return Response(headers={"hx-redirect": url})
+        return RedirectResponse(url, 303)
+
+    def page(self, path: str, function: Page, *, methods: tuple[str, ...] = ("GET",)) -> Route:
+        """Make the route of a page for administrators."""
+
+        async def endpoint(request: Request) -> Response:
+            session = await self.session(request)
+            if session is None:
+                return self._ask_to_sign_in(request)
+            if request.method not in ("GET", "HEAD"):
+                await self.check_origin(request, session.csrf)
+            return await function(self, request, session)
+
+        return Route(path, endpoint, methods=list(methods), name=function.__name__)
+
+    def _ask_to_sign_in(self, request: Request) -> Response:
+        if request.headers.get("accept") == "text/event-stream":
+            raise HTTPException(401, "You are signed out. Reload the page to sign in.")
+        if request.method != "GET" or "hx-request" in request.headers:
+            return self.redirect(request, "/sign-in")
+        path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+        query = f"?{request.url.query}" if request.url.query else ""
+        return self.redirect(request, "/sign-in", **({} if path in ("", "/") else {"next": quote(path) + query}))
+
+    async def check_origin(self, request: Request, csrf: str) -> None:
+        """Refuse a form that another site sent. Raises `HTTPException`."""
+        if not security.comes_from_here(request, self.gateway.settings.public_url):
+            raise HTTPException(
+                403,
+                "The request came from another site. If the gateway is behind a proxy, set its public URL "
+                "(TRUNKLINE_GATEWAY_PUBLIC_URL).",
+            )
+        given = request.headers.get(security.CSRF_HEADER) or (await form_of(request)).get(security.CSRF_FIELD)
+        if not security.same_token(given, csrf):
+            raise HTTPException(403, "The form is no longer valid. Go back, reload the page and try again.")
+
+    async def show_error(self, request: Request, error: Exception) -> Response:
+        """Show an error as a page."""
+        assert isinstance(error, HTTPException)
+        headers = dict(error.headers or {})
+        if request.headers.get("accept") in ("text/event-stream", "application/json"):
+            return PlainTextResponse(error.detail, error.status_code, headers)
+        titles = {401: "Signed out", 403: "Refused", 404: "Not found", 405: "Not possible", 413: "Too large"}
+        session = await self.session(request)
+        response = self.render(
+            request,
+            "error.html",
+            {
+                "title": titles.get(error.status_code, "Not possible"),
+                "message": "There is no such page." if error.detail == "Not Found" else error.detail,
+            },
+            session=session,
+            status=error.status_code,
+        )
+        response.headers.update(headers)
+        return response
+
+    async def asset(self, request: Request) -> Response:
+        """Serve a file of the console."""
+        name = request.path_params["name"]
+        content = self.assets.get(name)
+        if content is None:
+            raise HTTPException(404)
+        is_current = request.query_params.get("v") == self._version
+        caching = "public, max-age=31536000, immutable" if is_current else "no-cache"
+        media_type = _TYPES[Path(name).suffix]
+        return Response(content, media_type=media_type, headers={"cache-control": caching})
+
+    def app(self, router: Router) -> ASGIApp:
+        """Return the ASGI application of the console, with the headers that each response has."""
+
+        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] != "http":
+                await router(scope, receive, send)
+                return
+            # The errors of these pages are pages, not what the application around them makes of errors.
+            scope = {**scope, "starlette.exception_handlers": ({}, {})}
+            received = 0
+            has_started = False
+
+            async def receive_some() -> Message:
+                nonlocal received
+                message = await receive()
+                received += len(message.get("body", b""))
+                if received > MOST_BODY:
+                    raise HTTPException(413, f"The form is larger than {MOST_BODY // 1024**2} MiB.")
+                return message
+
+            async def send_with_headers(message: Message) -> None:
+                nonlocal has_started
+                if message["type"] == "http.response.start":
+                    has_started = True
+                    present = {name.lower() for name, _ in message["headers"]}
+                    added = {**security.HEADERS, "cache-control": "no-store"}
+                    message["headers"] = [
+                        *message["headers"],
+                        *(
+                            (name.encode(), text.encode())
+                            for name, text in added.items()
+                            if name.encode() not in present
+                        ),
+                    ]
+                await send(message)
+
+            try:
+                await router(scope, receive_some, send_with_headers)
+            except HTTPException as error:
+                if has_started:
+                    raise
+                request = Request(scope)
+                response = await self.show_error(request, error)
+                await response(scope, receive, send_with_headers)
+
+        return serve
+
+
+Page: TypeAlias = Callable[[Console, Request, Session], Awaitable[Response]]
+
+
+async def form_of(request: Request) -> FormData:
+    """Return the form of a request, which is read once."""
+    return await request.form(max_files=0, max_fields=_MOST_FIELDS, max_part_size=MOST_BODY)
+
+
+async def texts_of(request: Request) -> dict[str, str]:
+    """Return the fields of a form that are text."""
+    return {name: value for name, value in (await form_of(request)).items() if isinstance(value, str)}
+
+
+def as_json(value: object) -> str:
+    """Write JSON for an attribute of an element."""
+    return json.dumps(value, ensure_ascii=False)

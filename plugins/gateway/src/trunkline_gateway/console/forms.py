@@ -1,0 +1,507 @@
+"""The form of a service, drawn from the JSON Schema of its provider's settings, and what people filled in. Pure.
+
+The controls of plain settings are called `s.<setting>`, those of the ways of which one is chosen `w<number>.<setting>`
+(two ways may share a setting), and those of the gateway's limits `l.<limit>`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeAlias
+
+import attrs
+from trunkline.authoring.json import JSONObject, JSONValue
+
+from trunkline_gateway.console.providers import InstalledProvider
+
+Kind: TypeAlias = Literal["text", "secret", "select", "number", "list", "table"]
+
+LIMITS: Mapping[str, tuple[str, str]] = {
+    "concurrency": ("Calls at the Same Time", "More calls than this wait for their turn."),
+    "requests_per_minute": ("Requests per Minute", "Requests wait so that no minute has more, retries included."),
+    "tokens_per_minute": ("Tokens per Minute", "Input and output together, estimated before each call."),
+}
+"""The limits that any service may have."""
+
+COMPOSED: Mapping[str, tuple[str, str]] = {
+    "fallback": ("Fallback", "Tries services one after another until one can answer."),
+    "balance": ("Load balancing", "Spreads calls over several services by weight."),
+}
+"""The kinds of services that are made of others, with a title and a description."""
+
+_LIMITS_GROUP = "Limits of This Gateway"
+
+
+@attrs.frozen(kw_only=True)
+class Choice:
+    """An entry of a list."""
+
+    value: str
+    title: str
+
+
+@attrs.frozen(kw_only=True)
+class Field:
+    """A control of the form, with what is in it and what is wrong with it."""
+
+    control: str
+    setting: str
+    label: str
+    kind: Kind
+    help: str = ""
+    default: str = ""
+    placeholder: str = ""
+    required: bool = False
+    advanced: bool = False
+    choices: tuple[Choice, ...] = ()
+    value: str = ""
+    error: str = ""
+    stored: str | None = None
+    """For a secret that is set: its last four characters, or "" for one that is short."""
+    suggestions: str = ""
+    """The id of a list of suggestions."""
+
+    @property
+    def id(self) -> str:
+        """The id of the control."""
+        return "field-" + self.control.replace(".", "-")
+
+
+@attrs.frozen(kw_only=True)
+class Way:
+    """One of several ways to set up a service, such as a kind of credentials."""
+
+    index: int
+    title: str
+    description: str
+    fields: tuple[Field, ...]
+    chosen: bool
+
+
+@attrs.frozen(kw_only=True)
+class Group:
+    """A heading with its fields. Advanced ones are folded away."""
+
+    title: str
+    ways: tuple[Way, ...] = ()
+    basic: tuple[Field, ...] = ()
+    advanced: tuple[Field, ...] = ()
+
+    @property
+    def advanced_errors(self) -> bool:
+        """Whether a field that is folded away is wrong."""
+        return any(field.error for field in self.advanced)
+
+
+@attrs.frozen(kw_only=True)
+class ServiceForm:
+    """The form of a service of one provider."""
+
+    groups: tuple[Group, ...]
+    rare: tuple[Group, ...]
+    """The groups whose settings are all advanced."""
+
+    @property
+    def fields(self) -> list[Field]:
+        """All fields, in order."""
+        return [
+            field
+            for group in (*self.groups, *self.rare)
+            for fields in (*(way.fields for way in group.ways), group.basic, group.advanced)
+            for field in fields
+        ]
+
+    @property
+    def rare_errors(self) -> bool:
+        """Whether a field of the groups that are folded away is wrong."""
+        return any(field.error for group in self.rare for field in (*group.basic, *group.advanced))
+
+
+@attrs.frozen(kw_only=True)
+class Submitted:
+    """What was filled in: a service's table and secrets, as `Services.save` takes them, and mistakes in the text."""
+
+    table: JSONObject
+    secrets: dict[str, str | None]
+    texts: Mapping[str, str]
+    """The text of each control, to draw the form again."""
+    way: int | None
+    errors: Mapping[str, str]
+    """What is wrong with a setting, by its name."""
+
+
+def _mapping(value: object) -> Mapping[str, JSONValue]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: object) -> Sequence[JSONValue]:
+    return value if isinstance(value, (list, tuple)) else ()
+
+
+def _type(schema: Mapping[str, JSONValue]) -> str:
+    kinds = schema.get("type", "string")
+    first = _list(kinds)[0] if _list(kinds) else kinds
+    return first if isinstance(first, str) else "string"
+
+
+def shown(value: JSONValue) -> str:
+    """Return a value as the text that a control has for it."""
+    match value:
+        case None:
+            return ""
+        case str():
+            return value
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return str(value)
+        case float():
+            return f"{value:g}"
+    if isinstance(value, Mapping):
+        plain = all(isinstance(item, str) and "\n" not in item for item in value.values()) and not any(
+            ":" in name for name in value
+        )
+        if plain and value:
+            return "\n".join(f"{name}: {item}" for name, item in value.items())
+    elif all(isinstance(item, str) and not item.startswith(("[", "{")) for item in value):
+        return "\n".join(str(item) for item in value)
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _inline(value: JSONValue) -> str:
+    return ", ".join(map(shown, _list(value))) if _list(value) else shown(value)
+
+
+def _choices(schema: Mapping[str, JSONValue], value: JSONValue) -> tuple[Choice, ...]:
+    default = schema.get("default")
+    branches = [_mapping(branch) for branch in _list(schema.get("oneOf"))]
+    constants = [branch for branch in branches if "const" in branch and branch["const"] != ""]
+    if isinstance(value, Mapping):  # such as a profile that is a table
+        return ()
+    unset = "Not set" if default is None else f"Default ({_inline(default)})"
+    if constants:
+        found = [
+            Choice(
+                value=shown(branch["const"]),
+                title=_with_description(str(branch.get("title") or shown(branch["const"])), branch.get("description")),
+            )
+            for branch in constants
+        ]
+        return (Choice(value="", title=unset), *found)
+    if _type(schema) == "boolean":
+        unset = "Not set" if default is None else f"Default ({'yes' if default is True else 'no'})"
+        return (
+            Choice(value="", title=unset),
+            Choice(value="true", title="Yes"),
+            Choice(value="false", title="No"),
+        )
+    return ()
+
+
+def _with_description(title: str, description: object) -> str:
+    return f"{title}: {description}".replace("`", "") if description else title
+
+
+def _kind(schema: Mapping[str, JSONValue], choices: Sequence[Choice], value: JSONValue) -> Kind:
+    if schema.get("writeOnly"):
+        return "secret"
+    if choices:
+        return "select"
+    if "oneOf" in schema and isinstance(value, Mapping):
+        return "table"
+    kinds: Mapping[str, Kind] = {"integer": "number", "number": "number", "array": "list", "object": "table"}
+    return kinds.get(_type(schema), "text")
+
+
+def _placeholder(schema: Mapping[str, JSONValue], kind: Kind) -> str:
+    if schema.get("default") is not None and kind != "secret":
+        return _inline(schema["default"])
+    examples = _list(schema.get("examples"))
+    if examples:
+        return f"such as {_inline(examples[0])}"
+    return "Name: value" if kind == "table" else ""
+
+
+def ways_of(provider: InstalledProvider) -> list[Mapping[str, JSONValue]]:
+    """Return the ways to set up a service of which one is chosen, as the schema describes them."""
+    return [way for way in map(_mapping, _list(provider.schema.get("oneOf"))) if way.get("title")]
+
+
+def _preset_way(
+    ways: Sequence[Mapping[str, JSONValue]], values: Mapping[str, object], secrets: Mapping[str, object]
+) -> int:
+    """Return the way that the values belong to, or else the one that needs nothing."""
+    given = {*values, *secrets}
+    for index, way in enumerate(ways):
+        if not given.isdisjoint(_mapping(way.get("properties"))):
+            return index
+    return next((index for index, way in enumerate(ways) if not _list(way.get("required"))), 0)
+
+
+def _required(schema: JSONObject) -> set[str]:
+    # Clients of the gateway can name any model of a service as `service/model`.
+    return {str(name) for name in _list(schema.get("required"))} - {"default_model"}
+
+
+def draw(
+    provider: InstalledProvider,
+    *,
+    values: Mapping[str, JSONValue] | None = None,
+    stored: Mapping[str, str] | None = None,
+    submitted: Submitted | None = None,
+    errors: Mapping[str, str] | None = None,
+    read_only: bool = False,
+) -> ServiceForm:
+    """Draw the form of a provider.
+
+    `values` and `stored` are the table of an existing service and the last characters of its secrets. `submitted` is
+    what was filled in before, which is drawn again with its `errors`, by the name of the setting.
+    """
+    values, stored, errors = values or {}, stored or {}, errors or {}
+    properties = {name: _mapping(schema) for name, schema in _mapping(provider.schema.get("properties")).items()}
+    required = _required(provider.schema)
+    ways = ways_of(provider)
+    chosen = submitted.way if submitted is not None and submitted.way is not None else None
+    if chosen is None:
+        chosen = _preset_way(ways, values, stored)
+
+    def field(name: str, prefix: str, *, needed: bool, shows_error: bool = True) -> Field:
+        schema, control = properties[name], f"{prefix}.{name}"
+        value = values.get(name)
+        choices = _choices(schema, value)
+        kind = _kind(schema, choices, value)
+        text = submitted.texts.get(control, "") if submitted is not None else shown(value)
+        return Field(
+            control=control,
+            setting=name,
+            label=str(schema.get("title") or name),
+            kind=kind,
+            help=str(schema.get("description") or ""),
+            default=_inline(schema.get("default")) if kind not in ("select", "secret") else "",
+            placeholder="" if read_only else _placeholder(schema, kind),
+            required=needed,
+            advanced=bool(schema.get("x-advanced")) and not needed,
+            choices=choices,
+            value="" if kind == "secret" else text,
+            error=errors.get(name, "") if shows_error else "",
+            stored=stored.get(name) if kind == "secret" else None,
+            suggestions="offered-models" if name == "default_model" else "",
+        )
+
+    of_ways = {name for way in ways for name in _mapping(way.get("properties")) if name in properties}
+    drawn_ways = tuple(
+        Way(
+            index=index,
+            title=str(way.get("title")),
+            description=str(way.get("description") or ""),
+            fields=tuple(
+                field(name, f"w{index}", needed=name in _list(way.get("required")), shows_error=index == chosen)
+                for name in _mapping(way.get("properties"))
+                if name in properties
+            ),
+            chosen=index == chosen,
+        )
+        for index, way in enumerate(ways)
+    )
+    names = sorted(properties, key=lambda name: _order(properties[name]))
+    titles = dict.fromkeys(
+        [
+            *map(str, _list(provider.schema.get("x-groups"))),
+            *(str(properties[name].get("x-group", "")) for name in names),
+        ]
+    )
+    ways_group = next((str(properties[name].get("x-group", "")) for name in names if name in of_ways), "")
+    groups: list[Group] = []
+    rare: list[Group] = []
+    for title in titles:
+        under = [name for name in names if str(properties[name].get("x-group", "")) == title and name not in of_ways]
+        fields = [field(name, "s", needed=name in required) for name in under]
+        group = Group(
+            title=title or "Settings",
+            ways=drawn_ways if ways and title == ways_group else (),
+            basic=tuple(sorted((item for item in fields if not item.advanced), key=lambda item: not item.required)),
+            advanced=tuple(item for item in fields if item.advanced),
+        )
+        if group.basic or group.ways:
+            groups.append(group)
+        elif group.advanced:
+            rare.append(Group(title=group.title, basic=group.advanced))
+    limits = limit_fields(_mapping(values.get("limits")), submitted, errors)
+    rare.append(Group(title=_LIMITS_GROUP, basic=limits))
+    return ServiceForm(groups=tuple(groups), rare=tuple(rare))
+
+
+def _order(schema: Mapping[str, JSONValue]) -> int:
+    order = schema.get("propertyOrder")
+    return order if isinstance(order, int) else 0
+
+
+def limit_fields(
+    values: Mapping[str, JSONValue], submitted: Submitted | None, errors: Mapping[str, str]
+) -> tuple[Field, ...]:
+    """Draw the limits that any service may have."""
+    return tuple(
+        Field(
+            control=f"l.{name}",
+            setting=name,
+            label=label,
+            kind="number",
+            help=text,
+            value=submitted.texts.get(f"l.{name}", "") if submitted is not None else shown(values.get(name)),
+            error=errors.get(name, "") or errors.get(f"limits.{name}", ""),
+        )
+        for name, (label, text) in LIMITS.items()
+    )
+
+
+def value_of(schema: Mapping[str, JSONValue], text: str) -> JSONValue:
+    """Return the value that a text stands for. What is not of the type stays text, which the library refuses.
+
+    Raises `ValueError` that says how to write a list or a table.
+    """
+    kind, text = _type(schema), text.strip()
+    for branch in map(_mapping, _list(schema.get("oneOf"))):
+        if "const" in branch and shown(branch["const"]) == text:
+            return branch["const"]
+    if "oneOf" in schema and text.startswith("{"):
+        kind = "object"
+    if kind == "boolean" and text in ("true", "false"):
+        return text == "true"
+    if kind in ("integer", "number"):
+        for number in (int, float):
+            try:
+                return number(text)
+            except ValueError:
+                continue
+        return text
+    if kind == "array":
+        if not text.startswith("["):
+            return [item.strip() for item in text.splitlines() if item.strip()]
+        return _json(text, list, "one entry in each line, or a JSON array")
+    if kind == "object" and text:
+        if text.startswith("{"):
+            return _json(text, dict, "one “Name: value” in each line, or a JSON object")
+        table: dict[str, JSONValue] = {}
+        for line in text.splitlines():
+            name, colon, item = line.partition(":")
+            if line.strip() and not colon:
+                raise ValueError("must be one “Name: value” in each line, or a JSON object")
+            if line.strip():
+                table[name.strip()] = item.strip()
+        return table
+    return text
+
+
+def _json(text: str, kind: type, accepted: str) -> JSONValue:
+    try:
+        value: JSONValue = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, kind):
+        raise ValueError(f"must be {accepted}")
+    return value
+
+
+def read(provider: InstalledProvider, form: Mapping[str, object], *, is_new: bool) -> Submitted:
+    """Read what was filled in. Blank settings are left out, and blank secrets of an existing service stay as they are.
+
+    Settings of ways that are not chosen are not set.
+    """
+    properties = {name: _mapping(schema) for name, schema in _mapping(provider.schema.get("properties")).items()}
+    texts = {name: value for name, value in form.items() if isinstance(value, str)}
+    ways = ways_of(provider)
+    way = _chosen_way(texts.get("way", ""), len(ways)) if ways else None
+    if ways and way is None:
+        way = _preset_way(ways, {}, {})
+    needed = _required(provider.schema)
+    of_ways = {name for item in ways for name in _mapping(item.get("properties"))}
+    of_way: set[str] = set()
+    if way is not None:
+        of_way = {*_mapping(ways[way].get("properties"))}
+        needed |= {str(name) for name in _list(ways[way].get("required"))}
+    table: dict[str, JSONValue] = {"provider": provider.name}
+    secrets: dict[str, str | None] = {}
+    errors: dict[str, str] = {}
+    for name, schema in properties.items():
+        control = f"w{way}.{name}" if name in of_way else "" if name in of_ways else f"s.{name}"
+        text = texts.get(control, "")
+        is_blank = not text.strip()
+        if schema.get("writeOnly"):
+            removed = not control or f"remove.{control}" in texts
+            secrets[name] = text if not is_blank else "" if removed or is_new else None
+            if name in needed and is_blank and (is_new or removed):
+                errors[name] = "Required"
+            continue
+        if is_blank:
+            if name in needed:
+                errors[name] = "Required"
+            continue
+        try:
+            table[name] = value_of(schema, text)
+        except ValueError as error:
+            errors[name] = str(error)
+    limits = read_limits(texts)
+    if limits:
+        table["limits"] = limits
+    return Submitted(table=table, secrets=secrets, texts=texts, way=way, errors=errors)
+
+
+def _chosen_way(text: str, count: int) -> int | None:
+    return int(text) if text.isdecimal() and len(text) < 4 and int(text) < count else None
+
+
+def read_limits(texts: Mapping[str, str]) -> dict[str, JSONValue]:
+    """Read the limits that are filled in."""
+    number: Mapping[str, JSONValue] = {"type": "number"}
+    return {name: value_of(number, texts[f"l.{name}"]) for name in LIMITS if texts.get(f"l.{name}", "").strip()}
+
+
+@attrs.frozen(kw_only=True)
+class Member:
+    """A service that a composed service may have as a member, with its position or weight as text."""
+
+    name: str
+    text: str
+
+
+def members_of(kind: str, table: Mapping[str, JSONValue], names: Sequence[str]) -> list[Member]:
+    """Return the services that can be members, with their places in a composed service's table."""
+    given = table.get(kind)
+    places: dict[str, str] = {}
+    if isinstance(given, Mapping):
+        places = {name: shown(weight) for name, weight in given.items()}
+    else:
+        ordered = [str(name) for name in _list(given)]
+        places = {name: "1" if kind == "balance" else str(number) for number, name in enumerate(ordered, 1)}
+    # Members that no longer exist are shown too, to be taken out.
+    return [Member(name=name, text=places.get(name, "")) for name in dict.fromkeys([*names, *places])]
+
+
+def read_composed(kind: str, form: Mapping[str, object], names: Sequence[str]) -> Submitted:
+    """Read the form of a composed service: `m.<service>` has the position of a member, or its weight."""
+    texts = {name: value for name, value in form.items() if isinstance(value, str)}
+    errors: dict[str, str] = {}
+    numbers: dict[str, float] = {}
+    for name in names:
+        text = texts.get(f"m.{name}", "").strip()
+        if not text:
+            continue
+        try:
+            numbers[name] = float(text)
+        except ValueError:
+            errors[kind] = f"The number of {name} must be a number"
+    ordered = sorted(numbers, key=lambda name: numbers[name])
+    table: dict[str, JSONValue] = {}
+    if kind == "fallback":
+        table[kind] = list(ordered)
+    else:
+        table[kind] = {name: int(weight) if weight.is_integer() else weight for name, weight in numbers.items()}
+    if not numbers and not errors:
+        errors[kind] = "Choose at least one service"
+    if texts.get("total_timeout", "").strip():
+        table["total_timeout"] = value_of({"type": "number"}, texts["total_timeout"])
+    limits = read_limits(texts)
+    if limits:
+        table["limits"] = limits
+    return Submitted(table=table, secrets={}, texts=texts, way=None, errors=errors)
