@@ -33,7 +33,7 @@ def wrap(provider: str | None, family: str | None, **data: JSONValue) -> str:
     Fields that are `None`, `False` or empty are left out. If a value is not JSON (some servers send NaN), only the
     fields that are strings are kept.
     """
-    fields = {name: value for name, value in data.items() if value or (type(value) is int or type(value) is float)}
+    fields: dict[str, JSONValue] = {name: value for name, value in data.items() if value or _is_number(value)}
     fields |= {"provider": provider, "family": family}
     try:
         encoded = dumps(fields)
@@ -62,6 +62,10 @@ def unwrap(text: str) -> JSONObject | None:
     if not isinstance(fields, dict) or not _is_whole(fields) or is_deep(fields, decoded):
         return None
     return fields
+
+
+def _is_number(value: JSONValue) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _is_whole(fields: dict[str, object]) -> bool:

@@ -1,0 +1,824 @@
+"""Requests of OpenAI's Chat Completions, as the core's requests.
+
+A field that the core has no place for goes into the options of the provider if it speaks this format too. For any
+other provider it is left out, and `ignored_fields` names it.
+"""
+
+from __future__ import annotations
+
+import binascii
+from base64 import b64decode
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from typing import TypeAlias, cast, get_args
+
+from trunkline import (
+    Audio,
+    ChatRequest,
+    Citation,
+    Document,
+    Image,
+    Message,
+    Opaque,
+    Reasoning,
+    ReasoningOptions,
+    ResponseFormat,
+    Text,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+)
+from trunkline.authoring.json import JSONObject, JSONValue, ProviderOptions, as_count, as_object, as_string
+from trunkline.errors import InvalidRequest
+from trunkline.fold import decode_arguments
+from trunkline.messages import CacheLifetime, Part, ToolResultPart
+from trunkline.request import Effort
+
+from trunkline_gateway.problems import GatewayError, invalid
+from trunkline_gateway.targets import Target
+from trunkline_gateway.wires.carried import unwrap
+
+WIRE = "openai-chat"
+
+CARRIED = "trunkline"
+"""The name of the gateway's own data in `extra_content`."""
+
+Fields: TypeAlias = Mapping[str, object]
+
+_READ = frozenset(
+    {
+        "frequency_penalty",
+        "function_call",
+        "functions",
+        "logprobs",
+        "max_completion_tokens",
+        "max_tokens",
+        "messages",
+        "metadata",
+        "model",
+        "n",
+        "parallel_tool_calls",
+        "presence_penalty",
+        "prompt_cache_key",
+        "reasoning_effort",
+        "response_format",
+        "safety_identifier",
+        "seed",
+        "stop",
+        "stream",
+        "stream_options",
+        "temperature",
+        "tool_choice",
+        "tools",
+        "top_k",
+        "top_logprobs",
+        "top_p",
+        "user",
+    }
+)
+_USUAL: Mapping[str, tuple[object, ...]] = {
+    "modalities": (["text"],),
+    "service_tier": ("auto", "default"),
+    "store": (False,),
+}
+"""Values that ask for what happens anyway, so that leaving them out loses nothing."""
+
+_EFFORTS = get_args(Effort)
+_CACHE_FIELDS = frozenset({"cache_control", "prompt_cache_breakpoint"})
+_MESSAGE_FIELDS = frozenset({"role", "content", "name"})
+_ASSISTANT_FIELDS = _MESSAGE_FIELDS | {
+    "annotations",
+    "audio",
+    "extra_content",
+    "function_call",
+    "images",
+    "reasoning",
+    "reasoning_content",
+    "reasoning_details",
+    "refusal",
+    "tool_calls",
+}
+_CALL_FIELDS = frozenset({"id", "type", "function", "custom", "index", "extra_content"})
+_MOST_IGNORED = 20
+
+
+def read_request(body: JSONObject, target: Target) -> ChatRequest:
+    """Read a request. Raises `GatewayError` (`problems.invalid`) that names the field, or a core `InvalidRequest`."""
+    return _Reader(target).request(body)
+
+
+def ignored_fields(body: JSONObject, target: Target) -> tuple[str, ...]:
+    """Return the top-level fields of a request that do not reach the provider: those that only its own format has."""
+    if body.keys() <= _READ or target.wire == WIRE:
+        return ()
+    return tuple(_ignored(body))
+
+
+def custom_tools(body: JSONObject) -> frozenset[str]:
+    """Return the names of the request's custom tools, whose calls have text instead of JSON, for the writers."""
+    tools = body.get("tools")
+    if not isinstance(tools, list):
+        return frozenset()
+    custom = (as_object(as_object(tool).get("custom")) for tool in tools if as_object(tool).get("type") == "custom")
+    return frozenset(name for tool in custom if isinstance(name := tool.get("name"), str))
+
+
+def wants_usage(body: JSONObject) -> bool:
+    """Whether a stream has to end with a chunk of usage."""
+    return as_object(body.get("stream_options")).get("include_usage") is True
+
+
+def _ignored(body: JSONObject) -> Iterator[str]:
+    names = (
+        name
+        for name, value in body.items()
+        if name not in _READ and value is not None and value != {} and value not in _USUAL.get(name, ())
+    )
+    for _, name in zip(range(_MOST_IGNORED), names, strict=False):
+        yield name
+
+
+class _Reader:
+    """Reads one request. Tool results need the names of the calls before them."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._same = target.provider is not None and target.wire == WIRE
+        self._provider = target.provider
+        self._tool_names: dict[str, str] = {}
+        self._function_calls: dict[str, str] = {}
+
+    def request(self, body: JSONObject) -> ChatRequest:
+        fields = _present(body)
+        if fields.get("n", 1) != 1:
+            raise invalid("Only one choice can be asked for: 'n' must be 1.", param="n", code="unsupported_value")
+        for name, instead in (("functions", "tools"), ("function_call", "tool_choice")):
+            if name in fields:
+                raise invalid(f"'{name}' is no longer supported. Use '{instead}'.", param=name, code="unsupported")
+        _flag(fields, "stream")
+        _optional_object(fields, "stream_options")
+        more: dict[str, JSONValue] = {}
+        if self._same and not fields.keys() <= _READ:
+            more = {name: cast("JSONValue", value) for name, value in fields.items() if name not in _READ}
+        tools = self._tools(fields)
+        tools, choice = self._tool_choice(fields, tools, more)
+        return ChatRequest(
+            messages=self._messages(fields),
+            model=self._target.model,
+            tools=tools,
+            tool_choice=choice,
+            parallel_tool_calls=_flag(fields, "parallel_tool_calls"),
+            response_format=self._response_format(fields, more),
+            reasoning=self._reasoning_options(fields),
+            max_output_tokens=self._max_tokens(fields),
+            temperature=_number(fields, "temperature"),
+            top_p=_number(fields, "top_p"),
+            top_k=_integer(fields, "top_k"),
+            stop=_stop(fields),
+            seed=_integer(fields, "seed"),
+            frequency_penalty=_number(fields, "frequency_penalty"),
+            presence_penalty=_number(fields, "presence_penalty"),
+            logprobs=_flag(fields, "logprobs"),
+            top_logprobs=_integer(fields, "top_logprobs", least=0),
+            cache_key=_text(fields, "prompt_cache_key"),
+            user_id=_text(fields, "safety_identifier") or _text(fields, "user"),
+            metadata=_texts(fields, "metadata"),
+            provider_options=self._options(more),
+        )
+
+    def _options(self, more: JSONObject) -> ProviderOptions:
+        return {self._provider: more} if more and self._same and self._provider is not None else {}
+
+    def _own_metadata(self, fields: JSONObject) -> ProviderOptions:
+        """Data that the provider itself wrote in this format."""
+        return {self._provider: fields} if self._same and self._provider is not None else {}
+
+    def _rest(self, fields: Fields, known: Set[str]) -> ProviderOptions:
+        """The fields that are not read, as options of the provider."""
+        if not self._same or fields.keys() <= known:
+            return {}
+        return self._options({name: cast("JSONValue", value) for name, value in fields.items() if name not in known})
+
+    @staticmethod
+    def _max_tokens(fields: Fields) -> int | None:
+        name = "max_completion_tokens" if "max_completion_tokens" in fields else "max_tokens"
+        return _integer(fields, name, least=1)
+
+    @staticmethod
+    def _reasoning_options(fields: Fields) -> ReasoningOptions | None:
+        effort = _text(fields, "reasoning_effort")
+        if effort is None:
+            return None
+        if effort not in _EFFORTS:
+            raise _unsupported_value("reasoning_effort", effort, _EFFORTS)
+        return ReasoningOptions(effort=cast("Effort", effort))
+
+    def _response_format(self, fields: Fields, more: dict[str, JSONValue]) -> ResponseFormat | None:
+        form = _optional_object(fields, "response_format")
+        if form is None:
+            return None
+        at = "response_format"
+        kind = _required_text(form, "type", at)
+        if kind == "text":
+            return None
+        if kind == "json_object":
+            schema = form.get("schema")  # llama.cpp and others take a schema here
+            return ResponseFormat(schema=_schema(schema, f"{at}.schema")) if schema else ResponseFormat(type="json")
+        if kind != "json_schema":
+            if self._same:
+                more[at] = cast("JSONValue", fields[at])
+                return None
+            raise _unsupported_value(f"{at}.type", kind, ("text", "json_object", "json_schema"))
+        given = _required_object(form, "json_schema", at)
+        at = f"{at}.json_schema"
+        return ResponseFormat(
+            schema=_schema(given.get("schema", {}), f"{at}.schema"),
+            name=_required_text(given, "name", at),
+            description=_text(given, "description", at),
+            strict=_flag(given, "strict", at),
+        )
+
+    def _tools(self, fields: Fields) -> tuple[Tool, ...]:
+        return tuple(self._tool(at, tool) for at, tool in _objects(fields, "tools"))
+
+    def _tool(self, at: str, tool: Fields) -> Tool:
+        kind = _required_text(tool, "type", at)
+        if kind == "function":
+            function = _required_object(tool, "function", at)
+            inner = f"{at}.function"
+            name = _required_text(function, "name", inner)
+            description = _text(function, "description", inner)
+            strict = _flag(function, "strict", inner)
+            options = self._rest(tool, {"type", "function"})
+            cache = None if self._same else _lifetime(tool)
+            if not function.get("parameters"):
+                return Tool(name=name, description=description, strict=strict, cache=cache, provider_options=options)
+            parameters = _schema(function["parameters"], f"{inner}.parameters")
+            return Tool(
+                name=name,
+                description=description,
+                parameters=parameters,
+                strict=strict,
+                cache=cache,
+                provider_options=options,
+            )
+        if kind == "custom":
+            custom = _required_object(tool, "custom", at)
+            return Tool(
+                name=_required_text(custom, "name", f"{at}.custom"),
+                description=_with_grammar(custom, f"{at}.custom"),
+                parameters=_CUSTOM_PARAMETERS,
+                provider_options=self._options(cast("JSONObject", tool)),
+            )
+        if self._same:
+            # A tool that the provider runs itself. The core wants a name for it.
+            return Tool(
+                name=as_string(tool.get("name")) or kind, provider_options=self._options(cast("JSONObject", tool))
+            )
+        raise _unsupported_value(f"{at}.type", kind, ("function", "custom"))
+
+    def _tool_choice(
+        self, fields: Fields, tools: tuple[Tool, ...], more: dict[str, JSONValue]
+    ) -> tuple[tuple[Tool, ...], ToolChoice | None]:
+        at, value = "tool_choice", fields.get("tool_choice")
+        if value is None:
+            return tools, None
+        if isinstance(value, str):
+            if value not in ("none", "auto", "required"):
+                raise _unsupported_value(at, value, ("none", "auto", "required"))
+            if value == "required" and not tools:
+                raise invalid("'tool_choice' is 'required', but there are no 'tools'.", param=at)
+            return tools, ToolChoice(mode=value)  # type: ignore[arg-type]  # checked just above
+        choice = _object(value, at, "a string or an object")
+        kind = _required_text(choice, "type", at)
+        if kind in ("function", "custom"):
+            name = _required_text(_required_object(choice, kind, at), "name", f"{at}.{kind}")
+            if all(tool.name != name for tool in tools):
+                raise invalid(f"'tool_choice' names the tool {_shown(name)}, which is not in 'tools'.", param=at)
+            return tools, ToolChoice.tool(name)
+        if kind != "allowed_tools":
+            if self._same:
+                more[at] = cast("JSONValue", value)
+                return tools, None
+            raise _unsupported_value(f"{at}.type", kind, ("function", "custom", "allowed_tools"))
+        allowed = _required_object(choice, "allowed_tools", at)
+        at = f"{at}.allowed_tools"
+        mode = _required_text(allowed, "mode", at)
+        if mode not in ("auto", "required"):
+            raise _unsupported_value(f"{at}.mode", mode, ("auto", "required"))
+        names = {self._allowed_name(where, tool) for where, tool in _objects(allowed, "tools", at)}
+        if unknown := sorted(names.difference(tool.name for tool in tools)):
+            raise invalid(
+                f"'{at}.tools' has the tool {_shown(unknown[0])}, which is not in 'tools'.", param=f"{at}.tools"
+            )
+        if self._same:
+            more["tool_choice"] = cast("JSONValue", value)  # which keeps the cached prompt valid
+            return tools, None
+        tools = tuple(tool for tool in tools if tool.name in names)
+        return tools, ToolChoice(mode=mode if tools else "auto")  # type: ignore[arg-type]  # checked above
+
+    @staticmethod
+    def _allowed_name(at: str, tool: Fields) -> str:
+        kind = _required_text(tool, "type", at)
+        if kind in ("function", "custom"):
+            return _required_text(_required_object(tool, kind, at), "name", f"{at}.{kind}")
+        return as_string(tool.get("name")) or kind
+
+    def _messages(self, fields: Fields) -> tuple[Message, ...]:
+        if "messages" not in fields:
+            raise invalid(
+                "Missing required parameter: 'messages'.", param="messages", code="missing_required_parameter"
+            )
+        messages = tuple(self._message(at, message) for at, message in _objects(fields, "messages"))
+        if not messages:
+            raise invalid("'messages' must have at least one message.", param="messages", code="empty_array")
+        return messages
+
+    def _message(self, at: str, fields: Fields) -> Message:
+        role = fields.get("role")
+        if role == "user" or role == "system" or role == "developer":
+            return Message(
+                role="user" if role == "user" else "system",
+                parts=self._content(at, fields, _INPUT_PARTS),
+                name=_text(fields, "name", at),
+                provider_options=self._rest(fields, _MESSAGE_FIELDS),
+            )
+        if role == "assistant":
+            return self._assistant(at, fields)
+        if role == "tool":
+            call_id = _required_text(fields, "tool_call_id", at)
+            return self._tool_result(at, fields, call_id, self._tool_names.get(call_id))
+        if role == "function":
+            name = _required_text(fields, "name", at)
+            if name not in self._function_calls:
+                raise invalid(f"'{at}' is the result of a function that was not called before it.", param=at)
+            return self._tool_result(at, fields, self._function_calls[name], name)
+        if not isinstance(role, str):
+            raise _wrong_type(f"{at}.role", "a string", role)
+        raise _unsupported_value(f"{at}.role", role, ("system", "developer", "user", "assistant", "tool", "function"))
+
+    def _tool_result(self, at: str, fields: Fields, call_id: str, name: str | None) -> Message:
+        result = ToolResult(
+            tool_call_id=call_id,
+            name=name,
+            parts=cast("tuple[ToolResultPart, ...]", self._content(at, fields, _INPUT_PARTS)),
+            provider_options=self._rest(fields, _MESSAGE_FIELDS | {"tool_call_id"}),
+        )
+        return Message(role="tool", parts=(result,))
+
+    def _content(self, at: str, fields: Fields, kinds: Mapping[str, PartReader]) -> tuple[Part, ...]:
+        content = fields.get("content")
+        if isinstance(content, str):
+            return (Text(text=content),)
+        if content is None:
+            raise invalid(
+                f"Missing required parameter: '{at}.content'.", param=f"{at}.content", code="missing_required_parameter"
+            )
+        if not isinstance(content, list):
+            raise _wrong_type(f"{at}.content", "a string or an array of objects", content)
+        return tuple(self._part(where, part, kinds) for where, part in _objects(fields, "content", at))
+
+    def _part(self, at: str, fields: Fields, kinds: Mapping[str, PartReader]) -> Part:
+        kind = _required_text(fields, "type", at)
+        read = kinds.get(kind)
+        if read is None:
+            raise _unsupported_value(f"{at}.type", kind, kinds)
+        known = {"type", kind} if self._same else {"type", kind} | _CACHE_FIELDS
+        try:
+            return read(at, fields, self._rest(fields, known), None if self._same else _lifetime(fields))
+        except InvalidRequest as error:
+            raise invalid(f"'{at}' cannot be read: {error}", param=at) from None
+        except (binascii.Error, ValueError):
+            raise invalid(f"'{at}.{kind}' has data that is not base64.", param=f"{at}.{kind}") from None
+
+    def _assistant(self, at: str, fields: Fields) -> Message:
+        parts: list[Part] = []
+        if not fields.keys() <= _PLAIN_ASSISTANT:
+            parts += self._reasoning(at, fields)
+        content = fields.get("content")
+        extra = as_object(fields.get("extra_content"))
+        if content is not None and content != "":
+            parts += self._content(at, fields, _ANSWER_PARTS)
+        if extra:
+            parts = self._with_extra(parts, extra)
+        if refusal := _text(fields, "refusal", at):
+            parts.append(Text(text=refusal, refusal=True))
+        if not fields.keys() <= _PLAIN_ASSISTANT:
+            parts += self._additions(at, fields)
+        parts += [self._tool_call(where, call) for where, call in _objects(fields, "tool_calls", at)]
+        if "function_call" in fields:
+            parts.append(self._function_call(at, _required_object(fields, "function_call", at)))
+        return Message(
+            role="assistant",
+            parts=tuple(parts),
+            name=_text(fields, "name", at),
+            provider_options=self._rest(fields, _ASSISTANT_FIELDS),
+        )
+
+    def _reasoning(self, at: str, fields: Fields) -> Iterator[Reasoning]:
+        text = _text(fields, "reasoning_content", at) or _text(fields, "reasoning", at) or ""
+        own: list[JSONValue] = []
+        position, carried = 0, False
+        for _, detail in _objects(fields, "reasoning_details", at):
+            data = detail.get("data")
+            wrapped = unwrap(data) if isinstance(data, str) else None
+            if wrapped is None:
+                own.append(dict(cast("JSONObject", detail)))
+                continue
+            part, carried = _carried_reasoning(wrapped), True
+            found = text.find(part.text, position)
+            if found > position:
+                yield Reasoning(text=text[position:found], provider=self._provider)
+            if found >= 0:
+                position = found + len(part.text)
+            yield part
+        if own:
+            yield self._detailed(text[position:] if carried else text, own)
+        elif position < len(text):
+            yield Reasoning(text=text[position:], provider=self._provider)
+
+    def _detailed(self, text: str, details: list[JSONValue]) -> Reasoning:
+        """Reasoning with the details of a server that speaks this format, such as OpenRouter."""
+        objects = [as_object(detail) for detail in details]
+        text = text or "".join(as_string(one.get("text")) or as_string(one.get("summary")) or "" for one in objects)
+        if not self._same:  # whoever signed it was not this provider
+            return Reasoning(text=text, provider=self._provider)
+        return Reasoning(
+            text=text,
+            provider=self._provider,
+            signature=_last(objects, "signature"),
+            encrypted=_last(objects, "data"),
+            provider_metadata=self._own_metadata({"reasoning_details": details}),
+        )
+
+    def _with_extra(self, parts: list[Part], extra: JSONObject) -> list[Part]:
+        """Put back what `extra_content` has: the metadata of texts, and parts that only the provider understands."""
+        carried = as_string(extra.get(CARRIED))
+        own = {name: value for name, value in extra.items() if name != CARRIED}
+        fields = unwrap(carried) if carried is not None else None
+        if fields is not None and isinstance(entries := fields.get("parts"), list):
+            parts = _restored(parts, entries, fields)
+        if own and self._same:
+            metadata = self._own_metadata({"extra_content": own})
+            at = next((at for at in reversed(range(len(parts))) if isinstance(parts[at], Text)), None)
+            if at is None:
+                return [*parts, Text(text="", provider_metadata=metadata)]
+            text = cast("Text", parts[at])
+            parts[at] = Text(
+                text=text.text, family=text.family, provider_options=text.provider_options, provider_metadata=metadata
+            )
+        return parts
+
+    def _additions(self, at: str, fields: Fields) -> Iterator[Part]:
+        for _, item in _objects(fields, "annotations", at):
+            citation = as_object(item.get("url_citation"))
+            if item.get("type") == "url_citation" and citation:
+                yield Citation(
+                    url=as_string(citation.get("url")),
+                    title=as_string(citation.get("title")),
+                    cited_text=as_string(citation.get("content")),
+                    start=as_count(citation.get("start_index")),
+                    end=as_count(citation.get("end_index")),
+                )
+            elif self._same and self._provider is not None:
+                kind = "annotation." + (as_string(item.get("type")) or "unknown")
+                yield Opaque(provider=self._provider, kind=kind, data=dict(cast("JSONObject", item)))
+        for where, image in _objects(fields, "images", at):
+            yield self._part(where, image, {"image_url": _image})
+        audio = _optional_object(fields, "audio", at)
+        if audio is not None:
+            where = f"{at}.audio"
+            transcript, audio_id = _text(audio, "transcript", where), _text(audio, "id", where)
+            metadata: ProviderOptions = self._own_metadata({"id": audio_id}) if audio_id is not None else {}
+            try:
+                data = b64decode(_text(audio, "data", where) or "", validate=True)
+            except (binascii.Error, ValueError):
+                raise invalid(f"'{where}.data' is not base64.", param=f"{where}.data") from None
+            if data or transcript or metadata:
+                yield Audio(data=data, transcript=transcript, provider_metadata=metadata)
+
+    def _tool_call(self, at: str, fields: Fields) -> ToolCall:
+        call_id = _required_text(fields, "id", at)
+        kind = fields.get("type", "function")
+        if kind == "custom":
+            body = _required_object(fields, "custom", at)
+            text: str | None = _required_text(body, "input", f"{at}.custom")
+        else:
+            kind = kind if self._same and isinstance(kind, str) else "function"
+            body = _required_object(fields, "function", at)
+            text = None
+        name = self._tool_names[call_id] = _required_text(body, "name", f"{at}.{kind}")
+        family, metadata = self._call_metadata(fields)
+        if text is not None:
+            own = self._own_metadata({**metadata.get(self._provider or "", {}), "type": "custom"})
+            return ToolCall(
+                id=call_id,
+                name=name,
+                arguments={"input": text},
+                family=family,
+                provider_options=self._rest(fields, _CALL_FIELDS),
+                provider_metadata={**metadata, **own},
+            )
+        if kind != "function":
+            metadata = {**metadata, **self._own_metadata({**metadata.get(self._provider or "", {}), "type": kind})}
+        given = body.get("arguments", "")
+        if not isinstance(given, str):
+            raise _wrong_type(f"{at}.function.arguments", "a string", given)
+        arguments, invalid_arguments = decode_arguments(given)
+        return ToolCall(
+            id=call_id,
+            name=name,
+            arguments=arguments,
+            invalid_arguments=invalid_arguments,
+            family=family,
+            provider_options=self._rest(fields, _CALL_FIELDS),
+            provider_metadata=metadata,
+        )
+
+    def _call_metadata(self, fields: Fields) -> tuple[str | None, ProviderOptions]:
+        extra = as_object(fields.get("extra_content"))
+        if not extra:
+            return None, {}
+        carried = as_string(extra.get(CARRIED))
+        wrapped = unwrap(carried) if carried is not None else None
+        if wrapped is not None:
+            return as_string(wrapped["family"]), _metadata(wrapped)
+        return None, self._own_metadata({"extra_content": extra})
+
+    def _function_call(self, at: str, fields: Fields) -> ToolCall:
+        where = f"{at}.function_call"
+        name = _required_text(fields, "name", where)
+        given = _text(fields, "arguments", where) or ""
+        arguments, invalid_arguments = decode_arguments(given)
+        call_id = self._function_calls[name] = f"function_call_{at[len('messages[') : -1]}"
+        return ToolCall(id=call_id, name=name, arguments=arguments, invalid_arguments=invalid_arguments)
+
+
+_PLAIN_ASSISTANT = frozenset({"role", "content", "name", "refusal", "tool_calls", "function_call"})
+_CUSTOM_PARAMETERS: JSONObject = {
+    "type": "object",
+    "properties": {"input": {"type": "string"}},
+    "required": ["input"],
+    "additionalProperties": False,
+}
+"""The arguments of a custom tool for providers that have only functions: its text."""
+
+
+def _with_grammar(custom: Fields, at: str) -> str | None:
+    description = _text(custom, "description", at)
+    grammar = as_object(as_object(custom.get("format")).get("grammar"))
+    definition, syntax = as_string(grammar.get("definition")), as_string(grammar.get("syntax"))
+    if definition is None:
+        return description
+    rule = f"The input must follow this grammar ({syntax or 'lark'}):\n{definition}"
+    return rule if description is None else f"{description}\n\n{rule}"
+
+
+def _carried_reasoning(fields: JSONObject) -> Reasoning:
+    return Reasoning(
+        text=as_string(fields.get("text")) or "",
+        provider=as_string(fields["provider"]),
+        signature=as_string(fields.get("signature")),
+        encrypted=as_string(fields.get("encrypted")),
+        redacted=fields.get("redacted") is True,
+        family=as_string(fields["family"]),
+        provider_metadata=_metadata(fields),
+    )
+
+
+def _metadata(fields: JSONObject) -> ProviderOptions:
+    return cast("ProviderOptions", fields.get("metadata", {}))
+
+
+def _restored(parts: list[Part], entries: list[object], fields: JSONObject) -> list[Part]:
+    """Cut the text of an answer into its parts again, at the offsets that `chat.StreamWriter` wrote.
+
+    If the client changed the text, so that the offsets do not fit, the text stays whole.
+    """
+    provider, family = as_string(fields["provider"]), as_string(fields["family"])
+    before = [part for part in parts if not isinstance(part, Text)]
+    text = "".join(part.text for part in parts if isinstance(part, Text))
+    found: list[Part] = []
+    position = 0
+    for entry in map(as_object, entries):
+        at, length = as_count(entry.get("at")), as_count(entry.get("length")) or 0
+        if at is None or at < position or at + length > len(text):
+            continue
+        if at > position:
+            found.append(Text(text=text[position:at]))
+        position = at + length
+        kind, data, metadata = entry.get("kind"), entry.get("data"), as_object(entry.get("metadata"))
+        if isinstance(kind, str) and isinstance(data, dict) and provider is not None:
+            awaits = entry.get("awaits_answer") is True
+            found.append(Opaque(provider=provider, kind=kind, data=data, family=family, awaits_answer=awaits))
+        elif all(isinstance(value, dict) for value in metadata.values()):
+            found.append(Text(text=text[at:position], family=family, provider_metadata=metadata))
+    if position < len(text):
+        found.append(Text(text=text[position:]))
+    return [*before, *found]
+
+
+PartReader: TypeAlias = Callable[[str, Fields, ProviderOptions, "CacheLifetime | None"], Part]
+"""Reads a part, given its place, its fields, the options of the provider and the part's cache breakpoint."""
+
+
+def _text_part(at: str, fields: Fields, options: ProviderOptions, cache: CacheLifetime | None) -> Part:
+    return Text(text=_required_text(fields, "text", at), cache=cache, provider_options=options)
+
+
+def _refusal(at: str, fields: Fields, options: ProviderOptions, cache: CacheLifetime | None) -> Part:
+    return Text(text=_required_text(fields, "refusal", at), refusal=True, cache=cache, provider_options=options)
+
+
+def _image(at: str, fields: Fields, options: ProviderOptions, cache: CacheLifetime | None) -> Part:
+    value = fields.get("image_url")
+    if isinstance(value, str):
+        return Image(url=value, cache=cache, provider_options=options)
+    image = _required_object(fields, "image_url", at)
+    at = f"{at}.image_url"
+    return Image(
+        url=_required_text(image, "url", at), detail=_text(image, "detail", at), cache=cache, provider_options=options
+    )
+
+
+def _audio(at: str, fields: Fields, options: ProviderOptions, cache: CacheLifetime | None) -> Part:
+    audio = _required_object(fields, "input_audio", at)
+    at = f"{at}.input_audio"
+    form = _required_text(audio, "format", at)
+    if not (form.isascii() and form.replace("-", "").isalnum()):
+        raise _unsupported_value(f"{at}.format", form, ("wav", "mp3"))
+    return Audio(
+        data=b64decode(_required_text(audio, "data", at), validate=True),
+        media_type="audio/mpeg" if form == "mp3" else f"audio/{form.lower()}",
+        provider_options=options,
+    )
+
+
+def _file(at: str, fields: Fields, options: ProviderOptions, cache: CacheLifetime | None) -> Part:
+    file = _required_object(fields, "file", at)
+    at = f"{at}.file"
+    name, file_id, data = (_text(file, key, at) for key in ("filename", "file_id", "file_data"))
+    if (file_id is None) == (data is None):
+        raise invalid(f"'{at}' must have either 'file_id' or 'file_data'.", param=at)
+    if data is not None and data[:5].lower() != "data:":
+        return Document(data=b64decode(data, validate=True), name=name, cache=cache, provider_options=options)
+    return Document(url=data, file_id=file_id, name=name, cache=cache, provider_options=options)
+
+
+_INPUT_PARTS: Mapping[str, PartReader] = {
+    "text": _text_part,
+    "image_url": _image,
+    "input_audio": _audio,
+    "file": _file,
+}
+_ANSWER_PARTS: Mapping[str, PartReader] = {**_INPUT_PARTS, "refusal": _refusal}
+
+
+def _lifetime(fields: Fields) -> CacheLifetime | None:
+    """The cache breakpoint of a part or a tool, in OpenAI's words or in those of OpenRouter."""
+    if fields.keys().isdisjoint(_CACHE_FIELDS):
+        return None
+    if "prompt_cache_breakpoint" in fields:
+        return "auto"
+    lifetime = as_object(fields["cache_control"]).get("ttl")
+    return "1h" if lifetime == "1h" else "5m"
+
+
+def _last(objects: list[dict[str, JSONValue]], name: str) -> str | None:
+    return next((value for one in reversed(objects) if isinstance(value := one.get(name), str)), None)
+
+
+def _stop(fields: Fields) -> tuple[str, ...]:
+    value = fields.get("stop")
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, list):
+        raise _wrong_type("stop", "a string or an array of strings", value)
+    for position, item in enumerate(value):
+        if not isinstance(item, str):
+            raise _wrong_type(f"stop[{position}]", "a string", item)
+    return tuple(value)
+
+
+def _texts(fields: Fields, name: str) -> Mapping[str, str]:
+    values = _optional_object(fields, name)
+    for key, value in (values or {}).items():
+        if not isinstance(value, str):
+            raise _wrong_type(f"{name}.{key[:50]}", "a string", value)
+    return cast("Mapping[str, str]", values or {})
+
+
+def _schema(value: object, at: str) -> JSONObject:
+    if not isinstance(value, dict):
+        raise _wrong_type(at, "an object", value)
+    return value
+
+
+def _present(fields: Mapping[str, object]) -> Fields:
+    """The fields that are not null, which counts as absent."""
+    return {name: value for name, value in fields.items() if value is not None} if None in fields.values() else fields
+
+
+def _object(value: object, at: str, expected: str = "an object") -> Fields:
+    if not isinstance(value, dict):
+        raise _wrong_type(at, expected, value)
+    return _present(value)
+
+
+def _optional_object(fields: Fields, name: str, at: str = "") -> Fields | None:
+    return _object(fields[name], _join(at, name)) if name in fields else None
+
+
+def _required_object(fields: Fields, name: str, at: str) -> Fields:
+    if name not in fields:
+        raise _missing(_join(at, name))
+    return _object(fields[name], _join(at, name))
+
+
+def _objects(fields: Fields, name: str, at: str = "") -> Iterable[tuple[str, Fields]]:
+    """The objects in an array, each with its place."""
+    items = fields.get(name)
+    if items is None:
+        return
+    place = _join(at, name)
+    if not isinstance(items, list):
+        raise _wrong_type(place, "an array of objects", items)
+    for position, item in enumerate(items):
+        where = f"{place}[{position}]"
+        yield where, _object(item, where)
+
+
+def _text(fields: Fields, name: str, at: str = "") -> str | None:
+    value = fields.get(name)
+    if value is not None and not isinstance(value, str):
+        raise _wrong_type(_join(at, name), "a string", value)
+    return value
+
+
+def _required_text(fields: Fields, name: str, at: str) -> str:
+    value = fields.get(name)
+    if isinstance(value, str):
+        return value
+    if value is None:
+        raise _missing(_join(at, name))
+    raise _wrong_type(_join(at, name), "a string", value)
+
+
+def _flag(fields: Fields, name: str, at: str = "") -> bool | None:
+    value = fields.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise _wrong_type(_join(at, name), "a boolean", value)
+    return value
+
+
+def _number(fields: Fields, name: str) -> float | None:
+    value = fields.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise _wrong_type(name, "a number", value)
+    return value
+
+
+def _integer(fields: Fields, name: str, *, least: int | None = None) -> int | None:
+    value = fields.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _wrong_type(name, "an integer", value)
+    if least is not None and value < least:
+        raise invalid(f"'{name}' must be at least {least}.", param=name, code="integer_below_min_value")
+    if not -(2**63) <= value < 2**63:
+        raise invalid(f"'{name}' must be an integer of at most 64 bits.", param=name, code="integer_above_max_value")
+    return value
+
+
+def _join(at: str, name: str) -> str:
+    return f"{at}.{name}" if at else name
+
+
+_JSON_TYPES = {bool: "a boolean", str: "a string", int: "an integer", float: "a number", list: "an array"}
+
+
+def _wrong_type(at: str, expected: str, value: object) -> GatewayError:
+    got = "null" if value is None else _JSON_TYPES.get(type(value), "an object")
+    return invalid(
+        f"Invalid type for '{at}': expected {expected}, but got {got} instead.", param=at, code="invalid_type"
+    )
+
+
+def _missing(at: str) -> GatewayError:
+    return invalid(f"Missing required parameter: '{at}'.", param=at, code="missing_required_parameter")
+
+
+def _unsupported_value(at: str, value: str, supported: Iterable[str]) -> GatewayError:
+    names = ", ".join(f"'{one}'" for one in supported)
+    return invalid(
+        f"Invalid value for '{at}': {_shown(value)}. Supported values are: {names}.", param=at, code="invalid_value"
+    )
+
+
+def _shown(value: str) -> str:
+    return repr(value if len(value) <= 50 else value[:49] + "…")

@@ -1,0 +1,111 @@
+"""OpenAI's embeddings: requests and responses."""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from base64 import b64encode
+from collections.abc import Iterator
+from typing import Literal, TypeAlias
+
+from trunkline import EmbedRequest, EmbedResponse
+from trunkline.authoring.json import JSONObject, JSONValue
+
+from trunkline_gateway.problems import invalid
+from trunkline_gateway.targets import Target
+from trunkline_gateway.wires.chat_reader import WIRE
+
+Encoding: TypeAlias = Literal["float", "base64"]
+
+_READ = frozenset({"dimensions", "encoding_format", "input", "input_type", "model", "user"})
+
+
+def read_request(body: JSONObject, target: Target) -> EmbedRequest:
+    """Read a request. Raises `GatewayError` (`problems.invalid`) that names the field, or a core `InvalidRequest`.
+
+    The field `input_type` (`document` or `query`) is read too. OpenAI does not have it, but the models of other
+    providers embed the two differently. Unknown fields go to a provider that speaks this format.
+    """
+    encoding_format(body)
+    dimensions, user, kind = body.get("dimensions"), body.get("user"), body.get("input_type")
+    if dimensions is not None and (type(dimensions) is not int or not 1 <= dimensions < 2**31):
+        raise invalid("'dimensions' must be an integer of at least 1.", param="dimensions", code="invalid_type")
+    if user is not None and not isinstance(user, str):
+        raise invalid("'user' must be a string.", param="user", code="invalid_type")
+    if kind not in (None, "document", "query"):
+        raise invalid("'input_type' must be 'document' or 'query'.", param="input_type", code="invalid_value")
+    same = target.provider is not None and target.wire == WIRE
+    more = {name: value for name, value in body.items() if name not in _READ and value is not None} if same else {}
+    return EmbedRequest(
+        inputs=_texts(body.get("input")),
+        model=target.model,
+        input_type=kind,
+        dimensions=dimensions,
+        user_id=user,
+        provider_options={target.provider: more} if more and target.provider is not None else {},
+    )
+
+
+def ignored_fields(body: JSONObject, target: Target) -> tuple[str, ...]:
+    """Return the fields of a request that do not reach the provider: those that only its own format has."""
+    if target.wire == WIRE or body.keys() <= _READ:
+        return ()
+    return tuple(name for name, value in body.items() if name not in _READ and value is not None)[:20]
+
+
+def encoding_format(body: JSONObject) -> Encoding:
+    """Return how the client wants the vectors. Raises `GatewayError` for anything but `float` and `base64`."""
+    value = body.get("encoding_format")
+    if value is None or value == "float":
+        return "float"
+    if value == "base64":
+        return "base64"
+    raise invalid("'encoding_format' must be 'float' or 'base64'.", param="encoding_format", code="invalid_value")
+
+
+def _texts(value: JSONValue) -> tuple[str, ...]:
+    if value is None:
+        raise invalid("Missing required parameter: 'input'.", param="input", code="missing_required_parameter")
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, list):
+        raise invalid("'input' must be a string or an array of strings.", param="input", code="invalid_type")
+    if not value:
+        raise invalid("'input' must have at least one text.", param="input", code="empty_array")
+    if set(map(type, value)) != {str}:
+        position = next(position for position, text in enumerate(value) if not isinstance(text, str))
+        if isinstance(value[position], (int, list)) and not isinstance(value[position], bool):
+            message = "Arrays of tokens are not supported, since each model has its own. Send 'input' as text."
+            raise invalid(message, param="input", code="unsupported_value")
+        raise invalid(f"'input[{position}]' must be a string.", param=f"input[{position}]", code="invalid_type")
+    return tuple(value)
+
+
+def write_response(response: EmbedResponse, body: JSONObject, target: Target) -> JSONObject:
+    """Write the response to the request `body`, with the vectors as the request asks for them."""
+    encoding = encoding_format(body)
+    tokens = (response.usage.input_tokens if response.usage is not None else None) or 0
+    total = (response.usage.total_tokens if response.usage is not None else None) or tokens
+    return {
+        "object": "list",
+        "data": list(_entries(response, encoding)),
+        "model": target.name,
+        "usage": {"prompt_tokens": tokens, "total_tokens": total},
+    }
+
+
+def _entries(response: EmbedResponse, encoding: Encoding) -> Iterator[JSONObject]:
+    for index, vector in enumerate(response.embeddings):
+        yield {
+            "object": "embedding",
+            "index": index,
+            "embedding": _float32(vector) if encoding == "base64" else list(vector),
+        }
+
+
+def _float32(vector: tuple[float, ...]) -> str:
+    """The numbers as 32-bit floats, the lowest byte first, in base64."""
+    numbers = array("f", vector)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return b64encode(numbers).decode()
