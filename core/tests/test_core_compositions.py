@@ -212,3 +212,30 @@ def test_blank_value_composes_nothing() -> None:
     tables = {"main": {**given, "fallback": "", "balance": None, "limits": " "}}
     simple, compositions = split_tables(tables, errors)
     assert (errors, simple, compositions.services, compositions.limits) == ([], {"main": given}, {}, {})
+
+
+def test_wrong_services_can_be_left_out_with_those_composed_of_them(configured: Callable[..., Any]) -> None:
+    wrong: dict[str, ConfigurationError] = {}
+    toy = {"provider": "toy", "url": "http://127.0.0.1:9"}
+    tables = {
+        "good": toy,
+        "bad": {**toy, "colour": "red", "max_retries": "many"},
+        "absent": {"provider": "no-such-provider"},
+        "on-good": {"fallback": ["good"]},
+        "on-bad": {"fallback": ["good", "bad"]},
+        "above": {"balance": ["on-bad", "good"]},
+        "cycle": {"fallback": ["cycle"]},
+    }
+    configured()  # the toy is installed
+    services = open_services({"services": tables}, environ={}, wrong=wrong)
+    assert list(services) == ["good", "on-good"]
+    assert sorted(wrong) == ["above", "absent", "bad", "cycle", "on-bad"]
+    assert [error.setting for error in wrong["bad"].errors] == ["colour", "max_retries"]
+    assert str(wrong["on-bad"]) == "service 'on-bad' names bad, which cannot be used"
+    assert str(wrong["above"]) == "service 'above' names on-bad, which cannot be used"
+
+
+def test_a_mistake_that_belongs_to_no_service_is_raised_nevertheless(configured: Callable[..., Any]) -> None:
+    configured()
+    with pytest.raises(ConfigurationError, match="at the top level"):
+        open_services({"services": {"a": {"provider": "toy"}}, "servces": {}}, environ={}, wrong={})

@@ -452,6 +452,11 @@ class LimitedService(_Composed):
         self._estimate = TokenEstimate()
 
     @property
+    def service(self) -> Service:
+        """The service that is limited."""
+        return self._members[0]
+
+    @property
     def status(self) -> LimitStatus:
         """The current state: how many calls run and wait, and how much of the limits is used."""
         return self._admission.status()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping
 
 import attrs
 
@@ -174,6 +174,7 @@ def open_services(
     *,
     http_client: HTTPClient | None = None,
     environ: Mapping[str, str] | None = None,
+    wrong: MutableMapping[str, ConfigurationError] | None = None,
 ) -> Services:
     """Create all services of a configuration file, or of a mapping of the same form.
 
@@ -181,12 +182,14 @@ def open_services(
 
     Services with the same network settings share connections. `http_client` is your own httpx2 (or httpx) client, used
     for all services, in one event loop only, and never closed. `environ` replaces the process's environment variables.
+    If `wrong` is given, a mistake in one service does not raise: the service is left out, as are those that are
+    composed of it, and its error is added to `wrong` under its name.
 
     Raises `ConfigurationError` for a file that cannot be read or is wrong. One error lists every mistake in the
     settings of all services.
     """
     try:
-        return _make_services(source, http_client, environ)
+        return _make_services(source, http_client, environ, wrong)
     except BaseException as error:
         failed = without_traceback(error)
     source, environ = "", None  # for the reason given in `open_service`
@@ -197,6 +200,7 @@ def _make_services(
     source: str | os.PathLike[str] | Mapping[str, object],
     http_client: HTTPClient | None,
     environ: Mapping[str, str] | None,
+    wrong: MutableMapping[str, ConfigurationError] | None,
 ) -> Services:
     if environ is not None and not _are_variables(environ):
         raise ConfigurationError("environ must be a mapping of strings")
@@ -213,9 +217,44 @@ def _make_services(
             made[name] = ProviderService(name, plugin, settings, transports=transports)
         except ConfigurationError as error:
             errors.append(error)
-    raise_config_errors([*errors, *variables.errors])
+    errors += variables.errors
+    if wrong is not None:
+        errors = _sort_out(errors, configuration.names, wrong)
+        made = {name: service for name, service in made.items() if name not in wrong}
+    raise_config_errors(errors)
     composed = compose(configuration.compositions, made)
-    return Services({name: composed[name] for name in configuration.names})
+    if wrong is None:
+        return Services({name: composed[name] for name in configuration.names})
+    for name in configuration.names:
+        if name not in composed and name not in wrong:
+            wrong[name] = _wrong_members(name, configuration.compositions.services[name].members, wrong)
+    return Services({name: composed[name] for name in configuration.names if name not in wrong})
+
+
+def _sort_out(
+    errors: list[ConfigurationError], names: Collection[str], wrong: MutableMapping[str, ConfigurationError]
+) -> list[ConfigurationError]:
+    """Add to `wrong` one error for each service that has mistakes, and return the errors that belong to no service."""
+    of_services: dict[str, list[ConfigurationError]] = {}
+    others: list[ConfigurationError] = []
+    for error in errors:
+        if error.service is not None and error.service in names:
+            of_services.setdefault(error.service, []).append(error)
+        else:
+            others.append(error)
+    for name, found in of_services.items():
+        try:
+            raise_config_errors(found)
+        except ConfigurationError as error:
+            wrong[name] = error
+    return others
+
+
+def _wrong_members(name: str, members: Iterable[str], wrong: Mapping[str, ConfigurationError]) -> ConfigurationError:
+    """Return the error of a service that is composed of others, of which some are wrong."""
+    names = [member for member in members if member in wrong]
+    problem = f"names {listed(names)}, which cannot be used" if names else "cannot be used"
+    return ConfigurationError(f"service {name!r} {problem}", service=name)
 
 
 def compose(compositions: Compositions, made: Mapping[str, Service]) -> dict[str, Service]:

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from trunkline import open_service
+from trunkline.cli.check import Report, check_service
 from trunkline.cli.config_files import read_safely, trust_file
 from trunkline.cli.diagnosis import diagnose, near_models, not_listed
+from trunkline.cli.selection import SelectedService, WrongService
 from trunkline.errors import (
     AuthenticationError,
     BadRequest,
@@ -403,3 +406,29 @@ def test_mistake_in_a_composed_service_fails_the_check_of_the_file(call: Any) ->
     status, _, err = call("check")
     assert status != 0
     assert "names 'god', which is not a service of the configuration; did you mean 'good'?" in err
+
+
+@pytest.mark.parametrize(("key", "ok"), [("good-key-1234567", True), ("wrong-key-123456", False)])
+@pytest.mark.anyio
+async def test_check_can_be_called_from_a_program(site: Any, key: str, ok: bool) -> None:
+    opened = open_service("fake", api_key=key, default_model="echo")
+    shown: list[str | None] = []
+    report = Report(name="main")
+    returned = await check_service(
+        SelectedService(name="main", settings=opened.settings, origin="a program"),
+        report=report,
+        show=lambda: shown.append(report.running),
+    )
+    assert returned is report
+    assert (report.ok, report.provider, report.model) == (ok, "fake", "echo")
+    assert shown[-1] is None
+    assert "models" in shown
+
+
+@pytest.mark.anyio
+async def test_wrong_settings_are_reported_and_not_raised(site: Any) -> None:
+    error = ConfigurationError("it is wrong", service="main", setting="api_key")
+    report = await check_service(WrongService(error=error, provider="fake"))
+    assert (report.name, report.provider, report.ok) == ("main", "fake", False)
+    assert report.diagnosis is not None
+    assert "it is wrong" in report.diagnosis.message

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
 from http import HTTPStatus
 from typing import Literal, TypeVar
 from urllib.parse import urlsplit
@@ -180,6 +181,31 @@ class Report:
         return f"{self.url} {self.proxy}" if self.proxy else str(self.url)
 
 
+async def check_service(
+    selected: SelectedService | WrongService,
+    *,
+    model: str | None = None,
+    request: bool = True,
+    timeout: float | None = 60.0,
+    report: Report | None = None,
+    show: Callable[[], None] = lambda: None,
+) -> Report:
+    """Test one service as `trunkline check` does, and return the report.
+
+    `model` is the model to ask, by default the service's `default_model`. Without `request`, the service is not asked
+    for an answer. `timeout` is the longest time for one step, in seconds, or `None`. If `report` is given, it is filled
+    while the service is tested, and `show` is called after each change of it.
+
+    Mistakes and failures are in the report; none is raised.
+    """
+    if report is None:
+        name = selected.name if isinstance(selected, SelectedService) else selected.error.service
+        report = Report(name=name)
+    options = _Options(model=model, request=request, timeout=timeout)
+    await _Check(selected, report, options, show).run()
+    return report
+
+
 async def _check_all(
     services: dict[str, SelectedService | ComposedService | WrongService], options: _Options, as_json: bool
 ) -> int:
@@ -205,7 +231,17 @@ async def _check_all(
         async with anyio.create_task_group() as tasks:
             for selected, report in zip(services.values(), reports, strict=True):
                 if not isinstance(selected, ComposedService):
-                    tasks.start_soon(_Check(selected, report, options, show).run)
+                    tasks.start_soon(
+                        partial(
+                            check_service,
+                            selected,
+                            model=options.model,
+                            request=options.request,
+                            timeout=options.timeout,
+                            report=report,
+                            show=show,
+                        )
+                    )
         found = {report.name: report for report in reports}
         for selected in services.values():
             if isinstance(selected, ComposedService):
