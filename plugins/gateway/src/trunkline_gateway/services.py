@@ -1,18 +1,68 @@
-"""The open services: from the database or from a file, replaced without a restart."""
+"""The open services: from the database or from a file, replaced without a restart.
+
+A service is open as one or several parts, each with connections of its own. A call holds the parts that it may use: one
+for a service with a provider, those of all members for a service that is composed of others, and the whole file for
+services of a file. `reload` replaces the parts whose settings have changed. A replaced part is closed when its last
+call has ended, in a task of its own, so no call waits for it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+import logging
+import tomllib
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from types import TracebackType
 
+import anyio
 import attrs
-from trunkline import Service
+from trunkline import (
+    ConfigurationError,
+    LimitedService,
+    ProviderService,
+    Service,
+    Services as OpenServices,
+    Settings,
+    TrunklineError,
+    balance,
+    fallback,
+    limit,
+    open_services,
+)
 from trunkline.authoring.json import JSONObject
-from trunkline.cli.check import Report
+from trunkline.cli.check import Report, Step, check_service
+from trunkline.cli.diagnosis import diagnose
+from trunkline.cli.selection import SelectedService, WrongService
+from trunkline.settings import convert, raise_config_errors, setting_infos
 
-from trunkline_gateway.database.services import ServiceStore
-from trunkline_gateway.targets import Target
+from trunkline_gateway.background import Background
+from trunkline_gateway.database.services import ServiceStore, StoredService
+from trunkline_gateway.networks import Networks
+from trunkline_gateway.problems import GatewayError, Problem
+from trunkline_gateway.service_tables import (
+    ServiceDraft,
+    check_alias,
+    display_name,
+    hint_of,
+    is_blank,
+    is_composed,
+    kind_of,
+    members_of,
+    merged,
+    shown_secrets,
+    shown_table,
+)
+from trunkline_gateway.target_wires import wire_of
+from trunkline_gateway.targets import Target, Wire
+
+_log = logging.getLogger("trunkline.gateway")
+
+_MAX_TARGETS = 10_000
+"""How many resolved names are remembered. Clients choose the names of models, so their number has no other bound."""
 
 
 @attrs.frozen(kw_only=True)
@@ -27,7 +77,8 @@ class ServiceState:
     table: JSONObject
     """Its settings without secrets."""
     secrets: tuple[tuple[str, str], ...] = ()
-    """The secret settings that are set, with their last four characters, or none of a secret that is short."""
+    """The secret settings that are set, each with what may be shown of it: the last four characters of a secret that
+    has at least 12, `from env NAME` or `from file` for a reference in a file, or else `set`."""
     default_model: str | None = None
     error: str | None = None
     """Why the service cannot be used."""
@@ -35,64 +86,578 @@ class ServiceState:
     """The number of calls that run."""
 
 
+class _Part:
+    """Connections that are closed together, when nobody holds them any more."""
+
+    __slots__ = ("_background", "_close", "_closed", "_holds", "_retired")
+
+    def __init__(self, close: Callable[[], Awaitable[None]], background: Background) -> None:
+        self._close = close
+        self._background = background
+        self._holds = 0
+        self._retired = False
+        self._closed = False
+
+    def hold(self) -> None:
+        self._holds += 1
+
+    def release(self) -> None:
+        self._holds -= 1
+        if self._retired and not self._holds:
+            self._close_soon()
+
+    def retire(self) -> None:
+        """Close the part when its last call has ended."""
+        self._retired = True
+        if not self._holds:
+            self._close_soon()
+
+    def _close_soon(self) -> None:
+        if not self._closed:
+            self._background.start(self.aclose())
+
+    async def aclose(self) -> None:
+        """Close the part now. Calls that run end with `ServiceClosed`."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            await self._close()
+        except Exception as error:
+            # Without the text of the exception, which may contain a secret if it is of another library.
+            reason = str(error) if isinstance(error, TrunklineError) else type(error).__name__
+            _log.error("closing the connections of a service failed: %s", reason)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class _Entry:
+    """A service that calls may use, or one with an error."""
+
+    name: str
+    service: Service | None = None
+    settings: ProviderService | None = None
+    """The service with a provider, without its limits. `None` for a composed service."""
+    parts: tuple[_Part, ...] = ()
+    digest: bytes = b""
+    table: JSONObject = attrs.field(factory=dict)
+    secrets: tuple[tuple[str, str], ...] = ()
+    error: str | None = None
+    members: tuple[Service, ...] = ()
+    """The members that a composed service was made of."""
+
+    @property
+    def provider(self) -> str | None:
+        if self.settings is not None:
+            return self.settings.provider
+        provider = self.table.get("provider")
+        return provider if isinstance(provider, str) and not is_composed(self.table) else None
+
+
+class _Hold(AbstractAsyncContextManager[Service]):
+    """Holds the parts of a service for one call. The service is looked up when the context manager is entered."""
+
+    __slots__ = ("_entry", "_name", "_services")
+
+    def __init__(self, services: Services, name: str) -> None:
+        self._services = services
+        self._name = name
+        self._entry: _Entry | None = None
+
+    async def __aenter__(self) -> Service:
+        # Nothing waits in here, so the service cannot be closed between finding and holding it.
+        entry = self._services._entry_for_call(self._name)
+        assert entry.service is not None
+        self._entry = entry
+        self._services._calls[entry.name] += 1
+        for part in entry.parts:
+            part.hold()
+        return entry.service
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        entry, self._entry = self._entry, None
+        if entry is not None:
+            self._services._calls[entry.name] -= 1
+            for part in entry.parts:
+                part.release()
+
+
 class Services:
     """The services that calls are made with.
 
     A service whose settings have not changed stays open. One that has changed is closed when its last call has ended;
     new calls take the new one. A service that is wrong has an `error`, and the others work.
+
+    The services of a file are replaced together, and their settings come from the environment too. Those of the store
+    take nothing from the environment. `allowed_networks` names the private networks that the URLs of the store's
+    services may lead to: see `trunkline_gateway.networks`.
     """
 
-    def __init__(self, source: ServiceStore | Path, *, allowed_networks: Sequence[str] = ()) -> None: ...
+    def __init__(self, source: ServiceStore | Path, *, allowed_networks: Sequence[str] = ()) -> None:
+        self._path = source if isinstance(source, Path) else None
+        self._store = None if isinstance(source, Path) else source
+        self._networks = Networks(allowed_networks)
+        self._background = Background()
+        self._entries: dict[str, _Entry] = {}
+        self._aliases: dict[str, str] = {}
+        self._targets: dict[str, Target] = {}
+        self._calls: Counter[str] = Counter()
+        self._changing = anyio.Lock()
+        self._closed = False
 
     @property
     def read_only(self) -> bool:
         """Whether the services come from a file."""
-        raise NotImplementedError
+        return self._store is None
 
     async def reload(self) -> None:
         """Read the services again. Never raises for a wrong service; a file that cannot be read leaves all as it was,
         and raises `ConfigurationError`."""
-        raise NotImplementedError
+        async with self._changing:
+            if not self._closed:
+                await self._reload()
+
+    async def _reload(self) -> None:
+        if self._store is None:
+            assert self._path is not None
+            entries = await anyio.to_thread.run_sync(self._read_file, self._path)
+            aliases: dict[str, str] = {}
+        else:
+            entries = await self._open_stored(await self._store.list())
+            aliases = await self._store.aliases()
+        before, self._entries, self._aliases, self._targets = self._entries, entries, aliases, {}
+        kept = {id(part) for entry in entries.values() for part in entry.parts}
+        replaced = {id(part): part for entry in before.values() for part in entry.parts if id(part) not in kept}
+        for part in replaced.values():
+            part.retire()
+
+    # A file
+
+    def _read_file(self, path: Path) -> dict[str, _Entry]:
+        wrong: dict[str, ConfigurationError] = {}
+        opened = open_services(path, wrong=wrong)
+        tables = _file_tables(path)
+        part = _Part(opened.aclose, self._background)
+        entries: dict[str, _Entry] = {}
+        for name in (*opened, *wrong):
+            table = tables.get(name, {})
+            entry = _Entry(
+                name=name,
+                table=shown_table(table),
+                secrets=shown_secrets(table, {}),
+                error=str(wrong[name]) if name in wrong else None,
+            )
+            if name not in wrong:
+                service = opened[name]
+                entry = attrs.evolve(entry, service=service, settings=_without_limits(service), parts=(part,))
+            entries[name] = entry
+        return entries
+
+    # The store
+
+    async def _open_stored(self, stored: Iterable[StoredService]) -> dict[str, _Entry]:
+        by_name = {service.name: service for service in stored}
+        entries: dict[str, _Entry] = {}
+        for service in by_name.values():
+            if not is_composed(service.table):
+                entries[service.name] = await self._leaf(service)
+        wrong = await anyio.to_thread.run_sync(_composition_errors, by_name)
+        for service in by_name.values():
+            if is_composed(service.table):
+                self._compose(service, by_name, wrong, entries)
+        return {name: entries[name] for name in by_name}
+
+    async def _leaf(self, stored: StoredService) -> _Entry:
+        digest = _digest(stored)
+        before = self._entries.get(stored.name)
+        if before is not None and before.digest == digest and before.service is not None:
+            return before
+        entry = _Entry(
+            name=stored.name,
+            digest=digest,
+            table=shown_table(stored.table, stored.secrets),
+            secrets=shown_secrets(stored.table, stored.secrets),
+        )
+        try:
+            # It imports the provider, and reads files that the settings name.
+            opened = await anyio.to_thread.run_sync(_open_one, stored)
+            service = opened[stored.name]
+            provider_service = _without_limits(service)
+            assert provider_service is not None
+            await self._networks.check(provider_service.settings)
+        except ConfigurationError as error:
+            return attrs.evolve(entry, error=str(error))
+        except Exception as error:  # a mistake in one plugin must not take the other services along
+            _log.error("service %s: opening it failed: %s", stored.name, type(error).__name__)
+            return attrs.evolve(entry, error=f"opening it failed with an unexpected {type(error).__name__}")
+        part = _Part(opened.aclose, self._background)
+        return attrs.evolve(entry, service=service, settings=provider_service, parts=(part,))
+
+    def _compose(
+        self,
+        service: StoredService,
+        stored: Mapping[str, StoredService],
+        wrong: Mapping[str, ConfigurationError],
+        entries: dict[str, _Entry],
+    ) -> _Entry:
+        """Add the entry of a composed service, and those of its members that are composed, and return it."""
+        found = entries.get(service.name)
+        if found is not None:
+            return found
+        entry = _Entry(name=service.name, digest=_digest(service), table=shown_table(service.table))
+        if service.name in wrong:
+            entry = attrs.evolve(entry, error=str(wrong[service.name]))
+        else:  # there is no cycle, and all members exist
+            names = members_of(service.table)
+            members = [self._compose(stored[name], stored, wrong, entries) for name in names]
+            entry = self._composed(entry, members)
+        entries[service.name] = entry
+        return entry
+
+    def _composed(self, entry: _Entry, members: Sequence[_Entry]) -> _Entry:
+        wrong = [member.name for member in members if member.service is None]
+        if wrong:
+            return attrs.evolve(entry, error=f"service {entry.name!r} names {', '.join(wrong)}, which cannot be used")
+        services = tuple(member.service for member in members if member.service is not None)
+        before = self._entries.get(entry.name)
+        if (
+            before is not None
+            and before.digest == entry.digest
+            and len(before.members) == len(services)
+            and all(one is other for one, other in zip(before.members, services, strict=True))
+        ):
+            return before  # it knows which members rest, and what its limits have counted
+        parts = {id(part): part for member in members for part in member.parts}
+        try:
+            service = _compose(entry.name, entry.table, services)
+        except ConfigurationError as error:
+            return attrs.evolve(entry, error=str(error))
+        return attrs.evolve(entry, service=service, parts=tuple(parts.values()), members=services)
+
+    # What calls and the console ask for
 
     def states(self) -> list[ServiceState]:
         """Return all services by name."""
-        raise NotImplementedError
+        return [self._state(self._entries[name]) for name in sorted(self._entries)]
+
+    def _state(self, entry: _Entry) -> ServiceState:
+        return ServiceState(
+            name=entry.name,
+            provider=entry.provider,
+            display_name=display_name(entry.provider, entry.table),
+            table=entry.table,
+            secrets=entry.secrets,
+            default_model=self._default_model(entry, frozenset()),
+            error=entry.error,
+            calls=self._calls[entry.name],
+        )
+
+    def _default_model(self, entry: _Entry, above: frozenset[str]) -> str | None:
+        if entry.settings is not None:
+            return entry.settings.settings.default_model
+        if entry.name in above:
+            return None
+        members = [self._entries[name] for name in members_of(entry.table) if name in self._entries]
+        return self._default_model(members[0], above | {entry.name}) if members else None
 
     @property
     def aliases(self) -> dict[str, str]:
         """The aliases, each with its `service/model`."""
-        raise NotImplementedError
+        return dict(self._aliases)
 
     def resolve(self, name: str) -> Target:
         """Return what a model name stands for: an alias, `service/model` (the first slash splits), or a service.
 
         Raises `GatewayError` (404, code `model_not_found`) that does not tell which services there are.
         """
-        raise NotImplementedError
+        target = self._targets.get(name)
+        if target is None:
+            target = self._resolve(name)
+            if len(self._targets) >= _MAX_TARGETS:
+                self._targets.clear()
+            self._targets[name] = target
+        return target
+
+    def _resolve(self, name: str) -> Target:
+        service, slash, model = self._aliases.get(name, name).partition("/")
+        entry = self._entries.get(service)
+        if entry is None or (slash and not model):
+            raise _not_found(name)
+        chosen = model or None
+        return Target(name=name, service=service, model=chosen, provider=entry.provider, wire=self._wire(entry, chosen))
+
+    def _wire(self, entry: _Entry, model: str | None) -> Wire | None:
+        return None if entry.settings is None else wire_of(entry.settings, model)
 
     def use(self, name: str) -> AbstractAsyncContextManager[Service]:
-        """Hold a service open for one call: `async with services.use(target.service) as service: …`."""
-        raise NotImplementedError
+        """Hold a service open for one call: `async with services.use(target.service) as service: …`.
+
+        Entering it raises `GatewayError`: 404 if there is no such service any more, 503 if its settings are wrong.
+        """
+        return _Hold(self, name)
+
+    def _entry_for_call(self, name: str) -> _Entry:
+        entry = self._entries.get(name)
+        if entry is None:
+            raise _not_found(name)
+        if entry.service is None:
+            message = f"the service {name!r} cannot be used at the moment; ask the administrator of this gateway"
+            raise GatewayError(Problem(kind="upstream", status=503, message=message, code="service_unavailable"))
+        return entry
+
+    # What the console changes
 
     async def save(self, name: str, table: JSONObject, secrets: dict[str, str | None]) -> None:
         """Validate a service and store it. A secret that is `None` or not given stays as it is; "" removes it.
 
-        Raises `ConfigurationError`, whose `errors` each name the setting.
+        The secrets of another provider are not kept. Raises `ConfigurationError`, whose `errors` each name the setting.
         """
-        raise NotImplementedError
+        store = self._writable()
+        async with self._changing:
+            stored = {service.name: service for service in await store.list()}
+            draft = ServiceDraft(name=name, table=table, secrets=secrets, before=stored.get(name))
+            errors = draft.name_errors(await store.aliases())
+            service, more = await self._validated(draft, stored)
+            if errors or more:
+                raise _one_error([*errors, *more], name)
+            await store.save(service)
+            await self._reload()
+
+    async def _validated(
+        self, draft: ServiceDraft, stored: Mapping[str, StoredService]
+    ) -> tuple[StoredService, list[ConfigurationError]]:
+        """Return a service as it would be stored, and its mistakes."""
+        service, errors = draft.stored()
+        if is_composed(service.table):
+            wrong = await anyio.to_thread.run_sync(_composition_errors, {**stored, draft.name: service})
+            if draft.name in wrong:
+                error = wrong[draft.name]
+                error.setting = error.setting or kind_of(service.table)
+                errors.append(error)
+            return service, errors
+        opened: ProviderService | None = None
+        try:
+            services = await anyio.to_thread.run_sync(_open_one, service)
+        except ConfigurationError as error:
+            errors.append(error)
+        else:
+            opened = _without_limits(services[service.name])
+        errors += draft.form_errors(service, errors)
+        if opened is not None:
+            errors += draft.secret_errors(opened)
+            try:
+                await self._networks.check(opened.settings)
+            except ConfigurationError as error:
+                errors.append(error)
+        return service, errors
 
     async def delete(self, name: str) -> None:
         """Delete a service. Raises `ConfigurationError` if another one is composed of it."""
-        raise NotImplementedError
+        store = self._writable()
+        async with self._changing:
+            users = [
+                service.name
+                for service in await store.list()
+                if is_composed(service.table) and name in members_of(service.table) and service.name != name
+            ]
+            if users:
+                raise ConfigurationError(
+                    f"service {name!r} is part of {', '.join(sorted(users))}: take it out there first", service=name
+                )
+            await store.delete(name)
+            await self._reload()
 
     async def set_alias(self, name: str, target: str | None) -> None:
         """Set an alias, or delete it. Raises `ConfigurationError` for a name or target that is wrong."""
-        raise NotImplementedError
+        store = self._writable()
+        async with self._changing:
+            if target is not None:
+                check_alias(name, target, {service.name for service in await store.list()})
+            await store.set_alias(name, target)
+            await self._reload()
 
     async def check(self, name: str, table: JSONObject, secrets: dict[str, str | None], model: str | None) -> Report:
         """Test settings as `trunkline check` does, without storing them. Secrets are as in `save`."""
-        raise NotImplementedError
+        store = self._writable()
+        stored = {service.name: service for service in await store.list()}
+        draft = ServiceDraft(name=name, table=table, secrets=secrets, before=stored.get(name))
+        service, errors = await self._validated(draft, stored)
+        if errors:
+            return await check_service(WrongService(error=_one_error(errors, name), provider=_text(table, "provider")))
+        every = {**stored, name: service}
+        if not is_composed(service.table):
+            return await self._check_leaf(service, model)
+        report = Report(name=name)
+        reports: dict[str, Report] = {}
+        leaves = [every[member] for member in _leaves(name, every)]
+
+        async def check_member(member: StoredService) -> None:
+            reports[member.name] = await self._check_leaf(member, None)
+
+        async with anyio.create_task_group() as tasks:
+            for leaf in leaves:
+                tasks.start_soon(check_member, leaf)
+        _conclude(report, kind_of(service.table), {leaf.name: reports[leaf.name] for leaf in leaves})
+        return report
+
+    async def _check_leaf(self, stored: StoredService, model: str | None) -> Report:
+        provider = _text(stored.table, "provider")
+        try:
+            opened = await anyio.to_thread.run_sync(_open_one, stored)
+            service = _without_limits(opened[stored.name])
+            assert service is not None
+            await self._networks.check(service.settings)
+        except ConfigurationError as error:
+            error.service = error.service or stored.name
+            return await check_service(WrongService(error=error, provider=provider))
+        selected = SelectedService(name=stored.name, settings=service.settings, origin="the console")
+        return await check_service(selected, model=model)
+
+    def _writable(self) -> ServiceStore:
+        if self._store is None:
+            raise ConfigurationError(f"the services come from the file {self._path}: change them there")
+        return self._store
 
     async def aclose(self) -> None:
         """Close all services. Their calls end with `ServiceClosed`."""
-        raise NotImplementedError
+        async with self._changing:
+            self._closed = True
+            parts = {id(part): part for entry in self._entries.values() for part in entry.parts}
+            self._entries, self._targets = {}, {}
+            async with anyio.create_task_group() as tasks:
+                for part in parts.values():
+                    tasks.start_soon(part.aclose)
+            await self._background.aclose()
+
+
+def _not_found(name: str) -> GatewayError:
+    message = f"the model {hint_of(name)} does not exist or you do not have access to it"
+    return GatewayError(Problem(kind="not_found", status=404, message=message, code="model_not_found", param="model"))
+
+
+def _digest(stored: StoredService) -> bytes:
+    """Return a digest of what a service is made of. It is keyed by nothing, so it stays in memory."""
+    text = json.dumps([stored.table, dict(stored.secrets)], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def _open_one(stored: StoredService) -> OpenServices:
+    """Open a service with a provider. Nothing comes from the environment. Raises `ConfigurationError`."""
+    return open_services({"services": {stored.name: merged(stored)}}, environ={})
+
+
+def _without_limits(service: Service) -> ProviderService | None:
+    """Return the service with a provider, or `None` for a composed service."""
+    inner = service.service if isinstance(service, LimitedService) else service
+    return inner if isinstance(inner, ProviderService) else None
+
+
+def _composition_errors(stored: Mapping[str, StoredService]) -> dict[str, ConfigurationError]:
+    """Return what is wrong with services that are composed of others, by name. Nothing stays open."""
+    if not any(is_composed(service.table) for service in stored.values()):
+        return {}
+    wrong: dict[str, ConfigurationError] = {}
+    tables = {name: merged(service) for name, service in stored.items()}
+    try:
+        open_services({"services": tables}, environ={}, wrong=wrong)
+    except ConfigurationError as error:
+        wrong.update((name, error) for name in stored if name not in wrong)
+    return {name: error for name, error in wrong.items() if is_composed(stored[name].table)}
+
+
+def _compose(name: str, table: JSONObject, members: Sequence[Service]) -> Service:
+    """Compose a service whose table is right, as the core does for one of a file."""
+    kind = kind_of(table)
+    value = table.get(kind or "")
+    total = _total_timeout(table.get("total_timeout"))
+    composed: Service
+    if kind == "balance":
+        weights = [float(str(weight)) for weight in value.values()] if isinstance(value, Mapping) else None
+        composed = balance(*members, weights=weights, name=name, total_timeout=total)
+    else:
+        composed = fallback(*members, name=name, total_timeout=total)
+    given = table.get("limits")
+    counts = (
+        {key: count for key, count in given.items() if isinstance(count, int)} if isinstance(given, Mapping) else {}
+    )
+    if not counts:
+        return composed
+    return limit(
+        composed,
+        concurrency=counts.get("concurrency"),
+        requests_per_minute=counts.get("requests_per_minute"),
+        tokens_per_minute=counts.get("tokens_per_minute"),
+        name=name,
+    )
+
+
+def _total_timeout(value: object) -> float | None:
+    (info,) = (info for info in setting_infos(Settings) if info.name == "total_timeout")
+    seconds = None if is_blank(value) else convert(info, value)
+    return seconds if isinstance(seconds, (int, float)) else None
+
+
+def _leaves(name: str, stored: Mapping[str, StoredService]) -> list[str]:
+    """Return the services with a provider that a composed service is made of. It has no cycle."""
+    found: dict[str, None] = {}
+    for member in members_of(stored[name].table):
+        if is_composed(stored[member].table):
+            found.update(dict.fromkeys(_leaves(member, stored)))
+        else:
+            found[member] = None
+    return list(found)
+
+
+def _conclude(report: Report, kind: str | None, members: Mapping[str, Report]) -> None:
+    """Complete the report of a composed service from those of its members. It works if one of them does."""
+    report.members = {name: member.ok for name, member in members.items()}
+    report.notes += [f"{name} does not work: {_reason(member)}" for name, member in members.items() if not member.ok]
+    if any(report.members.values()):
+        detail = f"{kind} of {', '.join(members)}"
+        report.steps.append(Step(name="settings", status="ok", seconds=0.0, detail=detail))
+    else:
+        error = ConfigurationError(f"none of the services that it is made of works: {', '.join(members)}")
+        report.fail("settings", diagnose(error, None, None), seconds=0.0)
+    report.running = None
+
+
+def _reason(report: Report) -> str:
+    return report.diagnosis.message if report.diagnosis is not None else "it was not tested"
+
+
+def _one_error(errors: Sequence[ConfigurationError], name: str) -> ConfigurationError:
+    """Return one error for all, whose `errors` lists each with its setting, also if there is only one."""
+    flat = [single for error in errors for single in (error.errors or (error,))]
+    for single in flat:
+        # An error about the installation of a provider, for example.
+        single.setting = single.setting or "provider"
+    try:
+        raise_config_errors(flat)
+    except ConfigurationError as error:
+        return (
+            error
+            if error.errors
+            else ConfigurationError(str(error), service=name, setting=error.setting, errors=[error])
+        )
+    raise AssertionError("there is at least one error")
+
+
+def _text(table: Mapping[str, object], name: str) -> str | None:
+    value = table.get(name)
+    return value.strip() if isinstance(value, str) else None
+
+
+def _file_tables(path: Path) -> dict[str, dict[str, object]]:
+    """Return the tables of a file that has been read without an error, each with its defaults."""
+    try:
+        data = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except (OSError, ValueError):  # it has just been replaced, and is read again at the next reload
+        return {}
+    services, defaults = data.get("services"), data.get("defaults")
+    common = defaults if isinstance(defaults, dict) else {}
+    return {
+        name: table if is_composed(table) else {**common, **table}
+        for name, table in (services if isinstance(services, dict) else {}).items()
+        if isinstance(table, dict)
+    }

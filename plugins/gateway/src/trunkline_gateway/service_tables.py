@@ -1,0 +1,319 @@
+"""The tables of services: what the console sends, what is stored, and what is shown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+import attrs
+from trunkline import ConfigurationError, JSONObject, JSONValue, ProviderService
+from trunkline.authoring.urls import redact_url
+from trunkline.secrets import header_secrets
+from trunkline.settings import BaseSettings, SettingInfo, convert, is_given, setting_error, setting_infos
+
+from trunkline_gateway.database.services import StoredService
+from trunkline_gateway.installed import find_provider
+
+KINDS = ("fallback", "balance")
+"""The keys of a table that make a service of others."""
+
+SHORTEST_SHOWN = 12
+"""The length from which the last four characters of a secret are shown."""
+
+_NAME = re.compile(r"[._-]*[A-Za-z0-9][A-Za-z0-9._-]*")
+_LONGEST_NAME = 64
+_LONGEST_ALIAS = 256
+_REFERENCES = ("env", "file", "keyring")
+_HEADERS = "headers"
+_MASK = "••••"
+
+
+def is_blank(value: object) -> bool:
+    """Whether a value of a form sets nothing."""
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def kind_of(table: Mapping[str, object]) -> str | None:
+    """Return `fallback` or `balance` for a service that is composed of others, or `None`."""
+    return next((kind for kind in KINDS if not is_blank(table.get(kind))), None)
+
+
+def is_composed(table: Mapping[str, object]) -> bool:
+    """Whether a table makes a service of others."""
+    return kind_of(table) is not None
+
+
+def members_of(table: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the names of the members of a composed service, as far as its table is right."""
+    kind = kind_of(table)
+    value = table.get(kind) if kind is not None else None
+    names = value if isinstance(value, (list, tuple, Mapping)) else ()
+    return tuple(dict.fromkeys(name for name in names if isinstance(name, str)))
+
+
+def display_name(provider: str | None, table: Mapping[str, object]) -> str:
+    """Return what people call a service's provider, or what a service is composed of."""
+    kind = kind_of(table)
+    if kind is not None:
+        return f"{kind} of {', '.join(members_of(table))}"
+    found = find_provider(provider) if provider else None
+    return (found.settings.display_name or found.name) if found is not None else provider or "no provider"
+
+
+def hint_of(name: str) -> str:
+    """Return a name that a client sent, for an error: visible, and not long."""
+    shown = name if len(name) <= 100 else f"{name[:100]}…"
+    return repr(shown)
+
+
+def merged(stored: StoredService) -> dict[str, object]:
+    """Return the table of a service with its secrets."""
+    table: dict[str, object] = dict(stored.table)
+    headers = dict(given) if isinstance(given := table.get(_HEADERS), Mapping) else {}
+    for name, secret in stored.secrets.items():
+        setting, dot, header = name.partition(".")
+        if setting == _HEADERS and dot:
+            headers[header] = secret
+        else:
+            table[name] = secret
+    return {**table, _HEADERS: headers} if headers else table
+
+
+# What the console sees
+
+
+def hint(secret: str) -> str:
+    """Return what may be shown of a secret: its last four characters if it is long enough, else only that it is set."""
+    return f"…{secret[-4:]}" if len(secret) >= SHORTEST_SHOWN else "set"
+
+
+def shown_table(table: Mapping[str, object], secrets: Mapping[str, str] | None = None) -> dict[str, JSONValue]:
+    """Return a table without secrets, for the console.
+
+    A login in a URL is left out. The value of a header that is secret is a mask; `ServiceDraft` takes both as "not
+    changed". References of a file are shown as `from env NAME`.
+    """
+    infos = _infos(table)
+    if infos is None and not is_composed(table):  # it is not known which settings are secret
+        return {"provider": str(table.get("provider") or "")}
+    shown: dict[str, JSONValue] = {}
+    for name, value in table.items():
+        info = (infos or {}).get(name)
+        if info is None or not info.secret:
+            shown[name] = _shown(name, value)
+    for name, secret in (secrets or {}).items():
+        setting, dot, header = name.partition(".")
+        info = (infos or {}).get(setting)
+        if setting == _HEADERS and dot:
+            others = shown.get(_HEADERS)
+            shown[_HEADERS] = {**(others if isinstance(others, Mapping) else {}), header: _MASK}
+        elif info is not None and not info.secret:
+            shown[setting] = redact_url(secret)
+    return shown
+
+
+def _shown(name: str, value: object) -> JSONValue:
+    reference = _reference(value)
+    if reference is not None:
+        return reference
+    if isinstance(value, str):
+        return redact_url(value) if "//" in value or "@" in value else value
+    if isinstance(value, Mapping):
+        return {
+            str(key): _MASK if _is_secret_item(name, str(key), item) else _shown(name, item)
+            for key, item in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [_shown(name, item) for item in value]
+    return value if isinstance(value, (bool, int, float, type(None))) else str(value)  # dates of TOML
+
+
+def _is_secret_item(setting: str, name: str, value: object) -> bool:
+    # In the table of an extension, which setting is secret is known to the extension alone.
+    return isinstance(value, str) and any(header_secrets({name: value})) and setting in (_HEADERS, "extensions")
+
+
+def shown_secrets(table: Mapping[str, object], secrets: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return the secrets that are set, each with what may be shown of it."""
+    found = {name: hint(secret) for name, secret in secrets.items()}
+    for name, info in (_infos(table) or {}).items():
+        value = table.get(name)
+        if info.secret and name not in found and not is_blank(value):
+            found[name] = _reference(value) or (hint(value) if isinstance(value, str) else "set")
+    return tuple(sorted(found.items()))
+
+
+def _reference(value: object) -> str | None:
+    """Return how a reference is shown, such as `from env NAME`. The path of a file is not shown."""
+    if not isinstance(value, Mapping) or len(value) != 1:
+        return None
+    [(kind, place)] = value.items()
+    if kind not in _REFERENCES or not isinstance(place, str):
+        return None
+    return f"from env {place}" if kind == "env" else f"from {kind}"
+
+
+def _infos(table: Mapping[str, object]) -> dict[str, SettingInfo] | None:
+    """Return the descriptions of the settings of a table's provider, or `None` if it is not installed."""
+    name = table.get("provider")
+    provider = find_provider(name.strip()) if isinstance(name, str) else None
+    return None if provider is None else {info.name: info for info in setting_infos(provider.settings)}
+
+
+# What the console sends
+
+
+@attrs.frozen(kw_only=True)
+class ServiceDraft:
+    """A service as the console sends it, and the one that is stored under its name."""
+
+    name: str
+    table: JSONObject
+    secrets: Mapping[str, str | None] = attrs.field(repr=False)
+    before: StoredService | None = None
+
+    def name_errors(self, aliases: Collection[str]) -> list[ConfigurationError]:
+        """Return what is wrong with the service's name."""
+        problem = None
+        if not _NAME.fullmatch(self.name) or len(self.name) > _LONGEST_NAME:
+            problem = f"may have letters from A to Z, digits, - _ and . only, at most {_LONGEST_NAME}"
+        elif any(alias == self.name or alias.startswith(f"{self.name}/") for alias in aliases):
+            problem = "is used by an alias; choose another one, or delete the alias"
+        return [] if problem is None else [ConfigurationError(f"the name of a service {problem}", setting="name")]
+
+    def stored(self) -> tuple[StoredService, list[ConfigurationError]]:
+        """Return the service to store, without what is blank, and the mistakes that only the console can make."""
+        infos = _infos(self.table)
+        errors = [
+            self._error(setting, "is a reference, which only a service in a configuration file can have")
+            for setting, value in self.table.items()
+            if _has_reference(value)
+        ]
+        table: dict[str, JSONValue] = {}
+        secrets = self._kept_secrets(infos)
+        for setting, value in self.table.items():
+            info = (infos or {}).get(setting)
+            if info is None:
+                if setting in (infos or {}) or not is_blank(value):
+                    table[setting] = value.strip() if setting == "provider" and isinstance(value, str) else value
+            elif info.secret:
+                if isinstance(value, str) and not is_blank(value):
+                    secrets[setting] = value
+            elif is_given(info, value):
+                table[setting] = _typed(info, value)
+        for setting, secret in self.secrets.items():
+            info = (infos or {}).get(setting)
+            if infos is not None and (info is None or not info.secret):
+                if not is_blank(secret):
+                    errors.append(self._error(setting, "is not a secret setting of this provider"))
+            elif secret is not None:
+                secrets.pop(setting, None)
+                if not is_blank(secret):
+                    secrets[setting] = secret
+        self._move_secrets(table, secrets)
+        return StoredService(name=self.name, table=table, secrets=secrets), errors
+
+    def _kept_secrets(self, infos: Mapping[str, SettingInfo] | None) -> dict[str, str]:
+        """Return the stored secrets of secret settings. Those of another provider must not be sent to this one."""
+        if (
+            self.before is None
+            or infos is None
+            or _text(self.before.table, "provider") != _text(self.table, "provider")
+        ):
+            return {}
+        return {name: secret for name, secret in self.before.secrets.items() if name in infos and infos[name].secret}
+
+    def _move_secrets(self, table: dict[str, JSONValue], secrets: dict[str, str]) -> None:
+        """Move secrets in other settings out of the table: logins in URLs, and headers such as `Authorization`.
+
+        What the console was shown in their place keeps the secret that is stored.
+        """
+        before = {} if self.before is None else dict(self.before.secrets)
+        for setting, value in list(table.items()):
+            if isinstance(value, str):
+                if setting in before and redact_url(before[setting]) == value:
+                    secrets[setting] = before[setting]
+                elif _has_login(value):
+                    secrets[setting] = value
+                else:
+                    continue
+                del table[setting]
+        headers = table.get(_HEADERS)
+        if not isinstance(headers, Mapping):
+            return
+        for header, value in headers.items():
+            key = f"{_HEADERS}.{header}"
+            if value == _MASK and key in before:
+                secrets[key] = before[key]
+            elif isinstance(value, str) and any(header_secrets({header: value})):
+                secrets[key] = value
+        table[_HEADERS] = {name: value for name, value in headers.items() if f"{_HEADERS}.{name}" not in secrets}
+        if not table[_HEADERS]:
+            del table[_HEADERS]
+
+    def form_errors(self, service: StoredService, errors: Sequence[ConfigurationError]) -> Iterator[ConfigurationError]:
+        """Yield an error for each setting that a form requires and that is not set, unless there is one already."""
+        table = merged(service)
+        wrong = {single.setting for error in errors for single in (error.errors or (error,))}
+        for name, info in (_infos(table) or {}).items():
+            if info.form_required and name not in table and name not in wrong:
+                yield self._error(name, f"({info.label}) is required")
+
+    def secret_errors(self, service: ProviderService) -> Iterator[ConfigurationError]:
+        """Yield an error for each secret in the table of an extension, which would be stored in clear."""
+        for extension in service.settings.extensions:
+            if isinstance(extension, BaseSettings) and extension.secrets():
+                text = "holds a secret of an extension, which only a service in a configuration file can have"
+                yield self._error("extensions", text)
+
+    def _error(self, setting: str, problem: str) -> ConfigurationError:
+        return setting_error(setting, problem, service=self.name)
+
+
+def _text(table: Mapping[str, object], name: str) -> str | None:
+    value = table.get(name)
+    return value.strip() if isinstance(value, str) else None
+
+
+def _typed(info: SettingInfo, value: JSONValue) -> JSONValue:
+    """Return a number or a truth value that a form sent as text as what it is."""
+    try:
+        converted = convert(info, value)
+    except ValueError:  # reported together with the other mistakes
+        return value
+    if isinstance(converted, (bool, int, float)):
+        return converted
+    return value
+
+
+def _has_reference(value: object) -> bool:
+    if _reference(value) is not None:
+        return True
+    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
+    return any(_has_reference(item) for item in items)
+
+
+_LOGIN = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?(?://)?[^/?#@\s]*:[^/?#@\s]*@[^/?#@\s]+")
+
+
+def _has_login(text: str) -> bool:
+    return _LOGIN.match(text.strip()) is not None
+
+
+def check_alias(name: str, target: str, services: Collection[str]) -> None:
+    """Raise `ConfigurationError` for a name or a target that an alias cannot have."""
+    problem, setting = None, "name"
+    if is_blank(name) or name.strip() != name or not name.isprintable() or len(name) > _LONGEST_ALIAS:
+        problem = f"an alias must be visible text of at most {_LONGEST_ALIAS} characters, without spaces around it"
+    elif name.partition("/")[0] in services:
+        problem = f"the alias {name!r} would hide a service or a model of it; choose another name"
+    else:
+        service, slash, model = target.partition("/")
+        setting = "target"
+        if service not in services:
+            problem = f"the alias must lead to service/model, and there is no service {service!r}"
+        elif (slash and not model) or not target.isprintable() or target.strip() != target:
+            problem = "the alias must lead to service/model, or to a service"
+    if problem is not None:
+        single = ConfigurationError(problem, setting=setting)
+        raise ConfigurationError(problem, setting=setting, errors=[single])
