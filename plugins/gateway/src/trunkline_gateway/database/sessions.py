@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
+import secrets
 
 import attrs
+from sqlalchemy import Connection, delete, insert, select
 
-from trunkline_gateway.database.engine import Database
+from trunkline_gateway.database.engine import Database, check_name, check_text
+from trunkline_gateway.database.tables import named_values, sessions
+from trunkline_gateway.database.upserts import upsert
 
 
 @attrs.frozen(kw_only=True)
@@ -23,28 +28,67 @@ class Session:
 class SessionStore:
     """Sessions, found by the SHA-256 of the cookie's random value, and named values."""
 
-    def __init__(self, database: Database) -> None: ...
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     async def create(self, subject: str, lifetime: datetime.timedelta) -> tuple[str, Session]:
-        """Make a session, and return the value of its cookie with it."""
-        raise NotImplementedError
+        """Make a session, and return the value of its cookie with it. Deletes sessions that have expired."""
+        cookie = secrets.token_urlsafe(32)
+        now = datetime.datetime.now(datetime.UTC)
+        session = Session(
+            subject=check_text(subject, "the subject of a session"),
+            csrf=secrets.token_urlsafe(32),
+            expires_at=now + lifetime,
+        )
+
+        def work(connection: Connection) -> None:
+            connection.execute(delete(sessions).where(sessions.c.expires_at <= now))
+            connection.execute(
+                insert(sessions).values(
+                    digest=_digest(cookie), subject=session.subject, csrf=session.csrf, expires_at=session.expires_at
+                )
+            )
+
+        await self._database.write(work)
+        return cookie, session
 
     async def find(self, cookie: str) -> Session | None:
         """Return a session that has not expired."""
-        raise NotImplementedError
+        now = datetime.datetime.now(datetime.UTC)
+        statement = select(sessions).where(sessions.c.digest == _digest(cookie), sessions.c.expires_at > now)
+        row = await self._database.read(lambda connection: connection.execute(statement).one_or_none())
+        return None if row is None else Session(subject=row.subject, csrf=row.csrf, expires_at=row.expires_at)
 
     async def end(self, cookie: str) -> None:
         """End a session."""
-        raise NotImplementedError
+        statement = delete(sessions).where(sessions.c.digest == _digest(cookie))
+        await self._database.write(lambda connection: connection.execute(statement))
 
     async def end_all(self) -> None:
         """End all sessions."""
-        raise NotImplementedError
+        await self._database.write(lambda connection: connection.execute(delete(sessions)))
 
     async def get_value(self, name: str) -> str | None:
         """Return a named value."""
-        raise NotImplementedError
+        statement = select(named_values.c.value).where(named_values.c.name == name)
+        return await self._database.read(lambda connection: connection.execute(statement).scalar_one_or_none())
 
     async def set_value(self, name: str, value: str, *, only_if_absent: bool = False) -> bool:
         """Store a named value. Returns whether it was stored: with `only_if_absent`, one of several instances does."""
-        raise NotImplementedError
+        values = {"name": check_name(name, "a value"), "value": check_text(value, "a value")}
+
+        def work(connection: Connection) -> bool:
+            statement = upsert(connection, named_values).values(values)
+            if only_if_absent:
+                ignoring = statement.on_conflict_do_nothing(index_elements=["name"])
+                return connection.execute(ignoring.returning(named_values.c.name)).first() is not None
+            connection.execute(
+                statement.on_conflict_do_update(index_elements=["name"], set_={"value": statement.excluded.value})
+            )
+            return True
+
+        return await self._database.write(work)
+
+
+def _digest(cookie: str) -> str:
+    return hashlib.sha256(cookie.encode("utf-8", "surrogatepass")).hexdigest()
