@@ -1,10 +1,132 @@
-"""The stored budgets: reserved before a call, settled after it."""
+"""The stored budgets: reserved before a call, settled after it.
+
+A reservation is a row, and the sum of a key's rows is `reserved` in its budget. Reserving inserts the row and settling
+deletes it, each in the transaction that changes the budget, so whatever happens, each is counted once.
+"""
 
 from __future__ import annotations
 
-from trunkline_gateway.budgets import Amount, Balance, Reservation
-from trunkline_gateway.database.engine import Database
-from trunkline_gateway.keys import Key
+import calendar
+import datetime
+import logging
+import secrets
+from collections import defaultdict
+from typing import Any
+
+import anyio
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Row,
+    bindparam,
+    case,
+    delete,
+    exists,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
+
+from trunkline_gateway.budgets import NANO, Amount, Balance, BudgetExceeded, Reservation
+from trunkline_gateway.database.engine import Database, DatabaseError
+from trunkline_gateway.database.tables import budgets, epoch, instances, reservations, utc_day, utc_month
+from trunkline_gateway.database.upserts import upsert
+from trunkline_gateway.keys import Budget, Key
+
+logger = logging.getLogger("trunkline_gateway")
+
+DEAD_SECONDS = 30
+"""The seconds without a heartbeat after which an instance is dead."""
+
+_MOST = 10**15
+"""The most that one call is counted with: requests choose their largest output, and sums must fit in 64 bits."""
+
+_key_id = bindparam("a_key", type_=BigInteger)
+_tokens = bindparam("a_tokens", type_=BigInteger)
+_cost = bindparam("a_cost", type_=BigInteger)
+
+_columns = budgets.c
+_now = case((_columns.period == "day", utc_day()), (_columns.period == "month", utc_month()), else_=literal("total"))
+# A clock that is set back does not begin a period again.
+_is_current = _columns.period_start >= _now
+_current = {
+    "period_start": case((_is_current, _columns.period_start), else_=_now),
+    "spent_tokens": case((_is_current, _columns.spent_tokens), else_=0),
+    "spent_cost": case((_is_current, _columns.spent_cost), else_=0),
+}
+
+
+def _has_left(limit: ColumnElement[int | None], spent: str, reserved: ColumnElement[int]) -> ColumnElement[bool]:
+    wanted = _tokens if limit is _columns.limit_tokens else _cost
+    return or_(limit.is_(None), _current[spent] + reserved + wanted <= limit)
+
+
+_RESERVE = (
+    update(budgets)
+    .where(
+        _columns.key_id == _key_id,
+        _has_left(_columns.limit_tokens, "spent_tokens", _columns.reserved_tokens),
+        _has_left(_columns.limit_cost, "spent_cost", _columns.reserved_cost),
+    )
+    .values(
+        **_current,
+        reserved_tokens=_columns.reserved_tokens + _tokens,
+        reserved_cost=_columns.reserved_cost + _cost,
+    )
+)
+_INSERT = insert(reservations).values(
+    id=bindparam("id"),
+    key_id=bindparam("key_id"),
+    instance=bindparam("instance"),
+    created_at=epoch(),
+    tokens=bindparam("tokens"),
+    cost=bindparam("cost"),
+    input_tokens=bindparam("input_tokens"),
+    input_cost=bindparam("input_cost"),
+)
+_TAKE = (
+    delete(reservations)
+    .where(reservations.c.id == bindparam("a_reservation"))
+    .returning(reservations.c.key_id, reservations.c.tokens, reservations.c.cost)
+)
+# What is settled counts in the period in which it is settled.
+_SETTLE = (
+    update(budgets)
+    .where(_columns.key_id == _key_id)
+    .values(
+        period_start=_current["period_start"],
+        spent_tokens=_current["spent_tokens"] + bindparam("used_tokens", type_=BigInteger),
+        spent_cost=_current["spent_cost"] + bindparam("used_cost", type_=BigInteger),
+        reserved_tokens=_columns.reserved_tokens - _tokens,
+        reserved_cost=_columns.reserved_cost - _cost,
+    )
+)
+_BALANCE = select(
+    _columns.active,
+    _columns.period,
+    _columns.limit_tokens,
+    _columns.limit_cost,
+    _columns.reserved_tokens,
+    _columns.reserved_cost,
+    _current["spent_tokens"].label("spent_tokens"),
+    _current["spent_cost"].label("spent_cost"),
+    epoch().label("now"),
+).where(_columns.key_id == _key_id)
+
+_is_old = epoch() - DEAD_SECONDS
+# An instance that was stopped for longer than that makes reservations again before its next heartbeat.
+_DEAD = (
+    select(reservations)
+    .where(
+        reservations.c.created_at < _is_old,
+        ~exists().where(instances.c.id == reservations.c.instance, instances.c.beat_at >= _is_old),
+    )
+    .order_by(reservations.c.id)
+    .with_for_update(skip_locked=True, of=reservations)
+)
 
 
 class BudgetStore:
@@ -14,27 +136,165 @@ class BudgetStore:
     estimated for the input, exactly once.
     """
 
-    def __init__(self, database: Database, *, instance: str) -> None: ...
+    def __init__(self, database: Database, *, instance: str) -> None:
+        self._database = database
+        self._instance = instance
+        # What could not be settled because the database was away.
+        self._unsettled: dict[str, Amount] = {}
 
     async def reserve(self, key: Key, amount: Amount, *, input_amount: Amount) -> Reservation | None:
         """Reserve an amount of the key's budget, or return `None` for a key without one. Raises `BudgetExceeded`.
 
         `input_amount` is the part of `amount` for the request's input, which is charged if this instance dies.
         """
-        raise NotImplementedError
+        if key.draft.budget is None:
+            return None
+        amount, input_amount = _bounded(amount), _bounded(input_amount)
+        reservation = Reservation(id=secrets.token_hex(16), key_id=key.id, amount=amount)
+        values = {
+            "id": reservation.id,
+            "key_id": key.id,
+            "instance": self._instance,
+            "tokens": amount.tokens,
+            "cost": amount.cost,
+            "input_tokens": input_amount.tokens,
+            "input_cost": input_amount.cost,
+        }
+        wanted = {"a_key": key.id, "a_tokens": amount.tokens, "a_cost": amount.cost}
+
+        def work(connection: Connection) -> BudgetExceeded | None:
+            if connection.execute(_RESERVE, wanted).rowcount:
+                connection.execute(_INSERT, values)
+                return None
+            balance = connection.execute(_BALANCE, wanted).one_or_none()
+            if balance is None:
+                raise DatabaseError(f"the key with the id {key.id} has no budget in the database")
+            return _exceeded(_balance(balance), amount, balance.now)
+
+        try:
+            exceeded = await self._database.write(work)
+        except BaseException as error:
+            # Whether it was committed is not known.
+            self._unsettled[reservation.id] = Amount()
+            if not isinstance(error, Exception):
+                with anyio.CancelScope(shield=True):
+                    await self._settle_again()
+            raise
+        if exceeded is not None:
+            raise exceeded
+        return reservation
 
     async def settle(self, reservation: Reservation, amount: Amount) -> None:
-        """Replace the reservation by what the call used. Settling it again does nothing."""
-        raise NotImplementedError
+        """Replace the reservation by what the call used. Settling it again does nothing.
+
+        If the database cannot be reached, it is settled by a later heartbeat.
+        """
+        try:
+            await self._settle(reservation.id, _bounded(amount))
+        except BaseException as error:
+            self._unsettled.setdefault(reservation.id, _bounded(amount))
+            if not isinstance(error, DatabaseError):
+                raise
+            logger.warning("a budget is settled later: %s", error)
+
+    async def _settle(self, reservation_id: str, amount: Amount) -> None:
+        def work(connection: Connection) -> None:
+            taken = connection.execute(_TAKE, {"a_reservation": reservation_id}).one_or_none()
+            if taken is not None:
+                values = {"a_key": taken.key_id, "a_tokens": taken.tokens, "a_cost": taken.cost}
+                connection.execute(_SETTLE, values | {"used_tokens": amount.tokens, "used_cost": amount.cost})
+
+        await self._database.write(work)
+
+    async def _settle_again(self) -> None:
+        for reservation_id, amount in tuple(self._unsettled.items()):
+            try:
+                await self._settle(reservation_id, amount)
+            except DatabaseError:
+                return
+            self._unsettled.pop(reservation_id, None)
 
     async def balance(self, key: Key) -> Balance | None:
         """Return what is left of a key's budget, or `None` for a key without one."""
-        raise NotImplementedError
+        row = await self._database.read(
+            lambda connection: connection.execute(_BALANCE, {"a_key": key.id}).one_or_none()
+        )
+        return None if row is None or not row.active else _balance(row)
 
     async def beat(self) -> None:
-        """Write this instance's heartbeat."""
-        raise NotImplementedError
+        """Write this instance's heartbeat, and settle what could not be settled."""
+
+        def work(connection: Connection) -> None:
+            statement = upsert(connection, instances).values(id=self._instance, beat_at=epoch())
+            connection.execute(statement.on_conflict_do_update(index_elements=["id"], set_={"beat_at": epoch()}))
+
+        await self._database.write(work)
+        await self._settle_again()
 
     async def recover(self) -> int:
         """Settle the reservations of dead instances, and return how many they were."""
-        raise NotImplementedError
+
+        def work(connection: Connection) -> int:
+            dead = connection.execute(_DEAD).all()
+            sums: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+            for row in dead:
+                connection.execute(_TAKE, {"a_reservation": row.id})
+                for index, value in enumerate((row.tokens, row.cost, row.input_tokens, row.input_cost)):
+                    sums[row.key_id][index] += value
+            # In the order of the keys, so that two instances do not wait for each other.
+            for key_id, (tokens, cost, input_tokens, input_cost) in sorted(sums.items()):
+                values = {"a_key": key_id, "a_tokens": tokens, "a_cost": cost}
+                connection.execute(_SETTLE, values | {"used_tokens": input_tokens, "used_cost": input_cost})
+            connection.execute(delete(instances).where(instances.c.beat_at < _is_old))
+            return len(dead)
+
+        recovered = await self._database.write(work)
+        if recovered:
+            logger.warning("%d calls of instances that have died were charged for their input", recovered)
+        return recovered
+
+
+def _bounded(amount: Amount) -> Amount:
+    return Amount(tokens=min(max(amount.tokens, 0), _MOST), cost=min(max(amount.cost, 0), _MOST))
+
+
+def _balance(row: Row[Any]) -> Balance:
+    return Balance(
+        budget=Budget(period=row.period, tokens=row.limit_tokens, cost=row.limit_cost),
+        spent=Amount(tokens=row.spent_tokens, cost=row.spent_cost),
+        reserved=Amount(tokens=row.reserved_tokens, cost=row.reserved_cost),
+    )
+
+
+def _exceeded(balance: Balance, amount: Amount, now: int) -> BudgetExceeded:
+    budget, spent, reserved = balance.budget, balance.spent, balance.reserved
+    period = {"day": " a day", "month": " a month", "total": ""}[budget.period]
+    is_possible = True
+    parts = []
+    if budget.tokens is not None and spent.tokens + reserved.tokens + amount.tokens > budget.tokens:
+        is_possible &= amount.tokens <= budget.tokens
+        left = max(budget.tokens - spent.tokens - reserved.tokens, 0)
+        parts.append(f"of {budget.tokens} tokens{period}, {left} are left, and the call may need {amount.tokens}")
+    if budget.cost is not None and spent.cost + reserved.cost + amount.cost > budget.cost:
+        is_possible &= amount.cost <= budget.cost
+        left = max(budget.cost - spent.cost - reserved.cost, 0)
+        parts.append(
+            f"of {_dollars(budget.cost)}{period}, {_dollars(left)} are left, and the call may cost up to "
+            f"{_dollars(amount.cost)}"
+        )
+    message = "the key's budget has too little left: " + "; ".join(parts)
+    return BudgetExceeded(message, resets_after=_seconds_left(budget, now) if is_possible else None)
+
+
+def _dollars(nano: int) -> str:
+    return f"${nano / NANO:.6f}".rstrip("0").rstrip(".")
+
+
+def _seconds_left(budget: Budget, now: int) -> float | None:
+    """Return the seconds until the period ends."""
+    if budget.period == "total":
+        return None
+    today = datetime.datetime.fromtimestamp(now, datetime.UTC)
+    days = 1 if budget.period == "day" else calendar.monthrange(today.year, today.month)[1] - today.day + 1
+    midnight = today.replace(hour=0, minute=0, second=0) + datetime.timedelta(days=days)
+    return midnight.timestamp() - now

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
@@ -101,7 +101,8 @@ class Database:
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Run a function in a transaction, and commit it. Raises `DatabaseError`. A cancellation waits for its end."""
         with anyio.CancelScope(shield=True):
-            return await self._backend.run(work, writes=True)
+            result = await self._backend.run(work, writes=True)
+        return result  # noqa: RET504  # The scope could swallow an error, says its type.
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -140,10 +141,10 @@ def check_name(name: str, what: str) -> str:
     """Return a name that can be stored: 1 to 200 characters, none of them a control character."""
     if not name.strip():
         raise InvalidValueError(f"the name of {what} is empty")
-    if len(name) > 200:  # noqa: PLR2004
+    if len(name) > 200:
         raise InvalidValueError(f"the name of {what} has {len(name)} characters; at most 200 are possible")
     if not name.isprintable():
-        raise InvalidValueError(f"the name of {what} has a control character: {ascii(name)}")
+        raise InvalidValueError(f"the name of {what} has a control character: {name!a}")
     return name
 
 
@@ -347,10 +348,9 @@ def _sqlite_engine(url: URL, **options: object) -> Engine:
     @event.listens_for(engine, "do_connect")
     def make_file(*_: object) -> None:
         # SQLite would give it the mode of the umask. Its other files take the mode of this one.
-        try:
+        # SQLite reports what is wrong with the path.
+        with suppress(OSError):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        except OSError:
-            pass  # SQLite says it with its own words.
 
     @event.listens_for(engine, "connect")
     def configure(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
@@ -397,14 +397,15 @@ class _PostgreSQL:
 
 def _postgresql_engine(dsn: str, **options: object) -> AsyncEngine:
     try:
-        import asyncpg
+        import asyncpg  # type: ignore[import-untyped]
     except ImportError:
         raise DatabaseError(
             'PostgreSQL needs the package asyncpg: pip install "trunkline-gateway[postgresql]"'
         ) from None
 
-    async def connect() -> asyncpg.Connection:
+    async def connect() -> object:
         # asyncpg reads the parameters of the URL as libpq does (`sslmode`, `host=/run/postgresql`).
-        return await asyncpg.connect(dsn, timeout=BUSY_SECONDS, command_timeout=COMMAND_SECONDS)
+        connection: object = await asyncpg.connect(dsn, timeout=BUSY_SECONDS, command_timeout=COMMAND_SECONDS)
+        return connection
 
     return create_async_engine("postgresql+asyncpg://", async_creator=connect, hide_parameters=True, **options)

@@ -174,7 +174,7 @@ def _store_budget(connection: Connection, key_id: int, budget: Budget | None) ->
             ended = {"active": False, "limit_tokens": None, "limit_cost": None}
             connection.execute(update(budgets).where(budgets.c.key_id == key_id).values(ended))
         return
-    limits = {
+    limits: dict[str, Any] = {
         "active": True,
         "period": budget.period,
         "limit_tokens": budget.tokens,

@@ -189,21 +189,21 @@ log = Table(
 )
 
 
-class epoch(FunctionElement[int]):  # noqa: N801
+class epoch(FunctionElement[int]):
     """The database's clock, in whole seconds since 1970."""
 
     type = BigInteger()
     inherit_cache = True
 
 
-class utc_day(FunctionElement[str]):  # noqa: N801
+class utc_day(FunctionElement[str]):
     """The day by the database's clock in UTC: `2026-01-31`."""
 
     type = String()
     inherit_cache = True
 
 
-class utc_month(FunctionElement[str]):  # noqa: N801
+class utc_month(FunctionElement[str]):
     """The month by the database's clock in UTC: `2026-01`."""
 
     type = String()
