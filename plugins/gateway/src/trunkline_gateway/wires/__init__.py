@@ -7,6 +7,7 @@ reverse of what a provider's plugin does.
 from __future__ import annotations
 
 import attrs
+from trunkline import ChatRequest
 
 from trunkline_gateway.targets import Target
 
@@ -24,3 +25,5 @@ class Reply:
     """Whether a Chat Completions stream ends with a chunk of usage (`stream_options.include_usage`)."""
     input_tokens: int = 0
     """An estimate of the input, which Anthropic's format reports at the start of a stream."""
+    request: ChatRequest | None = None
+    """The request, whose fields OpenAI's Responses format repeats in the response. It also names the custom tools."""
