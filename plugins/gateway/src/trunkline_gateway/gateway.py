@@ -2,30 +2,62 @@
 
 from __future__ import annotations
 
+import logging
+import secrets
+from contextlib import AsyncExitStack
+from http import HTTPStatus
 from typing import Self
 
-from starlette.types import ASGIApp
+import anyio
+import trunkline_prices
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from trunkline import ConfigurationError
 
+from trunkline_gateway.api.routes import api_routes
+from trunkline_gateway.calls import Calls
+from trunkline_gateway.console.admin_key import ensure_admin_key
+from trunkline_gateway.console.routes import console_routes
 from trunkline_gateway.database.budgets import BudgetStore
-from trunkline_gateway.database.engine import Database
+from trunkline_gateway.database.engine import Database, DatabaseError
 from trunkline_gateway.database.keys import KeyStore
+from trunkline_gateway.database.services import ServiceStore
 from trunkline_gateway.database.sessions import SessionStore
 from trunkline_gateway.database.usage import UsageStore
-from trunkline_gateway.limits import RateLimiter
+from trunkline_gateway.embedded_model import add_embedded_model
+from trunkline_gateway.encryption import Encryption
+from trunkline_gateway.limits import LocalLimiter, RateLimiter
+from trunkline_gateway.logs import log_call
+from trunkline_gateway.metrics import Metrics
+from trunkline_gateway.models import Models
+from trunkline_gateway.operations import operation_routes
+from trunkline_gateway.problems import Problem
+from trunkline_gateway.redis_limits import RedisLimiter
 from trunkline_gateway.running import RunningCalls
 from trunkline_gateway.services import Services
 from trunkline_gateway.settings import GatewaySettings
+from trunkline_gateway.usage import CallRecord
+from trunkline_gateway.wires import chat
+
+logger = logging.getLogger("trunkline_gateway")
+
+REVISION_INTERVAL = 1.0
+"""The seconds after which a change by another instance is seen."""
+
+HEARTBEAT_INTERVAL = 5.0
+"""The seconds between heartbeats of an instance. Its reservations are settled by others when it has none for longer."""
 
 
 class Gateway:
     """A gateway: `async with Gateway(settings) as gateway: …`, with its ASGI application in `gateway.app`.
 
-    Mount it in an application of your own with `parent.mount("/llm", gateway.app)`, and enter it in the lifespan of
-    that application.
+    To mount it in an application of your own, enter it in the lifespan of that application, and give
+    `parent.mount("/llm", gateway.app)`. `app` can be mounted before the gateway is entered.
     """
 
-    settings: GatewaySettings
-    app: ASGIApp
     database: Database
     services: Services
     keys: KeyStore
@@ -33,13 +65,130 @@ class Gateway:
     usage: UsageStore
     sessions: SessionStore
     limiter: RateLimiter
-    running: RunningCalls
+    models: Models
+    new_admin_key: str | None = None
+    """The key to sign in to the console with, if it was made just now. It is not kept."""
 
     def __init__(self, settings: GatewaySettings | None = None) -> None:
         self.settings = settings or GatewaySettings()
+        self.instance = secrets.token_hex(8)
+        self.running = RunningCalls()
+        self.metrics = Metrics(lambda: len(self.running))
+        self.calls = Calls(self)
+        self.is_draining = False
+        self._stack = AsyncExitStack()
+        self._revision = -1
+        self.app = self._make_app()
+
+    def _make_app(self) -> Starlette:
+        async def to_console(request: Request) -> Response:
+            return RedirectResponse(request.url_for("console:home").path)
+
+        return Starlette(
+            routes=[
+                *api_routes(self),
+                *operation_routes(self),
+                Mount("/console", routes=console_routes(self), name="console"),
+                Route("/", to_console),
+            ],
+            exception_handlers={HTTPException: _not_found},
+        )
 
     async def __aenter__(self) -> Self:
-        raise NotImplementedError
+        async with AsyncExitStack() as stack:
+            await self._open(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def _open(self, stack: AsyncExitStack) -> None:
+        settings = self.settings
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.database = database = await Database.open(settings.database_url)
+        stack.push_async_callback(database.aclose)
+        self.sessions = SessionStore(database)
+        self.keys = KeyStore(database)
+        self.budgets = BudgetStore(database, instance=self.instance)
+        self.usage = UsageStore(database, log_days=settings.log_days)
+        stack.push_async_callback(self.usage.flush)
+        self.limiter = self._make_limiter()
+        stack.push_async_callback(self.limiter.aclose)
+        source = settings.services if settings.services is not None else ServiceStore(database, self._encryption())
+        self.services = Services(source, allowed_networks=settings.allowed_networks)
+        stack.push_async_callback(self.services.aclose)
+        await self.budgets.beat()
+        await self.budgets.recover()
+        await self.services.reload()
+        await add_embedded_model(self.services, self.sessions)
+        self._revision = await database.revision()
+        self.models = Models(self.services)
+        self.new_admin_key = await ensure_admin_key(self.sessions, settings)
+        tasks = await stack.enter_async_context(anyio.create_task_group())
+        stack.callback(tasks.cancel_scope.cancel)
+        tasks.start_soon(self.usage.run)
+        tasks.start_soon(self._watch)
+        tasks.start_soon(self._beat)
+        # The first call would stop the event loop for up to half a second.
+        tasks.start_soon(anyio.to_thread.run_sync, trunkline_prices.load_prices)
+
+    def _encryption(self) -> Encryption:
+        key = self.settings.encryption_key
+        return Encryption(key) if key is not None else Encryption.from_file(self.settings.data_dir / "encryption.key")
+
+    def _make_limiter(self) -> RateLimiter:
+        if self.settings.redis is None:
+            return LocalLimiter()
+        return RedisLimiter(self.settings.redis, failure=self.settings.redis_failure)
 
     async def __aexit__(self, *exc_info: object) -> None:
-        raise NotImplementedError
+        self.start_draining()
+        self.running.cancel_all()
+        await self._stack.aclose()
+
+    def start_draining(self) -> None:
+        """Take no more calls. Those in flight go on."""
+        self.is_draining = True
+
+    async def reload(self) -> None:
+        """Read services and keys again. Calls in flight go on with the settings that they began with."""
+        self.keys.forget()
+        await self.services.reload()
+        self.models.forget()
+
+    async def _watch(self) -> None:
+        """Read again what another instance, or the console, has changed."""
+        while True:
+            await anyio.sleep(REVISION_INTERVAL)
+            try:
+                revision = await self.database.revision()
+                if revision != self._revision:
+                    await self.reload()
+                    self._revision = revision
+            except (DatabaseError, ConfigurationError) as error:
+                logger.warning("changes could not be read: %s", error)
+
+    async def _beat(self) -> None:
+        while True:
+            await anyio.sleep(HEARTBEAT_INTERVAL)
+            try:
+                await self.budgets.beat()
+                await self.budgets.recover()
+            except DatabaseError as error:
+                logger.warning("the heartbeat could not be written: %s", error)
+
+    def record(self, record: CallRecord) -> None:
+        """Count a call that has ended: in the usage, the metrics and the log."""
+        self.usage.record(record)
+        self.metrics.count(record)
+        log_call(record)
+
+
+def _not_found(request: Request, error: Exception) -> Response:
+    """Answer a path or method that there is not, in OpenAI's form below `/v1`."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    headers = error.headers if isinstance(error, HTTPException) else None
+    message = f"there is no {request.method} {request.url.path}"
+    if status == HTTPStatus.NOT_FOUND:
+        problem = Problem(kind="not_found", status=status, message=message, code="not_found")
+    else:
+        problem = Problem(kind="invalid_request", status=status, message=message)
+    return JSONResponse(chat.write_error(problem, ""), status_code=status, headers=headers)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import anyio
 import attrs
@@ -44,14 +43,13 @@ class RunningCalls:
     def __len__(self) -> int:
         return len(self._calls)
 
-    @contextmanager
-    def add(self, call: RunningCall) -> Iterator[RunningCall]:
-        """Keep a call in the list for as long as the block runs."""
+    def start(self, call: RunningCall) -> None:
+        """Add a call."""
         self._calls[call.id] = call
-        try:
-            yield call
-        finally:
-            del self._calls[call.id]
+
+    def end(self, call: RunningCall) -> None:
+        """Remove a call."""
+        self._calls.pop(call.id, None)
 
     def cancel(self, call_id: str) -> bool:
         """End a call. Returns whether it was there."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import attrs
+from cyclopts import Parameter
 from platformdirs import user_data_path
 from trunkline import Secret
 
 
-def _secret(value: Secret | str | None) -> Secret | None:
+# Cyclopts reads the type of the converter's parameter. The value of the option is the text of the secret.
+def _secret(value: Annotated[str | Secret | None, Parameter(accepts_keys=False)]) -> Secret | None:
     return Secret(value) if isinstance(value, str) else value
 
 
@@ -70,3 +72,8 @@ class GatewaySettings:
     `private` for all private networks. Addresses of cloud metadata services are always refused."""
     metrics_token: Secret | None = attrs.field(default=None, converter=_secret)
     """The bearer token for `/metrics`. Without it, metrics are served to loopback addresses only."""
+
+    @property
+    def database_url(self) -> str:
+        """The URL of the database: that of the setting, or of the SQLite file in `data_dir`. It may have a password."""
+        return f"sqlite:///{self.data_dir / 'gateway.sqlite3'}" if self.database is None else self.database.reveal()

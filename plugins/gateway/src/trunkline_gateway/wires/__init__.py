@@ -6,10 +6,15 @@ reverse of what a provider's plugin does.
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 import attrs
 from trunkline import ChatRequest
 
 from trunkline_gateway.targets import Target
+
+Dialect: TypeAlias = Literal["openai", "anthropic"]
+"""Whose API a client calls: the names of headers depend on it."""
 
 
 @attrs.frozen(kw_only=True)

@@ -1,0 +1,59 @@
+"""What all endpoints of the API do: authenticate, answer, and turn errors into the client's form."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from starlette.types import Receive, Scope, Send
+from trunkline import StreamClosed
+from trunkline.authoring.json import JSONObject
+
+from trunkline_gateway.api.exchange import ClientGone, Exchange
+from trunkline_gateway.calls import new_request_id
+from trunkline_gateway.keys import Key
+from trunkline_gateway.problems import Problem, problem_of
+from trunkline_gateway.wires import Dialect
+
+if TYPE_CHECKING:
+    from trunkline_gateway.gateway import Gateway
+
+logger = logging.getLogger("trunkline_gateway")
+
+
+class Endpoint(ABC):
+    """An ASGI application for one path of the API."""
+
+    api: str
+    dialect: Dialect
+    write_error: Callable[[Problem, str], JSONObject]
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange(scope, receive, send, request_id=new_request_id(), dialect=self.dialect)
+        try:
+            key = await self.gateway.calls.authenticate(exchange.secret)
+            await self.answer(exchange, key)
+        except (ClientGone, StreamClosed):
+            return  # nobody reads an answer
+        except Exception as error:
+            problem = problem_of(error)
+            if problem.kind == "internal":
+                logger.exception("call %s failed", exchange.request_id)
+            self.gateway.metrics.count_problem(self.api, problem)
+            if exchange.has_started:
+                raise
+            await exchange.send_problem(problem, self.write_error)
+
+    @abstractmethod
+    async def answer(self, exchange: Exchange, key: Key) -> None:
+        """Answer a request. An error that is raised before the response has started is sent to the client."""
+
+    async def read_json(self, exchange: Exchange) -> JSONObject:
+        """Read the body."""
+        settings = self.gateway.settings
+        return await exchange.read_json(max_body=settings.max_body, timeout=settings.idle_timeout)

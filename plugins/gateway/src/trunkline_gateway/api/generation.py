@@ -1,0 +1,198 @@
+"""The endpoints whose answers a model writes: chat completions, responses and messages."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import attrs
+from trunkline import (
+    ChatRequest,
+    ChatResponse,
+    Event,
+    Heartbeat,
+    ResponseStarted,
+    Service,
+    StreamClosed,
+    TextDelta,
+    heartbeats,
+    until_disconnect,
+)
+from trunkline.authoring.json import JSONObject, dumps
+
+from trunkline_gateway.api.endpoint import Endpoint
+from trunkline_gateway.api.exchange import Exchange
+from trunkline_gateway.calls import AdmittedCall
+from trunkline_gateway.keys import Key
+from trunkline_gateway.problems import GatewayError, Problem, problem_of
+from trunkline_gateway.targets import Target
+from trunkline_gateway.wires import Dialect, Reply, chat, messages, responses
+
+if TYPE_CHECKING:
+    from trunkline_gateway.gateway import Gateway
+
+_CANCELLED = Problem(kind="overloaded", status=503, message="an administrator of the gateway has ended the call")
+
+
+class Writer(Protocol):
+    """Writes a stream in one format."""
+
+    heartbeat: bytes
+
+    def write(self, event: Event) -> bytes: ...
+
+    def write_error(self, problem: Problem) -> bytes: ...
+
+
+@attrs.frozen(kw_only=True)
+class WireFormat:
+    """The functions of a wire's module."""
+
+    api: str
+    dialect: Dialect
+    read_request: Callable[[JSONObject, Target], ChatRequest]
+    ignored_fields: Callable[[JSONObject, Target], tuple[str, ...]]
+    write_response: Callable[[ChatResponse, Reply], JSONObject]
+    write_error: Callable[[Problem, str], JSONObject]
+    writer: Callable[[Reply], Writer]
+
+
+CHAT = WireFormat(
+    api="/v1/chat/completions",
+    dialect="openai",
+    read_request=chat.read_request,
+    ignored_fields=chat.ignored_fields,
+    write_response=chat.write_response,
+    write_error=chat.write_error,
+    writer=chat.StreamWriter,
+)
+RESPONSES = WireFormat(
+    api="/v1/responses",
+    dialect="openai",
+    read_request=responses.read_request,
+    ignored_fields=responses.ignored_fields,
+    write_response=responses.write_response,
+    write_error=responses.write_error,
+    writer=responses.StreamWriter,
+)
+MESSAGES = WireFormat(
+    api="/v1/messages",
+    dialect="anthropic",
+    read_request=messages.read_request,
+    ignored_fields=messages.ignored_fields,
+    write_response=messages.write_response,
+    write_error=messages.write_error,
+    writer=messages.StreamWriter,
+)
+
+
+class GenerationEndpoint(Endpoint):
+    """The endpoint of one wire format."""
+
+    def __init__(self, gateway: Gateway, wire: WireFormat) -> None:
+        super().__init__(gateway)
+        self._wire = wire
+        self.api, self.dialect, self.write_error = wire.api, wire.dialect, wire.write_error
+
+    async def answer(self, exchange: Exchange, key: Key) -> None:
+        gateway, wire = self.gateway, self._wire
+        body = await self.read_json(exchange)
+        target = gateway.calls.find_target(key, body.get("model"))
+        request = attrs.evolve(wire.read_request(body, target), model=target.model)
+        ignored = wire.ignored_fields(body, target)
+        call = gateway.calls.admit(key, target, request, api=wire.api, request_id=exchange.request_id)
+        async with call:
+            exchange.add_limits(call.grant)
+            exchange.add_service(target.service)
+            if gateway.settings.log_contents:
+                call.contents = (dumps(body).decode(), None)
+            async with gateway.services.use(target.service) as service:
+                if body.get("stream") is True:
+                    await self._stream(exchange, call, service, body, ignored)
+                else:
+                    await self._whole(exchange, call, service, ignored)
+
+    def _reply(self, call: AdmittedCall, body: JSONObject) -> Reply:
+        options = body.get("stream_options")
+        return Reply(
+            target=call.target,
+            id=call.id,
+            created=int(time.time()),
+            include_usage=isinstance(options, dict) and options.get("include_usage") is True,
+            input_tokens=call.input_estimate if self._wire is MESSAGES else 0,
+        )
+
+    async def _whole(self, exchange: Exchange, call: AdmittedCall, service: Service, ignored: tuple[str, ...]) -> None:
+        assert isinstance(call.request, ChatRequest)
+        response: ChatResponse | None = None
+        with call.running.scope:
+            response = await until_disconnect(service.chat(call.request), receive=exchange.receive)
+        if response is None:
+            if call.running.is_cancelled:
+                raise GatewayError(_CANCELLED)
+            raise StreamClosed("the client has disconnected", service=call.target.service)
+        call.response = response
+        exchange.add_warnings(response.warnings, ignored)
+        written = self._wire.write_response(response, self._reply(call, {}))
+        if self.gateway.settings.log_contents:
+            call.contents = (call.contents[0], dumps(written).decode())
+        await exchange.send_json(written)
+
+    async def _stream(
+        self, exchange: Exchange, call: AdmittedCall, service: Service, body: JSONObject, ignored: tuple[str, ...]
+    ) -> None:
+        assert isinstance(call.request, ChatRequest)
+        writer = self._wire.writer(self._reply(call, body))
+        call.stream = stream = service.stream(call.request)
+        seconds = self.gateway.settings.heartbeat
+        try:
+            with call.running.scope:
+                async with heartbeats(stream, seconds, receive=exchange.receive) as events:
+                    async for event in events:
+                        await self._send(exchange, call, writer, event, ignored)
+        except StreamClosed:
+            if not call.running.is_cancelled:
+                raise  # the client has hung up
+        except Exception as error:
+            if not exchange.has_started:
+                raise
+            await self._end_with(exchange, call, writer, problem_of(error))
+            return
+        if call.running.is_cancelled:
+            if not exchange.has_started:
+                raise GatewayError(_CANCELLED)
+            await self._end_with(exchange, call, writer, _CANCELLED)
+            return
+        if self.gateway.settings.log_contents:
+            written = self._wire.write_response(stream.response, self._reply(call, body))
+            call.contents = (call.contents[0], dumps(written).decode())
+        await exchange.end_events()
+
+    async def _send(
+        self,
+        exchange: Exchange,
+        call: AdmittedCall,
+        writer: Writer,
+        event: Event | Heartbeat,
+        ignored: tuple[str, ...],
+    ) -> None:
+        if not exchange.has_started:
+            # The headers wait for the first event, so that an error before it has its status, and warnings are known.
+            exchange.add_warnings(event.warnings if isinstance(event, ResponseStarted) else (), ignored)
+            await exchange.start_events()
+        if isinstance(event, Heartbeat):
+            await exchange.send_events(writer.heartbeat)
+            return
+        if call.first_token_at is None and not isinstance(event, ResponseStarted):
+            call.first_token_at = time.monotonic()
+        if type(event) is TextDelta:
+            call.running.output_characters += len(event.text)
+        content = writer.write(event)
+        if content:
+            await exchange.send_events(content)
+
+    async def _end_with(self, exchange: Exchange, call: AdmittedCall, writer: Writer, problem: Problem) -> None:
+        call.problem = problem
+        await exchange.send_events(writer.write_error(problem))
+        await exchange.end_events()

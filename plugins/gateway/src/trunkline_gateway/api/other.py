@@ -1,0 +1,97 @@
+"""The other endpoints: embeddings, counts of tokens, and the list of models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+from trunkline import UnsupportedOperation, until_disconnect
+
+from trunkline_gateway.api.endpoint import Endpoint
+from trunkline_gateway.api.exchange import ClientGone, Exchange
+from trunkline_gateway.keys import Key
+from trunkline_gateway.problems import GatewayError, Problem
+from trunkline_gateway.wires import chat, embeddings, messages, models
+
+if TYPE_CHECKING:
+    pass
+
+
+class EmbeddingsEndpoint(Endpoint):
+    """`POST /v1/embeddings`, as OpenAI has it."""
+
+    api = "/v1/embeddings"
+    dialect = "openai"
+    write_error = staticmethod(chat.write_error)
+
+    async def answer(self, exchange: Exchange, key: Key) -> None:
+        """Embed the inputs."""
+        gateway = self.gateway
+        body = await self.read_json(exchange)
+        target = gateway.calls.find_target(key, body.get("model"))
+        request = attrs.evolve(embeddings.read_request(body, target), model=target.model)
+        call = gateway.calls.admit(key, target, request, api=self.api, request_id=exchange.request_id)
+        async with call:
+            exchange.add_limits(call.grant)
+            exchange.add_service(target.service)
+            async with gateway.services.use(target.service) as service:
+                with call.running.scope:
+                    call.response = response = await until_disconnect(service.embed(request), receive=exchange.receive)
+                if call.running.is_cancelled:
+                    message = "an administrator of the gateway has ended the call"
+                    raise GatewayError(Problem(kind="overloaded", status=503, message=message))
+                if response is None:
+                    raise ClientGone
+            exchange.add_warnings(response.warnings)
+            await exchange.send_json(embeddings.write_response(response, body, target))
+
+
+class CountTokensEndpoint(Endpoint):
+    """`POST /v1/messages/count_tokens`, as Anthropic has it. A provider that does not count gets an estimate."""
+
+    api = "/v1/messages/count_tokens"
+    dialect = "anthropic"
+    write_error = staticmethod(messages.write_error)
+
+    async def answer(self, exchange: Exchange, key: Key) -> None:
+        """Count the tokens of a request. Counting is free, so it is not in the key's limits."""
+        gateway = self.gateway
+        body = await self.read_json(exchange)
+        target = gateway.calls.find_target(key, body.get("model"))
+        request = attrs.evolve(messages.read_count_request(body, target), model=target.model)
+        async with gateway.services.use(target.service) as service:
+            try:
+                tokens = await until_disconnect(service.count_tokens(request), receive=exchange.receive)
+            except UnsupportedOperation:
+                tokens = gateway.calls.admit(key, target, request, api=self.api).input_estimate
+                exchange.add_warnings((), ())
+        if tokens is None:
+            raise ClientGone
+        await exchange.send_json(messages.write_count(tokens))
+
+
+class ModelsEndpoint(Endpoint):
+    """`GET /v1/models` and `GET /v1/models/{id}`, in the form of the client that asks."""
+
+    api = "/v1/models"
+    dialect = "openai"
+    write_error = staticmethod(chat.write_error)
+
+    async def answer(self, exchange: Exchange, key: Key) -> None:
+        """List the models that the key may use, or describe one."""
+        is_anthropic = b"anthropic-version" in exchange.headers
+        if is_anthropic:
+            exchange.dialect = "anthropic"
+        listed = [model for model in await self.gateway.models.list() if key.may_use(*model.names)]
+        wanted = exchange.path_parameter("id")
+        if wanted is None:
+            write = models.write_anthropic_list if is_anthropic else models.write_openai_list
+            await exchange.send_json(write([model.info for model in listed]))
+            return
+        for model in listed:
+            if model.info.id == wanted:
+                describe = models.write_anthropic_model if is_anthropic else models.write_openai_model
+                await exchange.send_json(describe(model.info))
+                return
+        message = f"there is no model {wanted!r}, or the key may not use it"
+        raise GatewayError(Problem(kind="not_found", status=404, message=message, code="model_not_found"))

@@ -1,0 +1,25 @@
+"""The routes of the API."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.routing import BaseRoute, Route
+
+from trunkline_gateway.api.generation import CHAT, MESSAGES, RESPONSES, GenerationEndpoint
+from trunkline_gateway.api.other import CountTokensEndpoint, EmbeddingsEndpoint, ModelsEndpoint
+
+if TYPE_CHECKING:
+    from trunkline_gateway.gateway import Gateway
+
+
+def api_routes(gateway: Gateway) -> list[BaseRoute]:
+    """Return the routes below `/v1`."""
+    models = ModelsEndpoint(gateway)
+    return [
+        *(Route(wire.api, GenerationEndpoint(gateway, wire), methods=["POST"]) for wire in (CHAT, RESPONSES, MESSAGES)),
+        Route(CountTokensEndpoint.api, CountTokensEndpoint(gateway), methods=["POST"]),
+        Route(EmbeddingsEndpoint.api, EmbeddingsEndpoint(gateway), methods=["POST"]),
+        Route("/v1/models", models, methods=["GET"]),
+        Route("/v1/models/{id:path}", models, methods=["GET"]),
+    ]

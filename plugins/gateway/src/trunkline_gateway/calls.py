@@ -1,0 +1,307 @@
+"""One call of a client, from its key to its settled usage, whatever the wire format.
+
+    async with calls.admit(key, target, request, api="/v1/chat/completions") as call:
+        call.response = await service.chat(request)
+
+Entering the block counts the call in the key's limits and reserves what it may cost of the key's budget. Leaving it
+settles both by what the call used, also if it failed, was cancelled or lost its client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import secrets
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import anyio
+import attrs
+from trunkline import (
+    ChatRequest,
+    ChatResponse,
+    EmbedRequest,
+    EmbedResponse,
+    FinishReason,
+    Stream,
+    StreamClosed,
+    Text,
+    Usage,
+)
+from trunkline.authoring.token_estimates import estimate_request, estimate_text
+
+from trunkline_gateway.budgets import Amount, Reservation
+from trunkline_gateway.keys import Key
+from trunkline_gateway.limits import Grant
+from trunkline_gateway.pricing import cost_of, estimated_cost, is_free
+from trunkline_gateway.problems import GatewayError, Problem, problem_of
+from trunkline_gateway.running import RunningCall
+from trunkline_gateway.targets import Target
+from trunkline_gateway.usage import CallRecord, Outcome
+
+if TYPE_CHECKING:
+    from trunkline_gateway.gateway import Gateway
+
+CONSOLE = "console"
+"""The name under which the playground's calls are counted. They have no key."""
+
+
+def new_request_id() -> str:
+    """Make the id of a call: 32 hexadecimal digits."""
+    return secrets.token_hex(16)
+
+
+@attrs.frozen(kw_only=True)
+class _Used:
+    """What a call used. `cost` is `None` if its price is not known."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: int | None = 0
+    estimated: bool = False
+
+
+class Calls:
+    """The calls of a gateway."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def authenticate(self, secret: str | None) -> Key:
+        """Return the key with this secret. Raises `GatewayError` (401), the same for every key that is not valid.
+
+        A revoked or expired key is named as such, since only its owner has its secret.
+        """
+        if not secret:
+            raise _unauthorized("no key: send it as 'Authorization: Bearer …' or 'x-api-key: …'")
+        key = await self._gateway.keys.find(secret)
+        if key is None:
+            raise _unauthorized("the key is not one of this gateway's")
+        if key.revoked_at is not None:
+            raise _unauthorized("the key was revoked", code="key_revoked")
+        expires_at = key.draft.expires_at
+        if expires_at is not None and expires_at <= datetime.datetime.now(datetime.UTC):
+            raise _unauthorized("the key has expired", code="key_expired")
+        return key
+
+    def find_target(self, key: Key | None, name: object) -> Target:
+        """Return what a model name stands for. Raises `GatewayError` if there is no such model for this key (404)."""
+        if not isinstance(name, str) or not name:
+            message = "the request has no model" if name is None else "model must be a string that is not empty"
+            raise GatewayError(Problem(kind="invalid_request", status=400, message=message, param="model"))
+        target = self._gateway.services.resolve(name)
+        # `name` counts only if it is an alias: it is then neither the service nor `service/model`.
+        if key is not None and not key.may_use(target.name, f"{target.service}/{target.model or ''}"):
+            message = f"the key may not use the model {name!r}"
+            raise GatewayError(Problem(kind="permission", status=403, message=message, code="model_not_allowed"))
+        return target
+
+    def admit(
+        self,
+        key: Key | None,
+        target: Target,
+        request: ChatRequest | EmbedRequest,
+        *,
+        api: str,
+        request_id: str | None = None,
+    ) -> AdmittedCall:
+        """Return the context manager of a call. `key` is `None` for the console."""
+        return AdmittedCall(self._gateway, key, target, request, api, request_id or new_request_id())
+
+
+class AdmittedCall:
+    """A call within its key's limits and budget. Entering raises `LimitExceeded`, `BudgetExceeded` or `GatewayError`.
+
+    Whoever makes the call sets `stream`, or `response` when it has arrived.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        key: Key | None,
+        target: Target,
+        request: ChatRequest | EmbedRequest,
+        api: str,
+        request_id: str,
+    ) -> None:
+        self._gateway = gateway
+        self._key = key
+        self.target = target
+        self.request = request
+        self.stream: Stream | None = None
+        self.response: ChatResponse | EmbedResponse | None = None
+        self.first_token_at: float | None = None
+        self.grant: Grant | None = None
+        self.problem: Problem | None = None
+        """Why the call failed, if whoever makes it has written the error into a stream that had begun."""
+        self.contents: tuple[str | None, str | None] = (None, None)
+        """The JSON of the request and of the response, if contents are logged."""
+        self._reservation: Reservation | None = None
+        self._input_estimate: int | None = None
+        self._started_at = datetime.datetime.now(datetime.UTC)
+        self.running = RunningCall(
+            id=request_id,
+            key_name=CONSOLE if key is None else key.draft.name,
+            key_id=None if key is None else key.id,
+            service=target.service,
+            model=target.model or "",
+            api=api,
+        )
+
+    @property
+    def id(self) -> str:
+        """The id of the call."""
+        return self.running.id
+
+    @property
+    def input_estimate(self) -> int:
+        """An estimate of the input's tokens."""
+        if self._input_estimate is None:
+            self._input_estimate = estimate_request(self.request)
+        return self._input_estimate
+
+    async def __aenter__(self) -> Self:
+        gateway, key = self._gateway, self._key
+        if gateway.is_draining:
+            raise GatewayError(
+                Problem(kind="overloaded", status=503, message="the gateway is shutting down", retryable=True)
+            )
+        if key is not None:
+            await self._reserve(key)
+        gateway.running.start(self.running)
+        return self
+
+    async def _reserve(self, key: Key) -> None:
+        gateway, draft = self._gateway, key.draft
+        has_rates = draft.requests_per_minute is not None or draft.tokens_per_minute is not None
+        if not has_rates and draft.budget is None:
+            return
+        counts_tokens = draft.tokens_per_minute is not None or draft.budget is not None
+        input_tokens = self.input_estimate if counts_tokens else 0
+        tokens = input_tokens + (self._most_output() if counts_tokens else 0)
+        if has_rates:
+            self.grant = await gateway.limiter.acquire(
+                str(key.id),
+                tokens,
+                requests_per_minute=draft.requests_per_minute,
+                tokens_per_minute=draft.tokens_per_minute,
+            )
+        if draft.budget is None:
+            return
+        try:
+            needs_price = draft.budget.cost is not None
+            self._reservation = await gateway.budgets.reserve(
+                key,
+                self._amount(input_tokens, tokens - input_tokens, needs_price),
+                input_amount=self._amount(input_tokens, 0, needs_price),
+            )
+        except BaseException:
+            if self.grant is not None:
+                with anyio.CancelScope(shield=True):
+                    await gateway.limiter.settle(self.grant, 0)
+            raise
+
+    def _most_output(self) -> int:
+        if isinstance(self.request, EmbedRequest):
+            return 0
+        wanted = self.request.max_output_tokens
+        return self._gateway.settings.reserved_output_tokens if wanted is None else wanted
+
+    def _amount(self, input_tokens: int, output_tokens: int, needs_price: bool) -> Amount:
+        cost = estimated_cost(input_tokens, output_tokens, self.target) if needs_price else 0
+        if cost is None and self.target.provider is not None:
+            message = (
+                f"the key has a budget in money, and the price of the model {self.target.name!r} is not known; "
+                "set one with the service's extension 'prices', or give the key a budget in tokens"
+            )
+            raise GatewayError(Problem(kind="permission", status=403, message=message, code="price_unknown"))
+        # The members of a composed service may have different prices. What a call costs is known at its end.
+        return Amount(tokens=input_tokens + output_tokens, cost=cost or 0)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._gateway.running.end(self.running)
+        # A client that hangs up cancels this task. Settling must not be lost by that.
+        with anyio.CancelScope(shield=True):
+            await self._settle(error)
+
+    async def _settle(self, error: BaseException | None) -> None:
+        used = self._used(error)
+        tokens = used.input_tokens + used.output_tokens
+        if self.grant is not None:
+            await self._gateway.limiter.settle(self.grant, tokens)
+        if self._reservation is not None:
+            await self._gateway.budgets.settle(self._reservation, Amount(tokens=tokens, cost=used.cost or 0))
+        self._record(used, error)
+
+    def _used(self, error: BaseException | None) -> _Used:
+        response = self.response
+        if response is None and self.stream is not None:
+            response = self.stream.partial
+        has_arrived = isinstance(response, EmbedResponse) or (
+            response is not None and bool(response.parts or response.usage)
+        )
+        if not has_arrived and error is not None and is_free(error):
+            return _Used()
+        usage = response.usage if response is not None and has_arrived else None
+        final = response is not None and (
+            isinstance(response, EmbedResponse) or response.finish_reason is not FinishReason.ERROR
+        )
+        if response is not None and usage is not None and final and usage.input_tokens is not None:
+            return _Used(
+                input_tokens=usage.input_tokens,
+                output_tokens=usage.output_tokens or 0,
+                cost=cost_of(response, self.target),
+            )
+        return self._estimate(usage, response)
+
+    def _estimate(self, usage: Usage | None, response: ChatResponse | EmbedResponse | None) -> _Used:
+        """Estimate a call that did not end: what the provider has reported so far, or the length of what arrived."""
+        reported_input = None if usage is None else usage.input_tokens
+        reported_output = (usage.output_tokens or 0) if usage is not None else 0
+        written = 0
+        if isinstance(response, ChatResponse):
+            written = sum(estimate_text(part.text) for part in response.parts if isinstance(part, Text))
+            written += estimate_text(response.reasoning) if response.reasoning else 0
+        input_tokens = self.input_estimate if reported_input is None else reported_input
+        output_tokens = max(reported_output, round(written))
+        cost = estimated_cost(input_tokens, output_tokens, self.target)
+        return _Used(input_tokens=input_tokens, output_tokens=output_tokens, cost=cost, estimated=True)
+
+    def _record(self, used: _Used, error: BaseException | None) -> None:
+        running, problem = self.running, self.problem
+        outcome: Outcome = "ok"
+        if running.is_cancelled or isinstance(error, (StreamClosed, asyncio.CancelledError)):
+            outcome, problem = "cancelled", None
+        elif problem is None and error is not None:
+            problem = problem_of(error)
+        if problem is not None:
+            outcome = "error"
+        model = self.target.model or (self.response.model if self.response is not None else None) or ""
+        record = CallRecord(
+            id=running.id,
+            key_id=running.key_id,
+            key_name=running.key_name,
+            service=running.service,
+            model=model,
+            api=running.api,
+            started_at=self._started_at,
+            outcome=outcome,
+            status=499 if outcome == "cancelled" else 200 if problem is None else problem.status,
+            seconds=time.monotonic() - running.started,
+            first_token_seconds=None if self.first_token_at is None else self.first_token_at - running.started,
+            input_tokens=used.input_tokens,
+            output_tokens=used.output_tokens,
+            estimated=used.estimated,
+            cost=used.cost,
+            error=None if problem is None else problem.message,
+            request=self.contents[0],
+            response=self.contents[1],
+        )
+        self._gateway.record(record)
+
+
+def _unauthorized(message: str, *, code: str = "invalid_api_key") -> GatewayError:
+    return GatewayError(Problem(kind="authentication", status=401, message=message, code=code))

@@ -1,0 +1,78 @@
+"""The models that the gateway offers: the aliases, and what each service lists."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import anyio
+import attrs
+from trunkline import ModelInfo, TrunklineError
+
+if TYPE_CHECKING:
+    from trunkline_gateway.services import Services
+
+KEPT = 300.0
+"""The seconds for which the list of a service is kept."""
+
+LONGEST = 10.0
+"""The seconds that a service gets to list its models."""
+
+
+@attrs.frozen(kw_only=True)
+class OfferedModel:
+    """A model as clients name it. `names` are what the scopes of keys may say."""
+
+    info: ModelInfo
+    service: str
+    names: tuple[str, ...]
+
+
+class Models:
+    """The lists of all services, each kept for five minutes. A service that cannot list has its `default_model`."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._kept: dict[str, tuple[float, tuple[ModelInfo, ...]]] = {}
+
+    async def list(self) -> list[OfferedModel]:
+        """Return the models of all services, and the aliases."""
+        states = [state for state in self._services.states() if state.error is None]
+        lists: dict[str, tuple[ModelInfo, ...]] = {}
+
+        async def ask(name: str) -> None:
+            lists[name] = await self.of_service(name)
+
+        async with anyio.create_task_group() as tasks:
+            for state in states:
+                tasks.start_soon(ask, state.name)
+        offered = []
+        for alias, target in sorted(self._services.aliases.items()):
+            offered.append(OfferedModel(info=ModelInfo(id=alias), service=target.split("/")[0], names=(alias, target)))
+        for state in states:
+            models = {info.id: info for info in lists[state.name]}
+            if state.default_model is not None:
+                models.setdefault(state.default_model, ModelInfo(id=state.default_model))
+            for model, info in models.items():
+                name = f"{state.name}/{model}"
+                offered.append(OfferedModel(info=attrs.evolve(info, id=name), service=state.name, names=(name,)))
+        return offered
+
+    async def of_service(self, name: str) -> tuple[ModelInfo, ...]:
+        """Return what a service lists, or nothing if it cannot."""
+        kept = self._kept.get(name)
+        if kept is not None and time.monotonic() - kept[0] < KEPT:
+            return kept[1]
+        models: tuple[ModelInfo, ...] = ()
+        try:
+            with anyio.move_on_after(LONGEST):
+                async with self._services.use(name) as service:
+                    models = await service.list_models()
+        except TrunklineError:
+            pass
+        self._kept[name] = (time.monotonic(), models)
+        return models
+
+    def forget(self) -> None:
+        """Ask again, since services have changed."""
+        self._kept.clear()

@@ -1,0 +1,181 @@
+"""The web server: uvicorn, with limits on heads, idle connections and draining."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import resource
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+from trunkline import ConfigurationError
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from trunkline_gateway.gateway import Gateway
+
+logger = logging.getLogger("trunkline_gateway")
+
+SETTLING = 5
+"""The seconds that calls get after the drain timeout to settle their usage."""
+
+
+def protocol_for(gateway: Gateway) -> type[HttpToolsProtocol]:
+    """Return the protocol of connections with the gateway's limits, which uvicorn does not have with httptools."""
+    settings = gateway.settings
+
+    class LimitedProtocol(HttpToolsProtocol):
+        """Ends connections whose head is too long, or does not arrive in time."""
+
+        _in_head = True
+        _head_size = 0
+        _too_long = False
+        _timer: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            if len(self.connections) > settings.max_connections:
+                transport.close()
+                return
+            self._timer = self.loop.call_later(settings.idle_timeout, self._end)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_timer()
+            super().connection_lost(exc)
+
+        def data_received(self, data: bytes) -> None:
+            if self._in_head:
+                self._head_size += len(data)
+                if self._timer is None:
+                    self._timer = self.loop.call_later(settings.idle_timeout, self._end)
+            super().data_received(data)
+            # The rest of a packet may be the body, so only a head that has not ended by now is counted by packets.
+            if self._in_head and self._head_size > settings.max_headers and not self.transport.is_closing():
+                self._too_long = True
+                self.send_400_response("")
+
+        def on_message_begin(self) -> None:
+            self._in_head = True
+            super().on_message_begin()
+
+        def on_headers_complete(self) -> None:
+            self._in_head = False
+            self._head_size = 0
+            self._stop_timer()
+            size = sum(len(name) + len(value) for name, value in self.headers) + len(self.url)
+            if size > settings.max_headers:
+                self._too_long = True
+                raise ValueError("the head is too long")  # httptools then calls `send_400_response`
+            super().on_headers_complete()
+
+        def send_400_response(self, msg: str) -> None:
+            if not self._too_long:
+                super().send_400_response(msg)
+                return
+            self.transport.write(
+                b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+                b"content-type: text/plain; charset=utf-8\r\ncontent-length: 25\r\nconnection: close\r\n\r\n"
+                b"The head is too long.   \n"
+            )
+            self.transport.close()
+
+        def _end(self) -> None:
+            self._timer = None
+            if not self.transport.is_closing():
+                self.transport.close()
+
+        def _stop_timer(self) -> None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+    return LimitedProtocol
+
+
+class _Server(uvicorn.Server):
+    """Ends on SIGTERM and SIGINT without raising the signal again, so that usage is still written; SIGHUP reloads."""
+
+    def __init__(self, config: uvicorn.Config, gateway: Gateway, on_start: Callable[[str], None]) -> None:
+        super().__init__(config)
+        self._gateway = gateway
+        self._on_start = on_start
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def startup(self, sockets: Any = None) -> None:
+        await super().startup(sockets)
+        if self.should_exit or not self.servers:
+            return
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        self._on_start(f"http://{shown}:{port}")
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        handlers = {signal.SIGTERM: self._drain, signal.SIGINT: self._drain, signal.SIGHUP: self._reload}
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
+        try:
+            yield
+        finally:
+            for number in handlers:
+                loop.remove_signal_handler(number)
+
+    def _drain(self) -> None:
+        if self.should_exit:
+            self.force_exit = True  # the second signal
+            self._gateway.running.cancel_all()
+            return
+        settings, running = self._gateway.settings, self._gateway.running
+        logger.info("draining: %d calls in flight, at most %g s", len(running), settings.drain_timeout)
+        self._gateway.start_draining()
+        self.should_exit = True
+        asyncio.get_running_loop().call_later(settings.drain_timeout, running.cancel_all)
+
+    def _reload(self) -> None:
+        async def reload() -> None:
+            try:
+                await self._gateway.reload()
+                logger.info("reloaded")
+            except ConfigurationError as error:
+                logger.error("not reloaded: %s", error)
+
+        self._start(reload())
+
+    def _start(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def serve(gateway: Gateway, on_start: Callable[[str], None]) -> None:
+    """Serve an entered gateway until SIGTERM or SIGINT. `on_start` gets the address. Raises `OSError`."""
+    settings = gateway.settings
+    _raise_open_files()
+    config = uvicorn.Config(
+        gateway.app,
+        host=settings.host,
+        port=settings.port,
+        http=protocol_for(gateway),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # Behind a proxy on this machine, its headers say who the client is.
+        proxy_headers=settings.public_url is not None,
+        timeout_keep_alive=max(1, math.ceil(settings.idle_timeout)),
+        timeout_graceful_shutdown=math.ceil(settings.drain_timeout) + SETTLING,
+        backlog=2048,
+    )
+    await _Server(config, gateway, on_start).serve()
+
+
+def _raise_open_files() -> None:
+    """Allow as many open files as the system allows, since each connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
