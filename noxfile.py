@@ -41,6 +41,8 @@ PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.tom
 FOLDERS = {"core": "trunkline", **{f"plugins/{plugin}": f"trunkline-{plugin}" for plugin in PLUGINS}}
 RAY = "plugins/ray"
 """The distribution that needs Ray, which takes half a gigabyte. Only `tests_ray` and `isolated` install Ray."""
+GATEWAY = "plugins/gateway"
+GATEWAY_EXTRAS = "[oidc,otel,postgresql,redis]"
 DIST = ROOT / "dist"
 
 # If this is set, as in some containers, every test process compiles its imports anew, which takes most of the time.
@@ -214,7 +216,11 @@ def checkout_requirements(session: nox.Session, extras: str) -> Path:
     """Write a file of requirements that names the core with extras and every plugin, from the checkout."""
     editable = [
         f"-e {ROOT}/core[{extras}]",
-        *(f"-e {ROOT / folder}" for folder in FOLDERS if folder not in ("core", RAY)),
+        *(
+            f"-e {ROOT / folder}{GATEWAY_EXTRAS if folder == GATEWAY else ''}"
+            for folder in FOLDERS
+            if folder not in ("core", RAY)
+        ),
     ]
     checkout = Path(session.virtualenv.location) / "checkout.txt"
     checkout.write_text("\n".join(editable), encoding="utf-8")
@@ -324,6 +330,9 @@ def pin(session: nox.Session) -> None:
         "--extra=parquet",
         "--extra=testing",
         "--extra=tools",
+        "--extra=oidc",
+        "--extra=postgresql",
+        "--extra=redis",
     )
     session.install("uv")
     compile_requirements(session, PINNED, *groups, *extras, *FOLDERS, upgrade=upgrade)
@@ -466,7 +475,17 @@ def tests_workspace(session: nox.Session) -> None:
     """Run the other tests: of the command line, and those in tests/ (recorded traffic, servers, documentation)."""
     install(session, *group("tests"), *group("packages"), extras="answers,cli,fast,testing,tools")
     session.install("--no-deps", AWS)
-    run_tests(session, PARALLEL, COMMAND_LINE, "tests")
+    run_tests(session, PARALLEL, "--ignore=tests/gateway", COMMAND_LINE, "tests")
+
+
+@nox.session
+def tests_gateway(session: nox.Session) -> None:
+    """Run the long tests of `trunkline-gateway`: a browser, several instances, crashes, attacks. Needs Debian's programs.
+
+    Tests are skipped whose programs are missing: Chromium, PostgreSQL and Redis. `.ci/run` installs them.
+    """
+    install(session, *group("tests"), extras="answers,cli,fast,testing,tools")
+    run_tests(session, PARALLEL_FILES, "tests/gateway")
 
 
 @nox.session

@@ -328,8 +328,13 @@ def test_ci_runs_the_test_command_of_the_readme_and_requires_the_recordings() ->
         "set -euo pipefail",
         'cd "$(dirname "${BASH_SOURCE[0]}")/.."',
         "export TRUNKLINE_REQUIRE_RECORDINGS=1",
+        'if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then',
+        "    apt-get update -qq",
+        "    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends"
+        " chromium postgresql redis-server >/dev/null",
+        "fi",
         command,
-        ".venv/bin/nox -s isolated docs smoke tests_kit tests_ray tests_workspace",
+        ".venv/bin/nox -s isolated docs smoke tests_kit tests_ray tests_gateway tests_workspace",
     ]
 
 
