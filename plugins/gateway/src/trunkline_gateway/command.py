@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+from decimal import Decimal
 from typing import Annotated, Literal
 
 import anyio
@@ -9,6 +11,7 @@ import cyclopts
 from cyclopts import App, Parameter
 from trunkline import ConfigurationError
 
+from trunkline_gateway.keys import Period
 from trunkline_gateway.settings import GatewaySettings
 
 VARIABLES = "TRUNKLINE_GATEWAY_"
@@ -17,7 +20,11 @@ VARIABLES = "TRUNKLINE_GATEWAY_"
 _variables = cyclopts.config.Env(VARIABLES, command=False)
 
 serve_app = App(name="serve", config=_variables)
-app = App(name="gateway", help="Administer the gateway's database.", config=_variables)
+app = App(
+    name="gateway",
+    help="Administer the gateway: its database, its keys, and the key of its console.",
+    config=_variables,
+)
 
 
 @serve_app.default
@@ -113,6 +120,69 @@ def reset_admin_key(*, settings: Annotated[GatewaySettings | None, Parameter(nam
     async def run() -> str:
         async with await Database.open(checked.database_url) as database:
             return await reset(SessionStore(database))
+
+    try:
+        print(anyio.run(run))  # noqa: T201
+    except DatabaseError as error:
+        raise ConfigurationError(str(error)) from None
+    return 0
+
+
+@app.command(name="create-key")
+def create_key(
+    name: str,
+    *,
+    models: tuple[str, ...] = (),
+    expires_after_days: int | None = None,
+    requests_per_minute: int | None = None,
+    tokens_per_minute: int | None = None,
+    budget_tokens: int | None = None,
+    budget_usd: Decimal | None = None,
+    budget_period: Period = "month",
+    settings: Annotated[GatewaySettings | None, Parameter(name="*")] = None,
+) -> int:
+    """Make a key for clients, and print it. It is not shown again. A gateway that runs accepts it within a second.
+
+    Parameters
+    ----------
+    name
+        What the key is for, as the console shows it.
+    models
+        The models that the key may use: patterns of `service/model`, or aliases. Default: all.
+    expires_after_days
+        The days after which the key stops working.
+    requests_per_minute
+        The most requests within any 60 seconds.
+    tokens_per_minute
+        The most tokens within any 60 seconds.
+    budget_tokens
+        The most tokens in a period.
+    budget_usd
+        The most US dollars in a period.
+    budget_period
+        The period of the budget, in UTC.
+    """
+    from trunkline_gateway.budgets import NANO
+    from trunkline_gateway.database.engine import Database, DatabaseError
+    from trunkline_gateway.database.keys import KeyStore
+    from trunkline_gateway.keys import Budget, KeyDraft
+
+    cost = None if budget_usd is None else int(budget_usd * NANO)
+    has_budget = budget_tokens is not None or cost is not None
+    days = None if expires_after_days is None else datetime.timedelta(days=expires_after_days)
+    draft = KeyDraft(
+        name=name,
+        scopes=models,
+        expires_at=None if days is None else datetime.datetime.now(datetime.UTC) + days,
+        requests_per_minute=requests_per_minute,
+        tokens_per_minute=tokens_per_minute,
+        budget=Budget(period=budget_period, tokens=budget_tokens, cost=cost) if has_budget else None,
+    )
+    checked = settings or GatewaySettings()
+
+    async def run() -> str:
+        async with await Database.open(checked.database_url) as database:
+            return (await KeyStore(database).create(draft))[1]
 
     try:
         print(anyio.run(run))  # noqa: T201
