@@ -480,7 +480,7 @@ def tests_workspace(session: nox.Session) -> None:
 
 @nox.session
 def tests_gateway(session: nox.Session) -> None:
-    """Run the long tests of `trunkline-gateway`: a browser, several instances, crashes, attacks. Needs Debian's programs.
+    """Run the long tests of `trunkline-gateway`: a browser, several instances, crashes, attacks.
 
     Tests are skipped whose programs are missing: Chromium, PostgreSQL and Redis. `.ci/run` installs them.
     """

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import attrs
 
-TRUNKLINE = [sys.executable, "-m", "trunkline"]
+TRUNKLINE = [str(Path(sys.executable).with_name("trunkline"))]
 STARTED = re.compile(r"^API +(http://[^ ]+)/v1", re.MULTILINE)
 ADMIN_KEY = "tla_an-admin-key-of-the-tests-that-is-long-enough"
 
