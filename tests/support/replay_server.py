@@ -1,0 +1,43 @@
+"""A provider that answers with recorded bodies. The first segment of a path is the id of a recording."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from recordings import Exchange
+
+
+@contextmanager
+def replay_server(exchanges: Iterable[Exchange]) -> Iterator[str]:
+    """Serve recordings on loopback for as long as the block runs; gives the server's URL."""
+    by_id = {exchange.id: exchange for exchange in exchanges}
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            exchange = by_id[self.path.split("/")[1]]
+            names = {name.lower(): value for name, value in exchange.headers.items()}
+            self.send_response(exchange.status)
+            self.send_header("content-type", names.get("content-type", "application/json"))
+            self.send_header("transfer-encoding", "chunked")
+            self.end_headers()
+            for piece in filter(None, exchange.chunks):
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+            self.wfile.write(b"0\r\n\r\n")
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
