@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from starlette.routing import BaseRoute, Route
 
 from trunkline_gateway.api.generation import CHAT, MESSAGES, RESPONSES, GenerationEndpoint
+from trunkline_gateway.api.openapi import openapi
 from trunkline_gateway.api.other import CountTokensEndpoint, EmbeddingsEndpoint, ModelsEndpoint
 
 if TYPE_CHECKING:
@@ -14,12 +15,13 @@ if TYPE_CHECKING:
 
 
 def api_routes(gateway: Gateway) -> list[BaseRoute]:
-    """Return the routes below `/v1`."""
+    """Return the routes below `/v1`, and the document that describes them."""
     models = ModelsEndpoint(gateway)
     return [
         *(Route(wire.api, GenerationEndpoint(gateway, wire), methods=["POST"]) for wire in (CHAT, RESPONSES, MESSAGES)),
         Route(CountTokensEndpoint.api, CountTokensEndpoint(gateway), methods=["POST"]),
         Route(EmbeddingsEndpoint.api, EmbeddingsEndpoint(gateway), methods=["POST"]),
+        Route("/openapi.json", openapi),
         Route("/v1/models", models, methods=["GET"]),
         Route("/v1/models/{id:path}", models, methods=["GET"]),
     ]

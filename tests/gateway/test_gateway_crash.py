@@ -1,0 +1,88 @@
+"""A gateway that is killed while calls run loses nothing of a budget, and charges nothing twice."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+from gateway_process import gateway_process
+from streaming_server import streaming_server
+
+SERVICES = """
+[services.main]
+provider = "openai-compatible"
+api_url = "{url}"
+default_model = "m"
+max_retries = 0
+
+[services.endless]
+provider = "openai-compatible"
+api_url = "{url}/endless"
+default_model = "m"
+max_retries = 0
+"""
+STREAMS = 200
+
+
+def body(model: str, *, stream: bool) -> dict[str, object]:
+    messages = [{"role": "user", "content": "hello"}]
+    return {"model": model, "messages": messages, "stream": stream, "max_tokens": 50}
+
+
+def test_a_killed_gateway_frees_what_its_streams_had_reserved_and_charges_each_once(tmp_path: Path) -> None:
+    with streaming_server() as url:
+        services = SERVICES.format(url=url)
+        budget = ("--budget-tokens", "100000", "--budget-period", "total")
+        with gateway_process(tmp_path, services=services) as gateway:
+            key = gateway.create_key("crash", *budget)
+            headers = {"x-api-key": key}
+            whole = httpx.post(f"{gateway.url}/v1/chat/completions", json=body("main", stream=False), headers=headers)
+            assert whole.json()["usage"]["total_tokens"] == 14
+            started = threading.Semaphore(0)
+
+            def read() -> None:
+                try:
+                    with httpx.stream(
+                        "POST",
+                        f"{gateway.url}/v1/chat/completions",
+                        json=body("endless", stream=True),
+                        headers=headers,
+                        timeout=60,
+                    ) as answer:
+                        for _ in answer.iter_lines():
+                            started.release()
+                            break
+                        for _ in answer.iter_raw():
+                            pass
+                except (httpx.HTTPError, httpx.StreamError):
+                    pass
+
+            threads = [threading.Thread(target=read) for _ in range(STREAMS)]
+            for thread in threads:
+                thread.start()
+            for _ in threads:
+                assert started.acquire(timeout=60)
+            gateway.kill()
+            for thread in threads:
+                thread.join(30)
+        with closing(sqlite3.connect(tmp_path / "gateway.sqlite3")) as database:
+            assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            assert database.execute("SELECT count(*) FROM reservations").fetchone() == (STREAMS,)
+        spent = []
+        for _ in range(2):  # a second start charges nothing again
+            with gateway_process(tmp_path, services=services) as gateway:
+                with closing(sqlite3.connect(tmp_path / "gateway.sqlite3")) as database:
+                    assert database.execute("SELECT count(*) FROM reservations").fetchone() == (0,)
+                    columns = "sum(spent_tokens), sum(reserved_tokens)"
+                    spent.append(database.execute(f"SELECT {columns} FROM budgets").fetchone())
+                again = httpx.post(
+                    f"{gateway.url}/v1/chat/completions", json=body("main", stream=False), headers={"x-api-key": key}
+                )
+                assert again.status_code == 200
+        (first, reserved), (second, _) = spent
+        assert reserved == 0
+        assert 14 + STREAMS <= first <= 14 + STREAMS * 50
+        assert second == first + 14

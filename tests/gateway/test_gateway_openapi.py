@@ -1,0 +1,49 @@
+"""The gateway against its own OpenAPI document, with generated requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import schemathesis
+from gateway_process import gateway_process
+from hypothesis import HealthCheck, settings
+from streaming_server import streaming_server
+from trunkline_gateway.api.openapi import document
+
+SERVICE = """
+[services.main]
+provider = "openai-compatible"
+api_url = "{url}"
+default_model = "m"
+max_retries = 0
+"""
+
+schema = schemathesis.openapi.from_dict(document("0"))
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    with (
+        streaming_server() as url,
+        gateway_process(Path(tmp_path_factory.mktemp("gateway")), services=SERVICE.format(url=url)) as gateway,
+    ):
+        key = gateway.create_key()
+        with httpx.Client(base_url=gateway.url, headers={"authorization": f"Bearer {key}"}, timeout=30) as client:
+            yield client
+
+
+@schema.parametrize()
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+def test_no_generated_request_makes_the_gateway_fail(client: httpx.Client, case: schemathesis.Case) -> None:
+    body = case.body
+    if isinstance(body, dict) and "model" in body:
+        body = {**body, "model": "main"}
+    answer = client.request(case.method, case.formatted_path, json=body if isinstance(body, (dict, list)) else None)
+    assert answer.status_code < 500, answer.text
+    if answer.headers["content-type"].startswith("application/json"):
+        assert isinstance(answer.json(), dict)
+        if answer.status_code >= 400:
+            assert answer.json()["error"]["message"]
