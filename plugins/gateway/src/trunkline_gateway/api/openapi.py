@@ -1,4 +1,4 @@
-"""The OpenAPI document of the gateway's API. It names the fields that every client sends; the wire formats have more."""
+"""The OpenAPI document of the API. It names the fields that every client sends; the wire formats have more."""
 
 from __future__ import annotations
 
