@@ -111,7 +111,7 @@ def migrate(
 @app.command(name="reset-admin-key")
 def reset_admin_key(*, settings: Annotated[GatewaySettings | None, Parameter(name="*")] = None) -> int:
     """Make a new key to sign in to the console with, print it, and end all sessions."""
-    from trunkline_gateway.console.admin_key import reset
+    from trunkline_gateway.console.admin_key import replace_admin_key
     from trunkline_gateway.database.engine import Database, DatabaseError
     from trunkline_gateway.database.sessions import SessionStore
 
@@ -119,7 +119,7 @@ def reset_admin_key(*, settings: Annotated[GatewaySettings | None, Parameter(nam
 
     async def run() -> str:
         async with await Database.open(checked.database_url) as database:
-            return await reset(SessionStore(database))
+            return await replace_admin_key(SessionStore(database))
 
     try:
         print(anyio.run(run))  # noqa: T201

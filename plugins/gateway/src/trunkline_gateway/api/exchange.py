@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
+from urllib.parse import parse_qsl
 
 import anyio
 from starlette.types import Message, Receive, Scope, Send
@@ -36,6 +37,7 @@ class Exchange:
         self.headers: dict[bytes, bytes] = dict(headers)
         self.has_started = False
         self._parameters: dict[str, object] = scope.get("path_params", {})
+        self.query: dict[str, str] = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
         self._send = send
         self._more: list[Header] = [(b"x-request-id", f"req_{request_id}".encode()), (b"cache-control", b"no-store")]
         if dialect == "anthropic":

@@ -27,7 +27,7 @@ from trunkline_gateway.calls import AdmittedCall
 from trunkline_gateway.keys import Key
 from trunkline_gateway.problems import GatewayError, Problem, problem_of
 from trunkline_gateway.targets import Target
-from trunkline_gateway.wires import Dialect, Reply, chat, messages, responses
+from trunkline_gateway.wires import Dialect, Reply, chat, chat_reader, messages, responses
 
 if TYPE_CHECKING:
     from trunkline_gateway.gateway import Gateway
@@ -63,9 +63,9 @@ CHAT = WireFormat(
     dialect="openai",
     read_request=chat.read_request,
     ignored_fields=chat.ignored_fields,
-    write_response=chat.write_response,
+    write_response=lambda response, reply: chat.write_response(response, reply, custom=reply.custom_tools),
     write_error=chat.write_error,
-    writer=chat.StreamWriter,
+    writer=lambda reply: chat.StreamWriter(reply, custom=reply.custom_tools),
 )
 RESPONSES = WireFormat(
     api="/v1/responses",
@@ -111,16 +111,19 @@ class GenerationEndpoint(Endpoint):
                 if body.get("stream") is True:
                     await self._stream(exchange, call, service, body, ignored)
                 else:
-                    await self._whole(exchange, call, service, ignored)
+                    await self._whole(exchange, call, service, body, ignored)
 
     def _reply(self, call: AdmittedCall, body: JSONObject) -> Reply:
         options = body.get("stream_options")
+        assert isinstance(call.request, ChatRequest)
         return Reply(
             target=call.target,
             id=call.id,
             created=int(time.time()),
+            custom_tools=chat_reader.custom_tools(body) if self._wire is CHAT else frozenset(),
             include_usage=isinstance(options, dict) and options.get("include_usage") is True,
             input_tokens=call.input_estimate if self._wire is MESSAGES else 0,
+            request=call.request,
         )
 
     async def _whole(self, exchange: Exchange, call: AdmittedCall, service: Service, ignored: tuple[str, ...]) -> None:
@@ -134,7 +137,7 @@ class GenerationEndpoint(Endpoint):
             raise StreamClosed("the client has disconnected", service=call.target.service)
         call.response = response
         exchange.add_warnings(response.warnings, ignored)
-        written = self._wire.write_response(response, self._reply(call, {}))
+        written = self._wire.write_response(response, self._reply(call, body))
         if self.gateway.settings.log_contents:
             call.contents = (call.contents[0], dumps(written).decode())
         await exchange.send_json(written)

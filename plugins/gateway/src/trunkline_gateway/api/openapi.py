@@ -31,9 +31,8 @@ _ERRORS = {
 
 
 def _operation(summary: str, schema: str, error: str, *, streams: bool) -> JSONObject:
-    content: JSONObject = {"application/json": {"schema": {"type": "object"}}}
-    if streams:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+    events: JSONObject = {"text/event-stream": {"schema": {"type": "string"}}} if streams else {}
+    content: JSONObject = {"application/json": {"schema": {"type": "object"}}, **events}
     return {
         "post": {
             "summary": summary,

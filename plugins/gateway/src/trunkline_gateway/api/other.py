@@ -42,7 +42,7 @@ class EmbeddingsEndpoint(Endpoint):
                     raise GatewayError(Problem(kind="overloaded", status=503, message=message))
                 if response is None:
                     raise ClientGone
-            exchange.add_warnings(response.warnings)
+            exchange.add_warnings(response.warnings, embeddings.ignored_fields(body, target))
             await exchange.send_json(embeddings.write_response(response, body, target))
 
 
@@ -85,8 +85,12 @@ class ModelsEndpoint(Endpoint):
         listed = [model for model in await self.gateway.models.list() if key.may_use(*model.names)]
         wanted = exchange.path_parameter("id")
         if wanted is None:
-            write = models.write_anthropic_list if is_anthropic else models.write_openai_list
-            await exchange.send_json(write([model.info for model in listed]))
+            infos = [model.info for model in listed]
+            if is_anthropic:
+                page = {name: exchange.query.get(name) for name in ("limit", "after_id", "before_id")}
+                await exchange.send_json(models.write_anthropic_list(infos, **page))
+            else:
+                await exchange.send_json(models.write_openai_list(infos))
             return
         for model in listed:
             if model.info.id == wanted:

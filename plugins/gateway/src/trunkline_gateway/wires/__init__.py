@@ -26,6 +26,8 @@ class Reply:
     """The id of the response, without the prefix that each format puts before it: 32 hexadecimal digits."""
     created: int
     """The Unix time of the call."""
+    custom_tools: frozenset[str] = frozenset()
+    """The names of the request's custom tools, whose calls have text instead of JSON."""
     include_usage: bool = False
     """Whether a Chat Completions stream ends with a chunk of usage (`stream_options.include_usage`)."""
     input_tokens: int = 0
