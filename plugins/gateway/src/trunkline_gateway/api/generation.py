@@ -126,7 +126,9 @@ class GenerationEndpoint(Endpoint):
             request=call.request,
         )
 
-    async def _whole(self, exchange: Exchange, call: AdmittedCall, service: Service, ignored: tuple[str, ...]) -> None:
+    async def _whole(
+        self, exchange: Exchange, call: AdmittedCall, service: Service, body: JSONObject, ignored: tuple[str, ...]
+    ) -> None:
         assert isinstance(call.request, ChatRequest)
         response: ChatResponse | None = None
         with call.running.scope:
