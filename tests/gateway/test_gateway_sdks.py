@@ -65,14 +65,15 @@ def test_the_openai_sdk_gets_a_chat_completion_with_usage(client: openai.OpenAI)
 
 def test_the_openai_sdk_streams_a_chat_completion(client: openai.OpenAI) -> None:
     options: Any = {"include_usage": True}
-    with client.chat.completions.stream(
-        model="local", messages=QUESTION, max_tokens=12, stream_options=options
-    ) as stream:
-        text = "".join(event.delta for event in stream if event.type == "content.delta")
-        final = stream.get_final_completion()
-    assert final.choices[0].message.content == text != ""
-    assert final.usage is not None
-    assert final.usage.completion_tokens > 0
+    chunks = list(
+        client.chat.completions.create(
+            model="local", messages=QUESTION, max_tokens=12, stream=True, stream_options=options
+        )
+    )
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] in ("stop", "length")
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens > 0
 
 
 def test_the_openai_sdk_gets_a_response_and_streams_one(client: openai.OpenAI) -> None:
@@ -193,7 +194,9 @@ def test_recorded_streams_of_a_provider_reach_both_sdks_whole(provider: str, tmp
             ):
                 for exchange in exchanges:
                     with client.chat.completions.stream(model=f"s{exchange.id}", messages=QUESTION) as stream:
-                        message = stream.get_final_completion().choices[0].message
+                        for _ in stream:
+                            pass
+                        message = stream.current_completion_snapshot.choices[0].message
                     with claude.messages.stream(model=f"s{exchange.id}", max_tokens=100, messages=QUESTION) as events:
                         blocks = events.get_final_message().content
                     text = "".join(block.text for block in blocks if block.type == "text")

@@ -279,7 +279,8 @@ class AdmittedCall:
             problem = problem_of(error)
         if problem is not None:
             outcome = "error"
-        model = self.target.model or (self.response.model if self.response is not None else None) or ""
+        answered = self.response if self.response is not None or self.stream is None else self.stream.partial
+        model = self.target.model or (answered.model if answered is not None else None) or ""
         record = CallRecord(
             id=running.id,
             key_id=running.key_id,

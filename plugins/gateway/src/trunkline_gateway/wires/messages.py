@@ -41,3 +41,18 @@ class StreamWriter:
 def write_error(problem: Problem, request_id: str) -> JSONObject:
     """Write the body of an error."""
     raise NotImplementedError
+
+
+def ignored_fields(body: JSONObject, target: Target) -> tuple[str, ...]:
+    """Return the names of the fields that are not sent."""
+    raise NotImplementedError
+
+
+def read_count_request(body: JSONObject, target: Target) -> ChatRequest:
+    """Read a request to count tokens."""
+    raise NotImplementedError
+
+
+def write_count(tokens: int) -> JSONObject:
+    """Write a count of tokens."""
+    raise NotImplementedError
