@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 
 import attrs
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
+from openai import OpenAI, RateLimitError
 from openai.types.responses import Response, ResponseStreamEvent
 from parser_properties import filled, json_values, texts
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 from trunkline import (
     Audio,
     ChatRequest,
@@ -63,7 +67,14 @@ from trunkline.secrets import Secret
 from trunkline_gateway.problems import GatewayError, Problem
 from trunkline_gateway.targets import Target
 from trunkline_gateway.wires import Reply
-from trunkline_gateway.wires.responses import StreamWriter, ignored_fields, read_request, write_error, write_response
+from trunkline_gateway.wires.responses import (
+    StreamWriter,
+    custom_tools,
+    ignored_fields,
+    read_request,
+    write_error,
+    write_response,
+)
 from trunkline_openai.profile import PROFILES
 from trunkline_openai.responses_parse import ResponsesParser
 from trunkline_openai.responses_translate import ResponsesTranslator
@@ -746,6 +757,99 @@ def test_encrypted_reasoning_of_the_same_format_is_passed_on_as_it_is() -> None:
     assert body["output"] == [{"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "e"}]
 
 
+# OpenAI's SDK
+
+
+@contextlib.contextmanager
+def serving(content: bytes, content_type: str, status: int = 200) -> Iterator[OpenAI]:
+    """A server on loopback that answers every request in the same way, and a client of it."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(status)
+            self.send_header("content-type", content_type)
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}/v1"
+        try:
+            with OpenAI(base_url=url, api_key="REDACTED-KEY", max_retries=0) as client:
+                yield client
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+SDK_ANSWER = answer(
+    Reasoning(text="Hm.", provider="anthropic", signature="s", family="claude"),
+    Text(text='{"city": '),
+    Citation(url="https://example.org", title="Example", start=0, end=3),
+    Text(text='"Oslo"}'),
+    ToolCall(id="c1", name="weather", arguments={"city": "Rome"}),
+    finish_reason=FinishReason.TOOL_CALLS,
+)
+
+
+class City(BaseModel):
+    city: str
+
+
+def test_the_sdk_reads_a_response() -> None:
+    body = write_response(SDK_ANSWER, reply(request=read(tools=[WEATHER])))
+    with serving(dumps(body), "application/json") as client:
+        response = client.responses.create(model="claude", input="Hi")
+        assert response.output_text == '{"city": "Oslo"}'
+        assert response.usage is not None
+        assert response.usage.input_tokens_details.cached_tokens == 3
+        assert client.responses.parse(model="claude", input="Hi").output[2].type == "function_call"
+
+
+def test_the_sdk_accumulates_a_stream() -> None:
+    stream = streamed(unfold(SDK_ANSWER), reply(request=read(tools=[WEATHER])))
+    with serving(stream, "text/event-stream") as client:
+        with client.responses.stream(model="claude", input="Hi") as events:
+            found = {event.type: event for event in events}
+            final = events.get_final_response()
+    assert final.output_text == '{"city": "Oslo"}'
+    assert [item.type for item in final.output] == ["reasoning", "message", "function_call"]
+    deltas = cast("Any", found)
+    assert deltas["response.function_call_arguments.delta"].snapshot == '{"city":"Rome"}'
+    assert deltas["response.output_text.done"].text == '"Oslo"}'
+
+
+def test_the_sdk_parses_structured_output_of_a_stream() -> None:
+    stream = streamed(unfold(answer(Text(text='{"city": "Oslo"}'))), reply())
+    with serving(stream, "text/event-stream") as client:
+        with client.responses.stream(model="claude", input="Hi", text_format=City) as events:
+            assert events.until_done().get_final_response().output_parsed == City(city="Oslo")
+
+
+def test_the_sdk_raises_the_error_of_a_refused_request() -> None:
+    with serving(dumps(write_error(PROBLEM, "req_1")), "application/json", 429) as client:
+        with pytest.raises(RateLimitError, match=r"Slow down\.") as caught:
+            client.responses.create(model="claude", input="Hi")
+    assert caught.value.code == "rate_limit_exceeded"
+
+
+def test_the_sdk_sees_a_failure_in_the_middle_of_a_stream() -> None:
+    writer = StreamWriter(reply())
+    stream = writer.write(ResponseStarted()) + writer.write_error(PROBLEM)
+    with serving(stream, "text/event-stream") as client:
+        with client.responses.create(model="claude", input="Hi", stream=True) as events:
+            *_, error, failed = events
+    assert error.type == "error"
+    assert error.message == "Slow down."
+    assert failed.type == "response.failed"
+
+
 # Custom tools
 
 
@@ -757,11 +861,33 @@ def test_a_custom_tool_works_with_any_provider() -> None:
     response = answer(ToolCall(id="c1", name="run", arguments={"input": 'ls "a"\n'}))
     for body in (
         cast("Any", write_response(response, reply(request=request))),
+        write_response(response, reply(), custom=custom_tools({"tools": [tool]})),
         check_stream(streamed(unfold(response), reply(request=request))),
     ):
         (item,) = body["output"]
         assert (item["type"], item["input"]) == ("custom_tool_call", 'ls "a"\n')
         assert echoed(body, OTHER) == response.parts
+
+
+@given(
+    st.text(), st.booleans(), st.sampled_from(['{"input": %s}', ' {\n"input":%s }', '{"other": 1, "input": %s}', "%s"])
+)
+def test_the_input_of_a_custom_tool_streams_as_it_arrives(text: str, ascii_only: bool, form: str) -> None:
+    arguments = form % json.dumps(text, ensure_ascii=ascii_only)
+    events: list[Event] = [
+        ResponseStarted(),
+        ToolCallStart(index=0, id="c1", name="run"),
+        *(ToolCallDelta(index=0, arguments=character) for character in arguments),
+        ToolCallEnd(index=0),
+        Finished(reason=FinishReason.TOOL_CALLS, usage=USAGE),
+    ]
+    writer = StreamWriter(reply(), custom={"run"})
+    stream = b"".join(map(writer.write, events))
+    (item,) = check_stream(stream)["output"]
+    deltas = [event["delta"] for event in events_of(stream) if event["type"] == "response.custom_tool_call_input.delta"]
+    assert "".join(deltas) == item["input"] == (arguments if form == "%s" else text)
+    if form.startswith('{"input"') and text.isascii() and text.isprintable():
+        assert deltas == list(text)
 
 
 # Generated images, and other parts

@@ -32,7 +32,7 @@ from trunkline import (
     ToolChoice,
     ToolResult,
 )
-from trunkline.authoring.json import JSONObject, JSONValue
+from trunkline.authoring.json import JSONObject, JSONValue, as_list
 from trunkline.errors import InvalidRequest
 from trunkline.fold import decode_arguments
 from trunkline.messages import Role, ToolResultPart
@@ -85,6 +85,9 @@ _ROLES: Mapping[str, Role] = {"user": "user", "system": "system", "developer": "
 _ANSWERS = re.compile(r".*(_output|_response)")
 """The types of items with which an application answers calls that only the provider understands."""
 
+_MOST_IGNORED = 20
+"""The most ignored fields that are named. The names are put into a header."""
+
 T = TypeVar("T")
 
 
@@ -109,7 +112,13 @@ def ignored_fields(body: JSONObject, target: Target) -> tuple[str, ...]:
             names += [f"include[{each}]" for each in value if isinstance(each, str)]
         elif name != "tool_choice":
             names.append(name)
-    return tuple(names)
+    return tuple(names[:_MOST_IGNORED])
+
+
+def custom_tools(body: JSONObject) -> frozenset[str]:
+    """Return the names of the request's custom tools, whose calls have text instead of JSON, for the writers."""
+    tools = [tool for tool in as_list(body.get("tools")) if isinstance(tool, dict) and tool.get("type") == CUSTOM]
+    return frozenset(name for tool in tools if isinstance(name := tool.get("name"), str))
 
 
 def _passes(target: Target) -> bool:

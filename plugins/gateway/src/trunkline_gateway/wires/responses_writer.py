@@ -10,7 +10,9 @@ in November 2026.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import attrs
@@ -64,26 +66,31 @@ _CODES: dict[Kind, str] = {
 }
 """The codes of a failed response. All other failures have the code `server_error`."""
 
-_TYPES: dict[Kind, str] = {
-    "permission": "permission_error",
-    "rate_limited": "rate_limit_error",
-    "quota": "insufficient_quota",
-    "upstream": "server_error",
-    "overloaded": "server_error",
-    "timeout": "server_error",
-    "internal": "server_error",
-}
-"""The types of errors. All others have the type `invalid_request_error`."""
-
 _FINGERPRINT = 24
 """How many characters of a text are carried with its metadata, to find the text again."""
 
 _JOINED_AT_ONCE = 1024
 
+_OPENING = re.compile(rf'\s*\{{\s*"{INPUT}"\s*:\s*"')
+_LONGEST_OPENING = 1000
+_CHARACTERS = re.compile(
+    r"""(?:
+        [^"\\]++
+        | \\["\\/bfnrt]
+        | \\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}
+        | \\u(?![dD][89abAB])[0-9a-fA-F]{4}
+    )*+""",
+    re.VERBOSE,
+)
+"""The characters of a JSON string whose escapes are complete."""
 
-def write_response(response: ChatResponse, reply: Reply) -> JSONObject:
-    """Write a whole response."""
-    output = _Output(reply)
+
+def write_response(response: ChatResponse, reply: Reply, *, custom: Collection[str] = ()) -> JSONObject:
+    """Write a whole response.
+
+    `custom` are the names of the request's custom tools (`custom_tools`), if the reply does not have the request.
+    """
+    output = _Output(reply, custom)
     logprobs = response.logprobs  # of all texts together: the first one gets them
     for part in response.parts:
         if isinstance(part, Text):
@@ -95,7 +102,7 @@ def write_response(response: ChatResponse, reply: Reply) -> JSONObject:
             text.end(own)
             output.carry(text, part.provider_metadata, part.family)
         elif isinstance(part, ToolCall):
-            call = output.call(part.id, part.name)
+            call = output.call(part.id, part.name, custom=output.own(part.provider_metadata).get("type") == CUSTOM)
             call.add(part.arguments_json)
             call.finish(output.own(part.provider_metadata), replace_id=True)
             output.carry(call, part.provider_metadata, part.family)
@@ -108,17 +115,6 @@ def write_response(response: ChatResponse, reply: Reply) -> JSONObject:
             output.add_part(part)
     output.finish(response.finish_reason)
     return output.response(response.finish_reason, response.raw_finish_reason, response.usage)
-
-
-def write_error(problem: Problem, request_id: str) -> JSONObject:
-    """Write the body of an error. The request id is in a header, as at OpenAI."""
-    error = {
-        "message": problem.message,
-        "type": _TYPES.get(problem.kind, "invalid_request_error"),
-        "param": problem.param,
-        "code": problem.code,
-    }
-    return {"error": error}
 
 
 class _TextOut:
@@ -197,9 +193,10 @@ class _Message:
 class _CallOut:
     """A call of a function or of a custom tool: an output item."""
 
-    __slots__ = ("chunks", "custom", "data", "index", "prefix")
+    __slots__ = ("chunks", "custom", "data", "free_text", "index", "prefix")
 
     def __init__(self, data: dict[str, Any], index: int, custom: bool) -> None:
+        self.free_text = _FreeText()
         self.data = data
         self.index = index
         self.custom = custom
@@ -227,15 +224,53 @@ class _CallOut:
             self.data["status"] = "completed"
 
 
+class _FreeText:
+    """Decodes the input of a custom tool, a string within JSON arguments, while the arguments arrive."""
+
+    __slots__ = ("_begun", "_ended", "_rest", "_sent")
+
+    def __init__(self) -> None:
+        self._rest = ""
+        self._begun = self._ended = False
+        self._sent: list[str] = []
+
+    def add(self, arguments: str) -> str:
+        """Return what a piece of the arguments adds to the input."""
+        if self._ended:
+            return ""
+        rest = self._rest + arguments
+        if not self._begun:
+            opening = _OPENING.match(rest)
+            if opening is None:
+                self._rest, self._ended = rest, len(rest) > _LONGEST_OPENING
+                return ""
+            self._begun, rest = True, rest[opening.end() :]
+        whole = _CHARACTERS.match(rest)
+        end = whole.end() if whole is not None else 0
+        self._rest, self._ended = rest[end:], rest[end : end + 1] == '"'
+        try:
+            text = str(json.loads(f'"{rest[:end]}"', strict=False))
+        except ValueError:
+            self._ended = True
+            return ""
+        self._sent.append(text)
+        return text
+
+    def remaining(self, whole: str) -> str:
+        """Return what of the whole input no piece has added."""
+        sent = "".join(self._sent)
+        return whole[len(sent) :] if whole.startswith(sent) else ""
+
+
 class _Output:
     """The output items of a response, and the response object around them."""
 
-    def __init__(self, reply: Reply) -> None:
+    def __init__(self, reply: Reply, custom: Collection[str]) -> None:
         self._reply = reply
         target = reply.target
         self._provider = target.provider if target.wire == WIRE else None
         tools = reply.request.tools if reply.request is not None else ()
-        self._custom = {tool.name for tool in tools if _is_custom(tool)}
+        self._custom = {*custom, *(tool.name for tool in tools if _is_custom(tool))}
         self._echo = _echoed(reply)
         self.items: list[dict[str, Any]] = []
         self.messages: list[_Message] = []
@@ -342,8 +377,8 @@ class _Output:
 
     # Other items
 
-    def call(self, call_id: str, name: str) -> _CallOut:
-        custom = name in self._custom
+    def call(self, call_id: str, name: str, *, custom: bool = False) -> _CallOut:
+        custom = custom or name in self._custom
         if custom:
             data = self.item("custom_tool_call", "ctc", {"call_id": call_id, "name": name, "input": ""})
         else:
@@ -476,13 +511,13 @@ class _Output:
 
 
 class StreamWriter:
-    """Writes the events of a stream as server-sent events."""
+    """Writes the events of a stream as server-sent events. `custom` is the same as for `write_response`."""
 
     heartbeat: bytes = b": keep-alive\n\n"
     """What keeps an idle connection open."""
 
-    def __init__(self, reply: Reply) -> None:
-        self._output = _Output(reply)
+    def __init__(self, reply: Reply, *, custom: Collection[str] = ()) -> None:
+        self._output = _Output(reply, custom)
         self._output.streamed = True
         self._sequence = -1
         self._usage: Usage | None = None
@@ -526,8 +561,9 @@ class StreamWriter:
         if isinstance(event, ToolCallDelta):
             call = self._calls[event.index]
             call.add(event.arguments)
-            if event.arguments and not call.custom:
-                out.append(self._delta(call.prefix, event.arguments))
+            delta = call.free_text.add(event.arguments) if call.custom else event.arguments
+            if delta:
+                out.append(self._delta(call.prefix, delta))
         elif isinstance(event, ReasoningDelta):
             self._reasoning_delta(event, out)
         elif isinstance(event, TextStart):
@@ -641,7 +677,8 @@ class StreamWriter:
         call = self._output.call(event.id, event.name)
         self._added(call.data, out)
         self._calls[event.index] = call
-        call.prefix = _prefix("response.function_call_arguments.delta", _item_place(call.data, call.index))
+        kind = "response.custom_tool_call_input.delta" if call.custom else "response.function_call_arguments.delta"
+        call.prefix = _prefix(kind, _item_place(call.data, call.index))
 
     def _call_end(self, event: ToolCallEnd, out: list[bytes]) -> None:
         call = self._calls[event.index]
@@ -651,7 +688,8 @@ class StreamWriter:
         place = _item_place(call.data, call.index)
         if call.custom:
             text = call.data["input"]
-            self._event(out, "response.custom_tool_call_input.delta", {**place, "delta": text})
+            if rest := call.free_text.remaining(text):
+                out.append(self._delta(call.prefix, rest))
             self._event(out, "response.custom_tool_call_input.done", {**place, "input": text})
         else:
             text = call.data["arguments"]
