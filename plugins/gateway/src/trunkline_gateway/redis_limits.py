@@ -294,20 +294,21 @@ class _Link:
         self._is_reported = False
         """Whether the log says that the server is lost."""
 
-        text = url.reveal()
-        parts, tls = _checked(text)
-        self._secrets = [value for value in (parts.password, unquote(parts.password or "")) if value]
+        # No local variable holds the URL, since error trackers show those of a traceback.
+        problem = _problem_of(url.reveal())
+        if problem is not None:
+            raise ConfigurationError(problem, setting="redis")
+        self._passwords = _passwords_of(url.reveal())
         # A pool is what reads a URL in coredis. It is not opened: it loses a place whenever a caller is cancelled
         # while a connection is made, and its connections belong to the task that entered it.
-        pool = coredis.pool.ConnectionPool.from_url(
-            text,
+        self._pool = coredis.pool.ConnectionPool.from_url(
+            url.reveal(),
             decode_components=True,
             client_name="trunkline-gateway",
             connect_timeout=timeout,
             stream_timeout=timeout,
-            ssl_context=tls,
+            ssl_context=_tls(parse_qs(urlsplit(url.reveal()).query)) if url.reveal().startswith("rediss:") else None,
         )
-        self._pool = pool
 
     def start(self) -> None:
         if self._task is None and not self._is_closed:
@@ -463,33 +464,35 @@ class _Link:
             text = str(cause) or type(cause).__name__
             cause = cause.__cause__
         text = " ".join(text.split())
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
+        for password in self._passwords:
+            text = text.replace(password, "***")
         return text[:300]
 
 
-@attrs.frozen(kw_only=True)
-class _Parts:
-    password: str | None
-
-
-def _checked(url: str) -> tuple[_Parts, ssl.SSLContext | None]:
-    """Check a URL, and return its password and the context of TLS. Raises `ConfigurationError` without the URL."""
+def _problem_of(url: str) -> str | None:
+    """Return what is wrong with the URL of a server, without the URL."""
     try:
         parts = urlsplit(url)
         port_is_right = parts.port is None or parts.port > 0
     except ValueError:
         port_is_right = False
     if not port_is_right or parts.scheme not in _SCHEMES:
-        raise ConfigurationError(
-            "is not the URL of a Redis server: use redis://host:port/db, rediss://… or unix:///path", setting="redis"
-        )
-    query = parse_qs(parts.query)
-    database = query.get("db", [parts.path.strip("/") if parts.scheme != "unix" else ""])[0]
-    if (parts.scheme == "unix") != (not parts.hostname) or (database and not database.isdecimal()):
-        raise ConfigurationError("has no host, or a database that is not a number", setting="redis")
-    tls = _tls(query) if parts.scheme == "rediss" else None
-    return _Parts(password=parts.password), tls
+        return "is not the URL of a Redis server: use redis://host:port/db, rediss://… or unix:///path"
+    is_socket = parts.scheme == "unix"
+    if is_socket and (parts.hostname or not parts.path):
+        return "has no path of a socket: use unix:///path"
+    if not is_socket and not parts.hostname:
+        return "has no host: use redis://host:port/db"
+    database = parse_qs(parts.query).get("db", ["" if is_socket else parts.path.strip("/")])[0]
+    if database and not database.isdecimal():
+        return "has a database that is not a number"
+    return None
+
+
+def _passwords_of(url: str) -> list[str]:
+    """Return the forms of a URL's password that may be in a message."""
+    password = urlsplit(url).password or ""
+    return [form for form in {password, unquote(password)} if form]
 
 
 def _tls(query: dict[str, list[str]]) -> ssl.SSLContext:
