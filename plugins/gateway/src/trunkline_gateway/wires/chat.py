@@ -49,6 +49,7 @@ from trunkline_gateway.wires import Reply
 from trunkline_gateway.wires.carried import wrap
 from trunkline_gateway.wires.chat_reader import (
     CARRIED,
+    OWN_AUDIO,
     WIRE,
     custom_tools,
     ignored_fields,
@@ -160,8 +161,8 @@ class _Message:
                 self.text.append(part.text)
                 self._extra.text(part.text, part.provider_metadata, part.family)
         elif isinstance(part, Reasoning):
+            detail = _detail(part, part.text, part.family, len(self._details), sum(map(len, self._reasoning)))
             self._reasoning.append(part.text)
-            detail = _detail(part, part.text, part.family, len(self._details))
             if detail is not None:
                 self._details.append(detail)
         elif isinstance(part, ToolCall):
@@ -292,6 +293,7 @@ class StreamWriter:
         self._refusals: set[int] = set()
         self._lengths: dict[int, int] = {}  # of texts, for the metadata at their ends
         self._thoughts: dict[int, list[str]] = {}
+        self._thought = 0  # characters of reasoning that have ended
         self._details = 0
         self._calls: dict[int, _Call] = {}
         self._images = 0
@@ -360,7 +362,8 @@ class StreamWriter:
 
     def _reasoning_end(self, event: ReasoningEnd) -> bytes:
         text = "".join(self._thoughts.pop(event.index))
-        detail = _detail(event, text, self._family, self._details)
+        detail = _detail(event, text, self._family, self._details, self._thought)
+        self._thought += len(text)
         if detail is None:
             return b""
         self._details += 1
@@ -394,7 +397,8 @@ class StreamWriter:
             text = "".join(call.arguments)
             custom: Fields = {"name": call.start.name, "input": _custom_input(decode_arguments(text)[0], text)}
             return self._call_chunk(call, {"id": call.start.id, "type": "custom", "custom": custom, **more})
-        return self._call_chunk(call, more) if more else b""
+        # The official client library takes no delta of a function's call without the field `function`.
+        return self._call_chunk(call, {"function": {"arguments": ""}, **more}) if more else b""
 
     def _citation(self, event: Citation) -> bytes:
         self._extra.citation(event)
@@ -465,13 +469,17 @@ _WRITERS: Mapping[type, Callable[[StreamWriter, Any], bytes]] = {
 }
 
 
-def _detail(part: Reasoning | ReasoningEnd, text: str, family: str | None, index: int) -> JSONObject | None:
-    """An entry of `reasoning_details` for reasoning that only the provider can verify or read."""
+def _detail(part: Reasoning | ReasoningEnd, text: str, family: str | None, index: int, at: int) -> JSONObject | None:
+    """An entry of `reasoning_details` for reasoning that only the provider can verify or read.
+
+    `at` is where its text begins in `reasoning_content`.
+    """
     if not (part.signature or part.encrypted or part.redacted or part.provider_metadata):
         return None
     data = wrap(
         part.provider,
         family,
+        at=at,
         text=text,
         signature=part.signature,
         encrypted=part.encrypted,
@@ -521,7 +529,7 @@ def _image(part: Image, index: int) -> list[JSONValue]:
 def _audio(part: Audio, reply: Reply) -> JSONObject:
     ids = (as_string(data.get("id")) for data in part.provider_metadata.values())
     return {
-        "id": next((found for found in ids if found), f"audio_{reply.id}"),
+        "id": next((found for found in ids if found), OWN_AUDIO + reply.id),
         "data": b64encode(part.data or b"").decode(),
         "expires_at": reply.created + 3600,
         "transcript": part.transcript or "",

@@ -43,6 +43,9 @@ WIRE = "openai-chat"
 CARRIED = "trunkline"
 """The name of the gateway's own data in `extra_content`."""
 
+OWN_AUDIO = "audio-gateway-"
+"""How the id of audio begins that has none from the provider, so that it is not sent to one."""
+
 Fields: TypeAlias = Mapping[str, object]
 
 _READ = frozenset(
@@ -383,13 +386,31 @@ class _Reader:
         read = kinds.get(kind)
         if read is None:
             raise _unsupported_value(f"{at}.type", kind, kinds)
-        known = {"type", kind} if self._same else {"type", kind} | _CACHE_FIELDS
+        options = self._rest(fields, {"type", kind, "index"})
+        payload, inner = fields.get(kind), _INNER_FIELDS.get(kind)
+        if self._same and inner and isinstance(payload, dict) and not payload.keys() <= inner:
+            # Options replace whole fields of a part, so a field with an unknown one inside is kept as it is.
+            options = self._options({**as_object(options.get(self._provider or "")), kind: payload})
+        if kind == "thinking" and kind in kinds:
+            return self._thinking(at, fields)
         try:
-            return read(at, fields, self._rest(fields, known), None if self._same else _lifetime(fields))
+            return read(at, fields, options, None if self._same else _lifetime(fields))
         except InvalidRequest as error:
             raise invalid(f"'{at}' cannot be read: {error}", param=at) from None
         except (binascii.Error, ValueError):
             raise invalid(f"'{at}.{kind}' has data that is not base64.", param=f"{at}.{kind}") from None
+
+    def _thinking(self, at: str, fields: Fields) -> Reasoning:
+        """Reasoning among the content, as Mistral has it."""
+        value = fields.get("thinking")
+        items = value if isinstance(value, list) else [value]
+        texts = [item if isinstance(item, str) else as_string(as_object(item).get("text")) for item in items]
+        signature = _text(fields, "signature", at)
+        return Reasoning(
+            text="".join(text for text in texts if text is not None),
+            provider=self._provider,
+            signature=signature if self._same else None,
+        )
 
     def _assistant(self, at: str, fields: Fields) -> Message:
         parts: list[Part] = []
@@ -426,7 +447,11 @@ class _Reader:
                 own.append(dict(cast("JSONObject", detail)))
                 continue
             part, carried = _carried_reasoning(wrapped), True
-            found = text.find(part.text, position)
+            at_writing = as_count(wrapped.get("at"))
+            if at_writing is not None and at_writing >= position and text.startswith(part.text, at_writing):
+                found = at_writing
+            else:  # the client changed the text
+                found = text.find(part.text, position)
             if found > position:
                 yield Reasoning(text=text[position:found], provider=self._provider)
             if found >= 0:
@@ -489,7 +514,8 @@ class _Reader:
         if audio is not None:
             where = f"{at}.audio"
             transcript, audio_id = _text(audio, "transcript", where), _text(audio, "id", where)
-            metadata: ProviderOptions = self._own_metadata({"id": audio_id}) if audio_id is not None else {}
+            own = audio_id is not None and not audio_id.startswith(OWN_AUDIO)
+            metadata = self._own_metadata({"id": audio_id}) if own else {}
             try:
                 data = b64decode(_text(audio, "data", where) or "", validate=True)
             except (binascii.Error, ValueError):
@@ -671,7 +697,12 @@ _INPUT_PARTS: Mapping[str, PartReader] = {
     "input_audio": _audio,
     "file": _file,
 }
-_ANSWER_PARTS: Mapping[str, PartReader] = {**_INPUT_PARTS, "refusal": _refusal}
+_ANSWER_PARTS: Mapping[str, PartReader] = {**_INPUT_PARTS, "refusal": _refusal, "thinking": _text_part}
+_INNER_FIELDS: Mapping[str, Set[str]] = {
+    "image_url": {"url", "detail"},
+    "input_audio": {"data", "format"},
+    "file": {"file_id", "filename", "file_data"},
+}
 
 
 def _lifetime(fields: Fields) -> CacheLifetime | None:

@@ -30,6 +30,9 @@ def write_anthropic_model(model: ModelInfo) -> JSONObject:
         "id": model.id,
         "display_name": model.name or model.id,
         "created_at": created.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "lifecycle": "active",
+        "max_input_tokens": model.context_window,
+        "max_tokens": model.output_token_limit,
     }
 
 
