@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from recordings import EXCEPTIONS, FOLDER, PROVIDERS, chats, recorded, response_of as recorded_response
 from trunkline import (
     Audio,
     ChatRequest,
@@ -55,7 +56,7 @@ from trunkline_gateway.problems import GatewayError, Problem
 from trunkline_gateway.targets import Target
 from trunkline_gateway.wires import Reply, chat
 from trunkline_gateway.wires.carried import wrap
-from trunkline_openai import OpenAISettings
+from trunkline_openai import OpenAISettings, messages_from
 from trunkline_openai.parse import ChatResponseParser
 from trunkline_openai.profile import PROFILES
 from trunkline_openai.translate import ChatTranslator
@@ -101,7 +102,7 @@ def completed(written: bytes) -> dict[str, Any]:
     state = ChatCompletionStreamState()
     for chunk in chunks_of(written):
         state.handle_chunk(ChatCompletionChunk.model_validate(chunk))
-    return state.get_final_completion().model_dump(exclude_unset=True)
+    return state.current_completion_snapshot.model_dump(exclude_unset=True, warnings=False)
 
 
 # Text has no lone surrogates: pydantic refuses them.
@@ -820,6 +821,27 @@ def test_a_part_of_a_client_that_claims_to_be_ours_is_only_a_part() -> None:
         assert message.text == "abc"
 
 
+def test_parts_that_only_the_provider_knows_pass_through() -> None:
+    content = [
+        {"type": "text", "text": "Watch:"},
+        {"type": "video_url", "video_url": {"url": "https://x/a.mp4"}},
+        {"type": "file", "file": {"filename": "a.pdf", "file_data": "https://x/a.pdf"}},
+    ]
+    messages = [{"role": "user", "content": content}]
+    assert translated(read(SAME, messages=messages))["messages"] == messages
+    assert problem(messages=messages).param == "messages[0].content[1].type"
+    other = read(messages=[{"role": "user", "content": [content[2]]}])
+    assert other.messages[0].parts == (Document(url="https://x/a.pdf", name="a.pdf"),)
+
+
+def test_words_of_other_servers_are_understood() -> None:
+    tools = [{"function": {"name": "f"}}]
+    assert read(tools=tools, tool_choice="any").tool_choice == ToolChoice(mode="required")
+    assert translated(read(SAME, reasoning_effort="default"))["reasoning_effort"] == "default"
+    form = read(response_format={"type": "json_object", "schema": SCHEMA}).response_format
+    assert form == ResponseFormat(schema=SCHEMA)
+
+
 def test_images_and_audio_are_decoded_once() -> None:
     data = base64.b64encode(PNG).decode()
     content = [
@@ -832,3 +854,58 @@ def test_images_and_audio_are_decoded_once() -> None:
         Audio(data=WAV, media_type="audio/mpeg"),
         Document(data=b"%PDF-", media_type="application/pdf"),
     )
+
+
+def recorded_requests(provider: str) -> list[dict[str, Any]]:
+    """The bodies of the requests for chat completions that succeeded."""
+    recorded(provider)  # skips if there are none
+    found = []
+    with (FOLDER / "open" / f"{provider}.jsonl").open(encoding="utf-8") as lines:
+        for exchange in map(json.loads, lines):
+            body = exchange["request_body"]
+            chat_completions = exchange["url"].split("?")[0].endswith("/chat/completions")
+            if chat_completions and exchange["status"] == 200 and isinstance(body, dict) and "messages" in body:
+                found.append(body)
+    return found
+
+
+@pytest.mark.parametrize("provider", [name for name in PROVIDERS if name != "openai-responses"])
+def test_requests_of_real_programs_are_read_as_the_plugin_reads_them(provider: str) -> None:
+    read_ones = 0
+    for body in recorded_requests(provider):
+        if body.get("n", 1) != 1 or "functions" in body:
+            continue
+        request = chat.read_request(body, SAME)
+        read_ones += 1
+        try:
+            expected = messages_from(body["messages"])
+        except InvalidRequest:
+            continue  # parts that only some servers know
+        assert request.messages == expected
+        chat.ignored_fields(body, OTHER)
+    assert read_ones > 50
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_answers_of_real_servers_come_back_from_a_client(provider: str) -> None:
+    answered = 0
+    for exchange in chats(provider):
+        if not exchange.is_success or exchange.id in EXCEPTIONS:
+            continue
+        response = recorded_response(exchange)
+        whole: Any = chat.write_response(response, reply())
+        ChatCompletion.model_validate(whole)
+        stream: Any = completed(streamed(unfold(response), reply(include_usage=True)))
+        for written in (whole, stream):
+            [_, answer] = read(messages=[USER, written["choices"][0]["message"]]).messages
+            assert answer.text == response.text
+            assert answer.reasoning == response.reasoning
+            assert answer.tool_calls == response.tool_calls
+            kept = [part for part in answer.parts if isinstance(part, Reasoning)]
+            for part in response.parts:
+                if isinstance(part, Reasoning) and (part.signature or part.encrypted):
+                    assert part in kept
+        if response.usage is not None:
+            assert stream["usage"]["prompt_tokens"] == response.usage.input_tokens
+        answered += 1
+    assert answered > 50

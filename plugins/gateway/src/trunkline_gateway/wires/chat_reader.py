@@ -172,7 +172,7 @@ class _Reader:
             tool_choice=choice,
             parallel_tool_calls=_flag(fields, "parallel_tool_calls"),
             response_format=self._response_format(fields, more),
-            reasoning=self._reasoning_options(fields),
+            reasoning=self._reasoning_options(fields, more),
             max_output_tokens=self._max_tokens(fields),
             temperature=_number(fields, "temperature"),
             top_p=_number(fields, "top_p"),
@@ -207,10 +207,12 @@ class _Reader:
         name = "max_completion_tokens" if "max_completion_tokens" in fields else "max_tokens"
         return _integer(fields, name, least=1)
 
-    @staticmethod
-    def _reasoning_options(fields: Fields) -> ReasoningOptions | None:
+    def _reasoning_options(self, fields: Fields, more: dict[str, JSONValue]) -> ReasoningOptions | None:
         effort = _text(fields, "reasoning_effort")
         if effort is None:
+            return None
+        if effort not in _EFFORTS and self._same:
+            more["reasoning_effort"] = effort
             return None
         if effort not in _EFFORTS:
             raise _unsupported_value("reasoning_effort", effort, _EFFORTS)
@@ -245,7 +247,7 @@ class _Reader:
         return tuple(self._tool(at, tool) for at, tool in _objects(fields, "tools"))
 
     def _tool(self, at: str, tool: Fields) -> Tool:
-        kind = _required_text(tool, "type", at)
+        kind = "function" if "type" not in tool and "function" in tool else _required_text(tool, "type", at)
         if kind == "function":
             function = _required_object(tool, "function", at)
             inner = f"{at}.function"
@@ -287,6 +289,8 @@ class _Reader:
         if value is None:
             return tools, None
         if isinstance(value, str):
+            if value == "any":  # Mistral's word
+                value = "required"
             if value not in ("none", "auto", "required"):
                 raise _unsupported_value(at, value, ("none", "auto", "required"))
             if value == "required" and not tools:
@@ -384,7 +388,9 @@ class _Reader:
     def _part(self, at: str, fields: Fields, kinds: Mapping[str, PartReader]) -> Part:
         kind = _required_text(fields, "type", at)
         read = kinds.get(kind)
-        if read is None:
+        if read is None or (self._same and _has_web_address(fields)):
+            if self._same and self._provider is not None and kind not in _ANSWER_PARTS.keys() - {"file"}:
+                return Opaque(provider=self._provider, kind=kind, data=cast("JSONObject", fields))
             raise _unsupported_value(f"{at}.type", kind, kinds)
         options = self._rest(fields, {"type", kind, "index"})
         payload, inner = fields.get(kind), _INNER_FIELDS.get(kind)
@@ -680,13 +686,19 @@ def _audio(at: str, fields: Fields, options: ProviderOptions, cache: CacheLifeti
     )
 
 
+def _has_web_address(fields: Fields) -> bool:
+    """Whether a file is given by its address, which some servers take in place of the data."""
+    data = as_object(fields.get("file")).get("file_data")
+    return isinstance(data, str) and data[:8].lower().startswith(("https://", "http://"))
+
+
 def _file(at: str, fields: Fields, options: ProviderOptions, cache: CacheLifetime | None) -> Part:
     file = _required_object(fields, "file", at)
     at = f"{at}.file"
     name, file_id, data = (_text(file, key, at) for key in ("filename", "file_id", "file_data"))
     if (file_id is None) == (data is None):
         raise invalid(f"'{at}' must have either 'file_id' or 'file_data'.", param=at)
-    if data is not None and data[:5].lower() != "data:":
+    if data is not None and data[:5].lower() != "data:" and not _has_web_address(fields):
         return Document(data=b64decode(data, validate=True), name=name, cache=cache, provider_options=options)
     return Document(url=data, file_id=file_id, name=name, cache=cache, provider_options=options)
 
