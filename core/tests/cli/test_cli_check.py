@@ -421,6 +421,7 @@ async def test_check_can_be_called_from_a_program(site: Any, key: str, ok: bool)
     )
     assert returned is report
     assert (report.ok, report.provider, report.model) == (ok, "fake", "echo")
+    assert ("echo" in report.models) is ok
     assert shown[-1] is None
     assert "models" in shown
 

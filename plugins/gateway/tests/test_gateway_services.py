@@ -12,40 +12,17 @@ import anyio
 import anyio.abc
 import pytest
 from trunkline import ConfigurationError, Service, ServiceClosed
+from trunkline_gateway.database.engine import Database
 from trunkline_gateway.database.services import ServiceStore, StoredService
+from trunkline_gateway.encryption import Encryption
 from trunkline_gateway.problems import GatewayError
 from trunkline_gateway.services import Services, ServiceState
+
+from .gateway_store import MemoryStore
 
 pytestmark = pytest.mark.anyio
 
 KEY = "sk-test-0123456789abcdef"
-
-
-class MemoryStore:
-    """The services and aliases, without a database."""
-
-    def __init__(self, *services: StoredService) -> None:
-        self.services = {service.name: service for service in services}
-        self.stored_aliases: dict[str, str] = {}
-
-    async def list(self) -> list[StoredService]:
-        return [self.services[name] for name in sorted(self.services)]
-
-    async def save(self, service: StoredService) -> None:
-        json.dumps(service.table)  # as a database stores it
-        self.services[service.name] = service
-
-    async def delete(self, name: str) -> None:
-        self.services.pop(name, None)
-
-    async def aliases(self) -> dict[str, str]:
-        return dict(self.stored_aliases)
-
-    async def set_alias(self, name: str, target: str | None) -> None:
-        if target is None:
-            self.stored_aliases.pop(name, None)
-        else:
-            self.stored_aliases[name] = target
 
 
 class Backend:
@@ -448,7 +425,7 @@ async def test_services_of_a_file(
     assert [found.name for found in services.states()] == ["a", "b", "both", "c", "on-wrong", "wrong"]
     assert state(services, "a").secrets == (("api_key", "from env SOME_KEY"),)
     assert state(services, "b").secrets == (("api_key", "from file"),)
-    assert state(services, "c").secrets == (("api_key", "…cdef"),)
+    assert state(services, "c").secrets == (("api_key", "cdef"),)
     assert state(services, "a").default_model == "m"
     assert state(services, "both").default_model == "m"
     assert state(services, "both").display_name == "fallback of a, b"
@@ -504,3 +481,27 @@ async def test_a_file_that_cannot_be_read_changes_nothing(tmp_path: Path, conten
     async with services.use("a") as service:
         assert isinstance(service, Service)
     await services.aclose()
+
+
+async def test_services_of_a_database(backend: Callable[[str], Awaitable[Backend]], tmp_path: Path) -> None:
+    server = await backend("one")
+    async with await Database.open(f"sqlite:///{tmp_path / 'gateway.db'}") as database:
+        store = ServiceStore(database, Encryption.from_file(tmp_path / "encryption.key"))
+        services = Services(store)
+        await services.reload()
+        table = {"provider": "openai-compatible", "api_url": server.url, "default_model": "m"}
+        await services.save("main", {**table, "headers": {"X-Key": KEY}}, {"api_key": KEY})
+        await services.save("both", {"fallback": ["main"]}, {})
+        await services.set_alias("fast", "both")
+        assert await say(services, services.resolve("fast").service) == "one"
+        assert server.requests[-1][0] == f"bearer {KEY}"
+        assert KEY.encode() not in (tmp_path / "gateway.db").read_bytes()
+        with pytest.raises(ConfigurationError):
+            await services.delete("main")
+        await services.aclose()
+        again = Services(store)
+        await again.reload()
+        assert [found.name for found in again.states()] == ["both", "main"]
+        assert again.aliases == {"fast": "both"}
+        assert await say(again, "main") == "one"
+        await again.aclose()

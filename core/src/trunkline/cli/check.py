@@ -120,6 +120,8 @@ class Report:
     proxy: str | None = None
     members: dict[str, bool] | None = None
     """For a composed service: the services it is made of, and whether each works."""
+    models: tuple[str, ...] = ()
+    """The models that the service lists, as far as it was asked."""
     steps: list[Step] = attrs.field(factory=list)
     notes: list[str] = attrs.field(factory=list)
     diagnosis: Diagnosis | None = None
@@ -392,6 +394,7 @@ class _Check:
             )
         else:
             self._compare(settings.default_model)
+            report.models = tuple(model.id for model in self._models)
             count = len(self._models)
             return f"{count} model{'' if count == 1 else 's'}"
         seconds = time.monotonic() - started

@@ -8,20 +8,24 @@ Loopback and the public internet are allowed.
 URLs are checked when a service is saved, tested and opened. Every string in its settings that is a URL counts, also
 those in the JSON of a secret. Names are resolved for the check.
 
-A name may resolve to another address later (DNS rebinding). `guard` therefore checks the host of each request again
-before it is sent, also of requests whose URL came from a server. Verdicts on names are kept for `VERDICT_SECONDS`. The
-core resolves the name once more to connect, so a server for names that changes its answer within a second can still
-pass. Firewall rules of the machine close that gap. With a proxy, it is the proxy that connects, and its own rules
-apply; the name is checked here nevertheless.
+A name may resolve to another address later (DNS rebinding), and a URL may come from a server. `NetworkGuard` therefore
+checks the host of each request again before it is sent. What was found about a name is kept for `VERDICT_SECONDS`. The
+core then resolves the name once more to connect, so a name server that changes its answer in between can still pass;
+firewall rules of the machine close that gap. The requests for tokens that a provider's credentials make are checked
+only by their URL in the settings. With a proxy, it is the proxy that connects, by its own rules; the name is checked
+here nevertheless.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
+import time
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from ipaddress import (
     AddressValueError,
     IPv4Address,
@@ -31,11 +35,14 @@ from ipaddress import (
     ip_address,
     ip_network,
 )
+from types import TracebackType
 from typing import Literal, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 import anyio
-from trunkline import ConfigurationError, Secret
+from trunkline import ConfigurationError, Secret, ServiceContext, Settings, hookimpl
+from trunkline.authoring.provider import ByteStream, SendOptions, Transport
+from trunkline.authoring.wire import WireRequest
 from trunkline.secrets import Headers
 from trunkline.settings import BaseSettings, raise_config_errors, setting_error, setting_infos
 
@@ -45,6 +52,11 @@ Verdict: TypeAlias = Literal["public", "loopback", "private", "metadata", "unusa
 
 RESOLVE_SECONDS = 5.0
 """The longest time to resolve a name, in seconds."""
+
+VERDICT_SECONDS = 10.0
+"""How long it is remembered whether a name is refused, in seconds."""
+
+_MAX_VERDICTS = 1000
 
 _METADATA = tuple(
     map(
@@ -177,7 +189,7 @@ class Networks:
         if found == "metadata":
             return f"{address}, where clouds keep the credentials of this machine; this is always refused"
         if found in ("public", "loopback") or any(
-            one in network for one in (address, _v4(address)) if one is not None for network in self._allowed
+            one in network for one in (address, _mapped(address)) if one is not None for network in self._allowed
         ):
             return None
         if found == "private":
@@ -222,8 +234,77 @@ class Networks:
         raise_config_errors(list({(error.setting, str(error)): error for error in errors}.values()))
 
 
-def _v4(address: Address) -> IPv4Address | None:
-    return _inner(address)[0] if isinstance(address, IPv6Address) else None
+class NetworkGuard:
+    """An extension that checks the host of each request over HTTP before it is sent."""
+
+    def __init__(self, networks: Networks) -> None:
+        self._networks = networks
+
+    @hookimpl(wrapper=True)
+    def trunkline_transport(
+        self, context: ServiceContext[Settings]
+    ) -> Generator[None, Transport | None, Transport | None]:
+        """Wrap the transport in use."""
+        transport = yield
+        return None if transport is None else _GuardedTransport(transport, self._networks)
+
+
+class _GuardedTransport:
+    def __init__(self, transport: Transport, networks: Networks) -> None:
+        self._transport = transport
+        self._networks = networks
+        self._verdicts: dict[str, tuple[float, str | None]] = {}
+
+    async def __aenter__(self) -> object:
+        return await self._transport.__aenter__()
+
+    async def __aexit__(self, *exc_info: object) -> bool | None:
+        return await self._transport.__aexit__(*exc_info)
+
+    def send(self, wire_request: WireRequest, options: SendOptions) -> AbstractAsyncContextManager[ByteStream]:
+        return _GuardedSend(self, wire_request.url, self._transport.send(wire_request, options))
+
+    async def problem(self, url: str) -> str | None:
+        host = urlsplit(url).hostname or ""
+        if host.endswith(".invalid"):  # no name on the internet (RFC 6761): the transport is not HTTP
+            return None
+        now = time.monotonic()
+        known = self._verdicts.get(host)
+        if known is None or now - known[0] > VERDICT_SECONDS:
+            if len(self._verdicts) >= _MAX_VERDICTS:
+                self._verdicts.clear()
+            known = self._verdicts[host] = now, await self._networks.url_problem(url)
+        return known[1]
+
+
+class _GuardedSend(AbstractAsyncContextManager[ByteStream]):
+    """The sending of one request, once its URL is allowed."""
+
+    __slots__ = ("_inner", "_transport", "_url")
+
+    def __init__(
+        self, transport: _GuardedTransport, url: str, inner: AbstractAsyncContextManager[ByteStream]
+    ) -> None:
+        self._transport = transport
+        self._url = url
+        self._inner = inner
+
+    async def __aenter__(self) -> ByteStream:
+        problem = await self._transport.problem(self._url)
+        if problem is not None:
+            raise ConfigurationError(f"the request was not sent: its URL leads to {problem}", problem="url")
+        return await self._inner.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return await self._inner.__aexit__(kind, error, traceback)
+
+
+def _mapped(address: Address) -> IPv4Address | None:
+    """Return the IPv4 address of which an IPv6 address is only another form."""
+    inner, is_tunnel = _inner(address) if isinstance(address, IPv6Address) else (None, False)
+    return None if is_tunnel else inner
 
 
 async def _resolved(host: str) -> list[Address]:
@@ -256,16 +337,12 @@ def _urls(settings: BaseSettings) -> Iterator[tuple[str, str]]:
 
 
 def _texts(value: object) -> Iterator[str]:
-    if isinstance(value, Secret):
-        text = value.reveal()
+    if isinstance(value, (str, Secret)):
+        text = (value.reveal() if isinstance(value, Secret) else value).strip()
         yield text
         if text.startswith(("{", "[")):  # such as the key file of a service account
-            try:
+            with contextlib.suppress(ValueError, RecursionError):
                 yield from _texts(json.loads(text))
-            except (ValueError, RecursionError):
-                return
-    elif isinstance(value, str):
-        yield value.strip()
     elif isinstance(value, (Mapping, Headers)):
         for item in dict(value).values():
             yield from _texts(item)

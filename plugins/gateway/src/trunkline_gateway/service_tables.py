@@ -83,8 +83,8 @@ def merged(stored: StoredService) -> dict[str, object]:
 
 
 def hint(secret: str) -> str:
-    """Return what may be shown of a secret: its last four characters if it is long enough, else only that it is set."""
-    return f"…{secret[-4:]}" if len(secret) >= SHORTEST_SHOWN else "set"
+    """Return what may be shown of a secret: its last four characters, or "" if it is too short for that."""
+    return secret[-4:] if len(secret) >= SHORTEST_SHOWN else ""
 
 
 def shown_table(table: Mapping[str, object], secrets: Mapping[str, str] | None = None) -> dict[str, JSONValue]:
@@ -139,7 +139,7 @@ def shown_secrets(table: Mapping[str, object], secrets: Mapping[str, str]) -> tu
     for name, info in (_infos(table) or {}).items():
         value = table.get(name)
         if info.secret and name not in found and not is_blank(value):
-            found[name] = _reference(value) or (hint(value) if isinstance(value, str) else "set")
+            found[name] = _reference(value) or (hint(value) if isinstance(value, str) else "")
     return tuple(sorted(found.items()))
 
 

@@ -41,7 +41,7 @@ from trunkline.settings import convert, raise_config_errors, setting_infos
 
 from trunkline_gateway.background import Background
 from trunkline_gateway.database.services import ServiceStore, StoredService
-from trunkline_gateway.networks import Networks
+from trunkline_gateway.networks import NetworkGuard, Networks
 from trunkline_gateway.problems import GatewayError, Problem
 from trunkline_gateway.service_tables import (
     ServiceDraft,
@@ -65,6 +65,9 @@ _MAX_TARGETS = 10_000
 """How many resolved names are remembered. Clients choose the names of models, so their number has no other bound."""
 
 
+_UNNAMED = "new-service"
+
+
 @attrs.frozen(kw_only=True)
 class ServiceState:
     """A service as the console shows it."""
@@ -77,8 +80,8 @@ class ServiceState:
     table: JSONObject
     """Its settings without secrets."""
     secrets: tuple[tuple[str, str], ...] = ()
-    """The secret settings that are set, each with what may be shown of it: the last four characters of a secret that
-    has at least 12, `from env NAME` or `from file` for a reference in a file, or else `set`."""
+    """The secret settings that are set, each with its last four characters, or "" for a secret of less than 12. In a
+    file, a reference is shown as `from env NAME`, `from file` or `from keyring`."""
     default_model: str | None = None
     error: str | None = None
     """Why the service cannot be used."""
@@ -281,7 +284,7 @@ class Services:
         )
         try:
             # It imports the provider, and reads files that the settings name.
-            opened = await anyio.to_thread.run_sync(_open_one, stored)
+            opened = await anyio.to_thread.run_sync(_open_one, stored, self._networks)
             service = opened[stored.name]
             provider_service = _without_limits(service)
             assert provider_service is not None
@@ -418,6 +421,8 @@ class Services:
             stored = {service.name: service for service in await store.list()}
             draft = ServiceDraft(name=name, table=table, secrets=secrets, before=stored.get(name))
             errors = draft.name_errors(await store.aliases())
+            if errors:  # its other mistakes are found under another name
+                draft = attrs.evolve(draft, name=_UNNAMED)
             service, more = await self._validated(draft, stored)
             if errors or more:
                 raise _one_error([*errors, *more], name)
@@ -438,7 +443,7 @@ class Services:
             return service, errors
         opened: ProviderService | None = None
         try:
-            services = await anyio.to_thread.run_sync(_open_one, service)
+            services = await anyio.to_thread.run_sync(_open_one, service, self._networks)
         except ConfigurationError as error:
             errors.append(error)
         else:
@@ -478,8 +483,13 @@ class Services:
             await self._reload()
 
     async def check(self, name: str, table: JSONObject, secrets: dict[str, str | None], model: str | None) -> Report:
-        """Test settings as `trunkline check` does, without storing them. Secrets are as in `save`."""
-        store = self._writable()
+        """Test settings as `trunkline check` does, without storing them. Secrets are as in `save`.
+
+        A service of a file is tested as it is; `table` and `secrets` do not matter then.
+        """
+        if self._store is None:
+            return await self._check_opened(name, model)
+        store = self._store
         stored = {service.name: service for service in await store.list()}
         draft = ServiceDraft(name=name, table=table, secrets=secrets, before=stored.get(name))
         service, errors = await self._validated(draft, stored)
@@ -501,10 +511,33 @@ class Services:
         _conclude(report, kind_of(service.table), {leaf.name: reports[leaf.name] for leaf in leaves})
         return report
 
+    async def _check_opened(self, name: str, model: str | None) -> Report:
+        """Test a service of the file."""
+        entry = self._entries.get(name)
+        problem = "does not exist" if entry is None else entry.error
+        if entry is None or problem is not None:
+            error = ConfigurationError(f"service {name!r}: {problem}", service=name)
+            return await check_service(WrongService(error=error, provider=entry.provider if entry else None))
+        if entry.settings is not None:
+            selected = SelectedService(name=name, settings=entry.settings.settings, origin=f"the file {self._path}")
+            return await check_service(selected, model=model)
+        report = Report(name=name)
+        names = [member for member in members_of(entry.table) if member in self._entries]
+        reports: dict[str, Report] = {}
+
+        async def check_member(member: str) -> None:
+            reports[member] = await self._check_opened(member, None)
+
+        async with anyio.create_task_group() as tasks:
+            for member in names:
+                tasks.start_soon(check_member, member)
+        _conclude(report, kind_of(entry.table), {member: reports[member] for member in names})
+        return report
+
     async def _check_leaf(self, stored: StoredService, model: str | None) -> Report:
         provider = _text(stored.table, "provider")
         try:
-            opened = await anyio.to_thread.run_sync(_open_one, stored)
+            opened = await anyio.to_thread.run_sync(_open_one, stored, self._networks)
             service = _without_limits(opened[stored.name])
             assert service is not None
             await self._networks.check(service.settings)
@@ -542,9 +575,15 @@ def _digest(stored: StoredService) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
-def _open_one(stored: StoredService) -> OpenServices:
+def _open_one(stored: StoredService, networks: Networks) -> OpenServices:
     """Open a service with a provider. Nothing comes from the environment. Raises `ConfigurationError`."""
-    return open_services({"services": {stored.name: merged(stored)}}, environ={})
+    table = merged(stored)
+    given = table.get("extensions")
+    if isinstance(given, str):
+        given = given.split(",")
+    if given is None or isinstance(given, (list, tuple)):  # anything else is reported
+        table["extensions"] = [NetworkGuard(networks), *(given or ())]
+    return open_services({"services": {stored.name: table}}, environ={})
 
 
 def _without_limits(service: Service) -> ProviderService | None:
