@@ -217,6 +217,8 @@ class Networks:
             host = parts.hostname
         except ValueError:
             return None
+        if parts.scheme and parts.scheme not in _SCHEMES:
+            return None
         if parts.scheme == "http+unix":
             return "a socket of this machine, which only a service in a file may use"
         return None if not host else await self.host_problem(host)
@@ -265,8 +267,9 @@ class _GuardedTransport:
         return _GuardedSend(self, wire_request.url, self._transport.send(wire_request, options))
 
     async def problem(self, url: str) -> str | None:
-        host = urlsplit(url).hostname or ""
-        if host.endswith(".invalid"):  # no name on the internet (RFC 6761): the transport is not HTTP
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        if parts.scheme not in _SCHEMES:  # nothing connects to it, as with a model in this process
             return None
         now = time.monotonic()
         known = self._verdicts.get(host)
@@ -282,9 +285,7 @@ class _GuardedSend(AbstractAsyncContextManager[ByteStream]):
 
     __slots__ = ("_inner", "_transport", "_url")
 
-    def __init__(
-        self, transport: _GuardedTransport, url: str, inner: AbstractAsyncContextManager[ByteStream]
-    ) -> None:
+    def __init__(self, transport: _GuardedTransport, url: str, inner: AbstractAsyncContextManager[ByteStream]) -> None:
         self._transport = transport
         self._url = url
         self._inner = inner
