@@ -21,7 +21,6 @@ import anyio
 from sqlalchemy import Connection, Engine, create_engine, event, select, text, update
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from trunkline_gateway.database import tables
@@ -29,6 +28,7 @@ from trunkline_gateway.database import tables
 if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.ext.asyncio import AsyncEngine
     from sqlalchemy.pool import ConnectionPoolEntry
 
 try:
@@ -396,6 +396,9 @@ class _PostgreSQL:
 
 
 def _postgresql_engine(dsn: str, **options: object) -> AsyncEngine:
+    # It imports SQLAlchemy's ORM, which nothing else here needs.
+    from sqlalchemy.ext.asyncio import create_async_engine
+
     try:
         import asyncpg  # type: ignore[import-untyped]
     except ImportError:
