@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from openai import OpenAI, RateLimitError
 from openai.types.responses import Response, ResponseStreamEvent
-from parser_properties import filled, json_values, texts
+from parser_properties import filled, json_of, json_values, texts
 from pydantic import BaseModel, TypeAdapter
 from trunkline import (
     Audio,
@@ -48,7 +48,7 @@ from trunkline.authoring.decoder import StreamDecoder
 from trunkline.authoring.json import dumps
 from trunkline.authoring.provider import ServiceContext
 from trunkline.authoring.wire import WireResponse
-from trunkline.errors import RemoteError
+from trunkline.errors import InvalidRequest, RemoteError
 from trunkline.events import (
     Finished,
     ReasoningDelta,
@@ -67,6 +67,7 @@ from trunkline.secrets import Secret
 from trunkline_gateway.problems import GatewayError, Problem
 from trunkline_gateway.targets import Target
 from trunkline_gateway.wires import Reply
+from trunkline_gateway.wires.carried import wrap
 from trunkline_gateway.wires.responses import (
     StreamWriter,
     custom_tools,
@@ -419,6 +420,55 @@ def test_hosted_items_go_back_to_a_provider_with_the_same_format_only() -> None:
     (part,) = read(OTHER, input=items).messages[1].parts
     assert isinstance(part, Opaque)
     assert part.provider == "openai-responses"
+
+
+def test_an_earlier_image_of_another_provider_is_an_image() -> None:
+    items = [{"role": "user", "content": "Draw"}, {"type": "image_generation_call", "result": "iVBORw0KGgo="}]
+    assert read(input=items).messages == (user("Draw"), assistant(Image(data=PNG)))
+
+
+NAMES = (
+    "input instructions type role content text id call_id name arguments output tools tool_choice parameters format "
+    "schema strict mode summary encrypted_content image_url file_data file_id detail result reasoning effort include "
+    "metadata temperature max_output_tokens data input_audio kind parts phase status prompt_cache_breakpoint"
+)
+WORDS = (
+    "message user assistant developer function_call function_call_output custom_tool_call reasoning input_text refusal "
+    "input_image input_file input_audio output_text function custom allowed_tools required json_schema web_search_call "
+    "image_generation_call wav {} low auto"
+)
+WRAPPED = [
+    wrap(None, None, parts=[{"call": "c", "family": [], "metadata": 5}, 7, {"text": ""}]),
+    wrap("openai", None, kind="x", data=[1]),
+    wrap("openai", None, metadata={"openai": {"id": "rs_1"}}),
+    wrap(None, None, kind=3),
+]
+anything = json_of(NAMES, [*WORDS.split(), *WRAPPED])
+
+
+@pytest.mark.parametrize("target", [SAME, OTHER])
+@given(
+    st.dictionaries(st.sampled_from(NAMES.split()), anything, max_size=5),
+    st.lists(st.dictionaries(st.sampled_from(NAMES.split()), anything, max_size=6), max_size=4),
+)
+def test_any_json_is_read_or_refused(target: Target, body: dict[str, Any], items: list[Any]) -> None:
+    for whole_body in (body, {**body, "input": items}, {"input": "Hi", "tools": items}):
+        ignored_fields(whole_body, target)
+        custom_tools(whole_body)
+        with contextlib.suppress(GatewayError, InvalidRequest):
+            read_request(whole_body, target)
+
+
+@given(st.sampled_from(WRAPPED), st.sampled_from(["f", "g"]))
+def test_wrapped_data_of_another_form_is_refused_or_ignored(wrapped: str, name: str) -> None:
+    items = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Yes."},
+        {"type": "function_call", "call_id": "c", "name": name, "arguments": "{}"},
+        {"type": "reasoning", "summary": [], "encrypted_content": wrapped},
+    ]
+    with contextlib.suppress(GatewayError):
+        assert read(input=items).messages[0] == user("Hi")
 
 
 # Requests of Trunkline's own client

@@ -371,6 +371,8 @@ class _Conversation:
                 self._reasoning(at, fields)
             case "item_reference" | None if "id" in fields:
                 raise invalid(f"{at} refers to a stored item. {_NOT_STORED.capitalize()}", param=at)
+            case "image_generation_call" if self._own is None and isinstance(fields.get("result"), str):
+                self._assistant().append(_made(f"{at}.result", lambda: _generated_image(at, fields)))
             case str():
                 # Without a provider of this format, replaying the conversation leaves it out with a warning.
                 part = Opaque(provider=self._own or WIRE, kind=kind, data=fields)
@@ -552,6 +554,14 @@ def _carried_part(carried: JSONObject, text: str) -> Part:
         redacted=fields.get("redacted", False),
         provider_metadata=fields.get("metadata", {}),
     )
+
+
+def _generated_image(at: str, fields: JSONObject) -> Image:
+    """Return an image of an earlier answer. The provider that made it may be another."""
+    result = _string(at, fields, "result")
+    if result.startswith(("https://", "http://")):
+        return Image(url=result)
+    return Image(data=b64decode(result, validate=True))
 
 
 def _text(at: str, fields: JSONObject) -> tuple[Part, Collection[str]]:
