@@ -842,6 +842,26 @@ def test_words_of_other_servers_are_understood() -> None:
     assert form == ResponseFormat(schema=SCHEMA)
 
 
+def test_the_reasoning_of_a_composed_service_keeps_its_provider() -> None:
+    parts = (Reasoning(text="Hm.", provider="deepseek"), Text(text="Yes"))
+    whole: Any = chat.write_response(response_of(parts, "deepseek"), reply(COMPOSED))
+    stream = completed(streamed(unfold(response_of(parts, "deepseek")), reply(COMPOSED)))
+    for written in (whole, stream):
+        assert read(COMPOSED, messages=[USER, written["choices"][0]["message"]]).messages[1].parts == parts
+
+
+def test_signed_reasoning_survives_a_client_that_changes_or_drops_its_text() -> None:
+    signed = Reasoning(text="Hm.", provider="anthropic", signature="s")
+    written: Any = chat.write_response(response_of((signed,), "anthropic"), reply())
+    message = written["choices"][0]["message"]
+    for text in (None, "", "Other words.", "Hm. Hm."):
+        answer = {**message, "reasoning_content": text}
+        assert read(messages=[USER, answer]).messages[1].parts[0] == signed
+    damaged = [{**detail, "data": detail["data"][:-3]} for detail in message["reasoning_details"]]
+    [part] = read(messages=[USER, {**message, "reasoning_details": damaged}]).messages[1].parts
+    assert part == Reasoning(text="Hm.", provider="anthropic")
+
+
 def test_images_and_audio_are_decoded_once() -> None:
     data = base64.b64encode(PNG).decode()
     content = [

@@ -161,7 +161,9 @@ class _Message:
                 self.text.append(part.text)
                 self._extra.text(part.text, part.provider_metadata, part.family)
         elif isinstance(part, Reasoning):
-            detail = _detail(part, part.text, part.family, len(self._details), sum(map(len, self._reasoning)))
+            detail = _detail(
+                part, part.text, part.family, self._reply, index=len(self._details), at=sum(map(len, self._reasoning))
+            )
             self._reasoning.append(part.text)
             if detail is not None:
                 self._details.append(detail)
@@ -362,7 +364,7 @@ class StreamWriter:
 
     def _reasoning_end(self, event: ReasoningEnd) -> bytes:
         text = "".join(self._thoughts.pop(event.index))
-        detail = _detail(event, text, self._family, self._details, self._thought)
+        detail = _detail(event, text, self._family, self._reply, index=self._details, at=self._thought)
         self._thought += len(text)
         if detail is None:
             return b""
@@ -469,12 +471,16 @@ _WRITERS: Mapping[type, Callable[[StreamWriter, Any], bytes]] = {
 }
 
 
-def _detail(part: Reasoning | ReasoningEnd, text: str, family: str | None, index: int, at: int) -> JSONObject | None:
+def _detail(
+    part: Reasoning | ReasoningEnd, text: str, family: str | None, reply: Reply, *, index: int, at: int
+) -> JSONObject | None:
     """An entry of `reasoning_details` for reasoning that only the provider can verify or read.
 
-    `at` is where its text begins in `reasoning_content`.
+    `at` is where its text begins in `reasoning_content`. If the service is composed of others, all reasoning has an
+    entry, since nothing else says whose it is.
     """
-    if not (part.signature or part.encrypted or part.redacted or part.provider_metadata):
+    whose = reply.target.provider is None and part.provider is not None
+    if not (whose or part.signature or part.encrypted or part.redacted or part.provider_metadata):
         return None
     data = wrap(
         part.provider,

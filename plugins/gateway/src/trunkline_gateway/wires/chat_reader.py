@@ -453,14 +453,12 @@ class _Reader:
                 own.append(dict(cast("JSONObject", detail)))
                 continue
             part, carried = _carried_reasoning(wrapped), True
-            at_writing = as_count(wrapped.get("at"))
-            if at_writing is not None and at_writing >= position and text.startswith(part.text, at_writing):
-                found = at_writing
-            else:  # the client changed the text
-                found = text.find(part.text, position)
-            if found > position:
-                yield Reasoning(text=text[position:found], provider=self._provider)
-            if found >= 0:
+            found = as_count(wrapped.get("at"))
+            if found is None or found < position or not text.startswith(part.text, found):
+                position = len(text)  # the client changed the text, so what it belongs to is not known
+            else:
+                if found > position:
+                    yield Reasoning(text=text[position:found], provider=self._provider)
                 position = found + len(part.text)
             yield part
         if own:
