@@ -192,7 +192,7 @@ def test_a_changed_file_of_services_is_read_after_sighup(provider: str, tmp_path
         while (found := status()) != 200 and time.monotonic() < deadline:
             pass
         assert found == 200
-        (tmp_path / "trunkline.toml").write_text("[services.second]\nprovider = 'nothing'\n")
+        (tmp_path / "trunkline.toml").write_text("[services.second\n")
         gateway.process.send_signal(signal.SIGHUP)
         while "not reloaded" not in gateway.log.read_text() and time.monotonic() < deadline:
             pass
