@@ -80,6 +80,7 @@ def test_a_killed_gateway_frees_what_its_streams_had_reserved_and_charges_each_o
                     f"{gateway.url}/v1/chat/completions", json=body("main", stream=False), headers={"x-api-key": key}
                 )
                 assert again.status_code == 200
+                gateway.stop()
         (first, reserved), (second, _) = spent
         assert reserved == 0
         assert 14 + STREAMS <= first <= 14 + STREAMS * 50

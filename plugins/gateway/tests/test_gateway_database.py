@@ -282,3 +282,28 @@ def test_text_is_cleaned_of_what_cannot_be_stored() -> None:
     assert clean("\ud83d") == "\ufffd"
     assert clean("\ud83d\ude00") == "😀"
     assert clean("señor", 3) == "señ"
+
+
+CLOSED_AGAIN = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+print(*(name for name, in connection.execute("SELECT name FROM keys ORDER BY id")))
+connection.close()
+"""
+
+
+@pytest.mark.anyio
+async def test_another_process_that_opens_and_closes_the_file_disturbs_no_connection(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.sqlite3"
+    async with await Database.open(f"sqlite:///{path}") as database:
+        keys = KeyStore(database)
+        await keys.create(KeyDraft(name="first"))
+        # More connections than one, which are made while others hold their locks.
+        async with anyio.create_task_group() as tasks:
+            for _ in range(8):
+                tasks.start_soon(database.ping)
+                tasks.start_soon(keys.list)
+        await anyio.run_process([sys.executable, "-c", CLOSED_AGAIN, str(path)])
+        await keys.create(KeyDraft(name="second"))
+        seen = await anyio.run_process([sys.executable, "-c", CLOSED_AGAIN, str(path)])
+        assert seen.stdout.decode().split() == ["first", "second"]

@@ -348,9 +348,10 @@ def _sqlite_engine(url: URL, **options: object) -> Engine:
     @event.listens_for(engine, "do_connect")
     def make_file(*_: object) -> None:
         # SQLite would give it the mode of the umask. Its other files take the mode of this one.
-        # SQLite reports what is wrong with the path.
+        # SQLite reports what is wrong with the path. A file that is there must not be opened: closing it would end the
+        # locks that this process's other connections hold on it (https://www.sqlite.org/howtocorrupt.html, 2.2).
         with suppress(OSError):
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
     @event.listens_for(engine, "connect")
     def configure(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
