@@ -366,6 +366,24 @@ async def test_one_wrong_service_leaves_the_others_working(backend: Callable[[st
     await services.aclose()
 
 
+async def test_composed_services_without_any_provider_are_wrong() -> None:
+    services = services_of(MemoryStore(composed("a", fallback=["b"]), composed("b", fallback=["a"])))
+    await services.reload()
+    assert all(found.error for found in services.states())
+    await services.aclose()
+
+
+async def test_a_composed_service_of_a_wrong_one_works_when_that_one_does() -> None:
+    store = MemoryStore(compatible("a", "ftp://x"), composed("b", fallback=["a"]), composed("c", balance=["b"]))
+    services = services_of(store)
+    await services.reload()
+    assert "a" in str(state(services, "b").error)
+    assert "b" in str(state(services, "c").error)
+    await services.save("a", compatible("a", URL).table, {})
+    assert [found.error for found in services.states()] == [None, None, None]
+    await services.aclose()
+
+
 async def test_nothing_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("TRUNKLINE_MAIN_API_KEY", KEY)

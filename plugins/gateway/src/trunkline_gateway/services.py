@@ -265,7 +265,7 @@ class Services:
         for service in by_name.values():
             if not is_composed(service.table):
                 entries[service.name] = await self._leaf(service)
-        wrong = await anyio.to_thread.run_sync(_composition_errors, by_name)
+        wrong = _composition_errors(by_name)
         for service in by_name.values():
             if is_composed(service.table):
                 self._compose(service, by_name, wrong, entries)
@@ -435,11 +435,9 @@ class Services:
         """Return a service as it would be stored, and its mistakes."""
         service, errors = draft.stored()
         if is_composed(service.table):
-            wrong = await anyio.to_thread.run_sync(_composition_errors, {**stored, draft.name: service})
+            wrong = _composition_errors({**stored, draft.name: service})
             if draft.name in wrong:
-                error = wrong[draft.name]
-                error.setting = error.setting or kind_of(service.table)
-                errors.append(error)
+                errors.append(wrong[draft.name])
             return service, errors
         opened: ProviderService | None = None
         try:
@@ -593,16 +591,28 @@ def _without_limits(service: Service) -> ProviderService | None:
 
 
 def _composition_errors(stored: Mapping[str, StoredService]) -> dict[str, ConfigurationError]:
-    """Return what is wrong with services that are composed of others, by name. Nothing stays open."""
-    if not any(is_composed(service.table) for service in stored.values()):
+    """Return the mistakes in the tables of services that are composed of others, by name.
+
+    The core finds them. It gets no settings of the members, whose own mistakes are found when they are opened: they
+    lack their provider, so nothing is imported.
+    """
+    composed = [name for name, service in stored.items() if is_composed(service.table)]
+    if not composed:
         return {}
+    tables = {
+        name: service.table
+        if is_composed(service.table)
+        else {key: value for key, value in service.table.items() if key == "limits"}
+        for name, service in stored.items()
+    }
     wrong: dict[str, ConfigurationError] = {}
-    tables = {name: merged(service) for name, service in stored.items()}
     try:
         open_services({"services": tables}, environ={}, wrong=wrong)
-    except ConfigurationError as error:
-        wrong.update((name, error) for name in stored if name not in wrong)
-    return {name: error for name, error in wrong.items() if is_composed(stored[name].table)}
+    except ConfigurationError as error:  # all are composed, so none of them leads to a provider
+        wrong.update((single.service or "", single) for single in (error.errors or (error,)))
+        wrong.update((name, error) for name in composed if name not in wrong)
+    # An error that only says that members are wrong is about no setting.
+    return {name: wrong[name] for name in composed if name in wrong and (wrong[name].setting or wrong[name].errors)}
 
 
 def _compose(name: str, table: JSONObject, members: Sequence[Service]) -> Service:
