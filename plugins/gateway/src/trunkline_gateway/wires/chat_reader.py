@@ -244,7 +244,12 @@ class _Reader:
         )
 
     def _tools(self, fields: Fields) -> tuple[Tool, ...]:
-        return tuple(self._tool(at, tool) for at, tool in _objects(fields, "tools"))
+        tools: dict[str, Tool] = {}
+        for at, tool in _objects(fields, "tools"):
+            read = self._tool(at, tool)
+            if tools.setdefault(read.name, read) is not read:
+                raise invalid(f"'{at}' has the same name as a tool before it: {_shown(read.name)}.", param=at)
+        return tuple(tools.values())
 
     def _tool(self, at: str, tool: Fields) -> Tool:
         kind = "function" if "type" not in tool and "function" in tool else _required_text(tool, "type", at)
