@@ -1,0 +1,759 @@
+"""Requests of Anthropic's Messages, as the core's requests.
+
+A field that the core has no place for goes into the options of the provider if it speaks this format too. For any
+other provider it is left out, and `ignored_fields` names it.
+"""
+
+from __future__ import annotations
+
+import binascii
+from base64 import b64decode
+from collections.abc import Iterable, Iterator, Mapping, Set
+from typing import TypeAlias, cast, get_args
+
+import attrs
+from trunkline import (
+    ChatRequest,
+    Citation,
+    Document,
+    Image,
+    Message,
+    Opaque,
+    Reasoning,
+    ReasoningOptions,
+    ResponseFormat,
+    Text,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+)
+from trunkline.authoring.json import JSONObject, JSONValue, ProviderOptions, as_object, as_objects, as_string
+from trunkline.errors import InvalidRequest
+from trunkline.messages import CacheLifetime, Part, ToolResultPart
+from trunkline.request import Effort
+
+from trunkline_gateway.problems import GatewayError, invalid
+from trunkline_gateway.targets import Target
+from trunkline_gateway.wires.carried import unwrap
+
+WIRE = "anthropic-messages"
+
+Fields: TypeAlias = Mapping[str, object]
+
+_READ = frozenset(
+    {
+        "cache_control",
+        "max_tokens",
+        "messages",
+        "metadata",
+        "model",
+        "output_config",
+        "output_format",
+        "stop_sequences",
+        "stream",
+        "system",
+        "temperature",
+        "thinking",
+        "tool_choice",
+        "tools",
+        "top_k",
+        "top_p",
+    }
+)
+_USUAL: Mapping[str, tuple[object, ...]] = {
+    "service_tier": ("auto", "standard_only"),
+    "speed": ("standard",),
+}
+"""Values that ask for what happens anyway, so that leaving them out loses nothing."""
+
+_EFFORTS = get_args(Effort)
+_TEXT_FIELDS = frozenset({"type", "text"})
+_MEDIA_FIELDS = frozenset({"type", "source"})
+_DOCUMENT_FIELDS = _MEDIA_FIELDS | {"title"}
+_RESULT_FIELDS = frozenset({"type", "tool_use_id", "content", "is_error"})
+_CALL_FIELDS = frozenset({"type", "id", "name", "input", "cache_control"})
+_THINKING_FIELDS = frozenset({"type", "thinking", "signature"})
+_REDACTED_FIELDS = frozenset({"type", "data"})
+_TOOL_FIELDS = frozenset({"type", "name", "description", "input_schema", "strict"})
+_MOST_IGNORED = 20
+
+
+def read_request(body: JSONObject, target: Target) -> ChatRequest:
+    """Read a request. Raises `GatewayError` (`problems.invalid`) that names the field, or a core `InvalidRequest`."""
+    return _Reader(target).request(body, needs_limit=True)
+
+
+def read_count_request(body: JSONObject, target: Target) -> ChatRequest:
+    """Read a request to count tokens, which needs no `max_tokens`. Raises the errors of `read_request`."""
+    return _Reader(target).request(body, needs_limit=False)
+
+
+def with_betas(request: ChatRequest, target: Target, header: str | None) -> ChatRequest:
+    """Add the beta features in a client's header `anthropic-beta`, if the provider speaks this format too."""
+    if not header or target.wire != WIRE or target.provider is None:
+        return request
+    names = (name.strip() for name in header.split(","))
+    betas: list[JSONValue] = [name for name in dict.fromkeys(names) if name and name.isascii() and name.isprintable()]
+    if not betas:
+        return request
+    own = request.provider_options.get(target.provider, {})
+    options = {**request.provider_options, target.provider: {**own, "betas": betas}}
+    return attrs.evolve(request, provider_options=options)
+
+
+def ignored_fields(body: JSONObject, target: Target) -> tuple[str, ...]:
+    """Return the top-level fields of a request that do not reach the provider: those that only its own format has."""
+    if body.keys() <= _READ or is_same(target):
+        return ()
+    return tuple(_ignored(body))
+
+
+def is_same(target: Target) -> bool:
+    """Whether the provider speaks this format too, so that unknown fields pass through."""
+    return target.wire == WIRE and target.provider is not None
+
+
+def _ignored(body: JSONObject) -> Iterator[str]:
+    names = (
+        name
+        for name, value in body.items()
+        if name not in _READ and value is not None and value != {} and value != [] and value not in _USUAL.get(name, ())
+    )
+    for _, name in zip(range(_MOST_IGNORED), names, strict=False):
+        yield name
+
+
+class _Reader:
+    """Reads one request. Tool results need the names of the calls before them."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._same = is_same(target)
+        self._provider = target.provider
+        self._tool_names: dict[str, str] = {}
+
+    def request(self, body: JSONObject, *, needs_limit: bool) -> ChatRequest:
+        fields = _present(body)
+        _flag(fields, "stream")
+        more: dict[str, JSONValue] = {}
+        if self._same and not fields.keys() <= _READ:
+            more = {name: cast("JSONValue", value) for name, value in fields.items() if name not in _READ}
+        limit = self._limit(fields, more, needed=needs_limit)
+        tools = self._tools(fields)
+        choice, parallel = self._tool_choice(fields, tools)
+        config = _optional_object(fields, "output_config") or {}
+        form = self._format(fields, config, more)
+        reasoning = self._reasoning_options(fields, config, more)
+        if self._same and config.keys() - {"effort", "format"}:
+            rest = {name: cast("JSONValue", config[name]) for name in config.keys() - {"effort", "format"}}
+            more["output_config"] = {**as_object(more.get("output_config")), **rest}
+        return ChatRequest(
+            messages=(*self._system(fields), *self._messages(fields)),
+            model=self._target.model,
+            tools=tools,
+            tool_choice=choice,
+            parallel_tool_calls=parallel,
+            response_format=form,
+            reasoning=reasoning,
+            max_output_tokens=limit,
+            temperature=_number(fields, "temperature"),
+            top_p=_number(fields, "top_p"),
+            top_k=_integer(fields, "top_k"),
+            stop=_texts(fields, "stop_sequences"),
+            cache=self._cache(fields, more),
+            user_id=self._user_id(fields, more),
+            provider_options=self._options(more),
+        )
+
+    def _options(self, more: JSONObject) -> ProviderOptions:
+        return {self._provider: more} if more and self._same and self._provider is not None else {}
+
+    def _rest(self, fields: Fields, known: Set[str]) -> ProviderOptions:
+        """The fields that are not read, as options (or metadata) of the provider."""
+        if not self._same or fields.keys() <= known:
+            return {}
+        rest = {name: value for name, value in fields.items() if name not in known and value is not None}
+        return self._options(cast("JSONObject", rest))
+
+    def _marked(self, at: str, fields: Fields, known: Set[str]) -> tuple[CacheLifetime | None, ProviderOptions]:
+        """The cache breakpoint of a block or a tool, and the options of the provider."""
+        control = _optional_object(fields, "cache_control", at)
+        if control is None:
+            return None, self._rest(fields, known)
+        if self._same and not control.keys() <= {"type", "ttl"}:
+            return None, self._rest(fields, known)
+        return _lifetime(control), self._rest(fields, known | {"cache_control"})
+
+    # Options
+
+    def _limit(self, fields: Fields, more: dict[str, JSONValue], *, needed: bool) -> int | None:
+        limit = _integer(fields, "max_tokens", least=0)
+        if limit is None and needed:
+            raise _missing("max_tokens")
+        if limit == 0:  # fills the cache without an answer
+            if not self._same:
+                raise invalid("'max_tokens' must be at least 1.", param="max_tokens")
+            more["max_tokens"] = 0
+            return None
+        return limit
+
+    def _cache(self, fields: Fields, more: dict[str, JSONValue]) -> CacheLifetime | None:
+        control = _optional_object(fields, "cache_control")
+        if control is None:
+            return None
+        if self._same:
+            more["cache_control"] = cast("JSONValue", control)
+            return None
+        return _lifetime(control)
+
+    def _user_id(self, fields: Fields, more: dict[str, JSONValue]) -> str | None:
+        metadata = _optional_object(fields, "metadata") or {}
+        if self._same and metadata.keys() - {"user_id"}:
+            more["metadata"] = {name: cast("JSONValue", metadata[name]) for name in metadata.keys() - {"user_id"}}
+        return _text(metadata, "user_id", "metadata")
+
+    def _format(self, fields: Fields, config: Fields, more: dict[str, JSONValue]) -> ResponseFormat | None:
+        at, form = "output_config.format", _optional_object(config, "format", "output_config")
+        if form is None:
+            at, form = "output_format", _optional_object(fields, "output_format")  # of an older beta version
+        if form is None:
+            return None
+        kind = _required_text(form, "type", at)
+        if kind == "json_schema":
+            return ResponseFormat(schema=cast("JSONObject", _required_object(form, "schema", at)))
+        if not self._same:
+            raise _unsupported_value(f"{at}.type", kind, ("json_schema",))
+        more["output_config"] = {"format": cast("JSONValue", form)}
+        return None
+
+    def _reasoning_options(self, fields: Fields, config: Fields, more: dict[str, JSONValue]) -> ReasoningOptions | None:
+        thinking, effort = _optional_object(fields, "thinking"), _text(config, "effort", "output_config")
+        if effort is not None and effort not in _EFFORTS:
+            if not self._same:
+                raise _unsupported_value("output_config.effort", effort, _EFFORTS)
+            _pass_effort(effort, more)
+            effort = None
+        level = cast("Effort | None", effort)
+        kind = None if thinking is None else _required_text(thinking, "type", "thinking")
+        if thinking is None or kind == "disabled":
+            if effort is not None and self._same:
+                # It holds for the whole answer, and does not turn thinking on.
+                _pass_effort(effort, more)
+                level = None
+            if kind == "disabled":
+                return ReasoningOptions(effort="none")
+            return None if level is None else ReasoningOptions(effort=level)
+        display, read = thinking.get("display"), {"type", "display"}
+        budget = None
+        if kind == "enabled":
+            budget, read = _integer(thinking, "budget_tokens", "thinking", least=1), read | {"budget_tokens"}
+            if budget is None:
+                raise _missing("thinking.budget_tokens")
+        elif kind != "adaptive" and not self._same:
+            raise _unsupported_value("thinking.type", str(kind), ("enabled", "adaptive", "disabled"))
+        options = ReasoningOptions(max_tokens=budget, effort=level, summary="auto" if display == "summarized" else None)
+        is_whole = kind in ("enabled", "adaptive") and thinking.keys() <= read and display in (None, "summarized")
+        if self._same and (not is_whole or options == ReasoningOptions()):
+            more["thinking"] = cast("JSONValue", thinking)
+            if options == ReasoningOptions():
+                return None
+        # Effort is high if a request does not say it (Anthropic's documentation of `effort`, 2026-11).
+        return ReasoningOptions(effort="high") if options == ReasoningOptions() else options
+
+    def _tools(self, fields: Fields) -> tuple[Tool, ...]:
+        names: set[str] = set()
+        return tuple(self._tool(at, tool, names) for at, tool in _objects(fields, "tools"))
+
+    def _tool(self, at: str, tool: Fields, names: set[str]) -> Tool:
+        kind = _text(tool, "type", at) or "custom"
+        if kind == "custom":
+            cache, options = self._marked(at, tool, _TOOL_FIELDS)
+            name = _required_text(tool, "name", at)
+            names.add(name)
+            return Tool(
+                name=name,
+                description=_text(tool, "description", at),
+                parameters=cast("JSONObject", _required_object(tool, "input_schema", at)),
+                strict=_flag(tool, "strict", at),
+                cache=cache,
+                provider_options=options,
+            )
+        if not self._same:
+            raise invalid(
+                f"'{at}.type': the tool {_shown(kind)} is Anthropic's own, and the model {_shown(self._target.name)} "
+                "does not have it. Use a tool with an 'input_schema' instead.",
+                param=f"{at}.type",
+                code="unsupported",
+            )
+        # A tool that Anthropic defines. The core wants a name for it, and a set of MCP tools has none.
+        name = as_string(tool.get("name")) or f"{kind} {as_string(tool.get('mcp_server_name')) or ''}".strip()
+        while name in names and tool.get("name") is None:
+            name += " "
+        names.add(name)
+        return Tool(name=name, provider_options=self._options(cast("JSONObject", tool)))
+
+    def _tool_choice(self, fields: Fields, tools: tuple[Tool, ...]) -> tuple[ToolChoice | None, bool | None]:
+        at, choice = "tool_choice", _optional_object(fields, "tool_choice")
+        if choice is None:
+            return None, None
+        kind = _required_text(choice, "type", at)
+        parallel = False if _flag(choice, "disable_parallel_tool_use", at) else None
+        if kind in ("auto", "none"):
+            return ToolChoice(mode=kind), parallel  # type: ignore[arg-type]  # checked just above
+        if kind == "any":
+            if not tools:
+                raise invalid("'tool_choice' is 'any', but there are no 'tools'.", param=at)
+            return ToolChoice(mode="required"), parallel
+        if kind != "tool":
+            raise _unsupported_value(f"{at}.type", kind, ("auto", "any", "tool", "none"))
+        name = _required_text(choice, "name", at)
+        if all(tool.name != name for tool in tools):
+            raise invalid(f"'tool_choice' names the tool {_shown(name)}, which is not in 'tools'.", param=f"{at}.name")
+        return ToolChoice.tool(name), parallel
+
+    # Messages
+
+    def _system(self, fields: Fields) -> Iterator[Message]:
+        system = fields.get("system")
+        if system is None or system == "" or system == []:
+            return
+        parts = tuple(part for at, block in _blocks(fields, "system") for part in self._input(at, block))
+        yield Message(role="system", parts=parts)
+
+    def _messages(self, fields: Fields) -> tuple[Message, ...]:
+        if "messages" not in fields:
+            raise _missing("messages")
+        messages = tuple(message for at, given in _objects(fields, "messages") for message in self._message(at, given))
+        if not messages:
+            raise invalid("'messages' must have at least one message.", param="messages")
+        return messages
+
+    def _message(self, at: str, fields: Fields) -> Iterator[Message]:
+        role = _required_text(fields, "role", at)
+        if fields.get("content") is None:
+            raise _missing(f"{at}.content")
+        if role == "user":
+            yield from self._user(at, fields)
+        elif role == "assistant":
+            yield self._assistant(at, fields)
+        elif role == "system":
+            parts = tuple(part for where, block in _blocks(fields, "content", at) for part in self._input(where, block))
+            yield Message(role="system", parts=parts, provider_options=self._options({"role": "system"}))
+        else:
+            raise _unsupported_value(f"{at}.role", role, ("user", "assistant", "system"))
+
+    def _user(self, at: str, fields: Fields) -> Iterator[Message]:
+        """A user message, before and after the tool results in it."""
+        parts: list[Part] = []
+        is_empty = True
+        for where, block in _blocks(fields, "content", at):
+            if block.get("type") != "tool_result":
+                parts += self._input(where, block)
+                continue
+            is_empty = False
+            if parts:
+                yield Message(role="user", parts=tuple(parts))
+                parts = []
+            yield Message(role="tool", parts=(self._result(where, block),))
+        if parts or is_empty:
+            yield Message(role="user", parts=tuple(parts))
+
+    def _result(self, at: str, block: Fields) -> ToolResult:
+        call_id = _required_text(block, "tool_use_id", at)
+        cache, options = self._marked(at, block, _RESULT_FIELDS)
+        parts = [
+            part
+            for where, item in _blocks(block, "content", at)
+            for part in self._input(where, item)
+            if not (isinstance(part, Text) and not part.text)
+        ]
+        return ToolResult(
+            tool_call_id=call_id,
+            name=self._tool_names.get(call_id),
+            parts=cast("tuple[ToolResultPart, ...]", tuple(parts)),
+            is_error=_flag(block, "is_error", at) or False,
+            cache=cache,
+            provider_options=options,
+        )
+
+    def _input(self, at: str, block: Fields) -> Iterator[Part]:
+        """A block of a user message, a system prompt or a tool result."""
+        kind = _required_text(block, "type", at)
+        if kind == "text":
+            cache, options = self._marked(at, block, _TEXT_FIELDS)
+            yield Text(text=_required_text(block, "text", at), cache=cache, provider_options=options)
+        elif kind == "image" or kind == "document":
+            try:
+                yield from self._image(at, block) if kind == "image" else self._document(at, block)
+            except InvalidRequest as error:
+                raise invalid(f"'{at}' cannot be read: {error}", param=at) from None
+        elif self._same and self._provider is not None:
+            yield Opaque(provider=self._provider, kind=kind, data=cast("JSONObject", dict(block)))
+        elif kind == "search_result":
+            found = "\n".join(_required_text(item, "text", where) for where, item in _objects(block, "content", at))
+            cache, _ = self._marked(at, block, frozenset())
+            heading = [text for name in ("title", "source") if (text := _text(block, name, at))]
+            yield Text(text="\n".join([*heading, found]), cache=cache)
+        else:
+            raise _unsupported_value(f"{at}.type", kind, ("text", "image", "document", "search_result", "tool_result"))
+
+    def _image(self, at: str, block: Fields) -> Iterator[Part]:
+        cache, options = self._marked(at, block, _MEDIA_FIELDS)
+        source = _required_object(block, "source", at)
+        at = f"{at}.source"
+        kind = _required_text(source, "type", at)
+        if kind == "base64":
+            yield Image(
+                data=_decoded(source, at),
+                media_type=_text(source, "media_type", at),
+                cache=cache,
+                provider_options=options,
+            )
+        elif kind == "url":
+            yield Image(url=_required_text(source, "url", at), cache=cache, provider_options=options)
+        elif kind == "file":
+            yield Image(file_id=_required_text(source, "file_id", at), cache=cache, provider_options=options)
+        else:
+            yield self._own_block(f"{at}.type", block, kind, ("base64", "url", "file"))
+
+    def _document(self, at: str, block: Fields) -> Iterator[Part]:
+        cache, options = self._marked(at, block, _DOCUMENT_FIELDS)
+        title = _text(block, "title", at)
+        if not self._same and (context := _text(block, "context", at)):
+            yield Text(text=context)
+        source = _required_object(block, "source", at)
+        at = f"{at}.source"
+        kind = _required_text(source, "type", at)
+        if kind == "base64":
+            yield Document(
+                data=_decoded(source, at),
+                media_type=_text(source, "media_type", at) or "application/pdf",
+                name=title,
+                cache=cache,
+                provider_options=options,
+            )
+        elif kind == "text":
+            yield Document(
+                data=_encoded(_required_text(source, "data", at), f"{at}.data"),
+                media_type=_text(source, "media_type", at) or "text/plain",
+                name=title,
+                cache=cache,
+                provider_options=options,
+            )
+        elif kind == "url":
+            yield Document(url=_required_text(source, "url", at), name=title, cache=cache, provider_options=options)
+        elif kind == "file":
+            yield Document(
+                file_id=_required_text(source, "file_id", at), name=title, cache=cache, provider_options=options
+            )
+        elif kind == "content" and not self._same:
+            if title:
+                yield Text(text=title)
+            for where, item in _blocks(source, "content", at):
+                yield from self._input(where, item)
+        else:
+            yield self._own_block(f"{at}.type", block, kind, ("base64", "text", "url", "content", "file"))
+
+    def _own_block(self, at: str, block: Fields, kind: str, supported: Iterable[str]) -> Opaque:
+        """A block that only Anthropic's API understands."""
+        if not self._same or self._provider is None:
+            raise _unsupported_value(at, kind, supported)
+        return Opaque(provider=self._provider, kind=str(block["type"]), data=cast("JSONObject", dict(block)))
+
+    def _assistant(self, at: str, fields: Fields) -> Message:
+        parts: list[Part] = []
+        blocks = list(_blocks(fields, "content", at))
+        carried = _carried_calls(blocks)
+        length = 0
+        for where, block in blocks:
+            kind = _required_text(block, "type", where)
+            if kind == "text":
+                text = _required_text(block, "text", where)
+                parts += self._answer(where, block, text, length)
+                length += len(text)
+            elif kind == "thinking":
+                parts.append(self._thinking(where, block))
+            elif kind == "redacted_thinking":
+                _add_redacted(parts, self._redacted(where, block))
+            elif kind == "tool_use":
+                parts.append(self._call(where, block, carried))
+            elif kind in ("image", "document"):
+                parts += self._input(where, block)
+            else:
+                # Another provider's model gets the conversation without the blocks that only Anthropic understands.
+                provider = self._provider if self._same and self._provider is not None else WIRE
+                parts.append(Opaque(provider=provider, kind=kind, data=cast("JSONObject", dict(block))))
+        return Message(role="assistant", parts=tuple(parts))
+
+    def _answer(self, at: str, block: Fields, text: str, start: int) -> Iterator[Part]:
+        cache, options = self._marked(at, block, _TEXT_FIELDS | {"citations"})
+        citations = as_objects(block.get("citations"))
+        metadata: ProviderOptions = self._options({"citations": cast("JSONValue", citations)}) if citations else {}
+        yield Text(text=text, cache=cache, provider_options=options, provider_metadata=metadata)
+        for citation in citations:
+            url = as_string(citation.get("url")) or as_string(citation.get("source")) or ""
+            yield Citation(
+                url=url if url.startswith(("http://", "https://")) else None,
+                title=as_string(citation.get("title")) or as_string(citation.get("document_title")) or None,
+                cited_text=as_string(citation.get("cited_text")) or None,
+                start=start,
+                end=start + len(text),
+                provider_metadata=self._options(citation),
+            )
+
+    def _thinking(self, at: str, block: Fields) -> Reasoning:
+        text, signature = _required_text(block, "thinking", at), _text(block, "signature", at) or None
+        wrapped = unwrap(signature) if signature is not None else None
+        if wrapped is not None:
+            return _carried_reasoning(wrapped, text)
+        # A signature that another provider made says nothing to this one.
+        provider = self._provider if self._same or signature is None else None
+        return Reasoning(
+            text=text,
+            provider=provider,
+            signature=signature,
+            provider_metadata=self._rest(block, _THINKING_FIELDS),
+        )
+
+    def _redacted(self, at: str, block: Fields) -> Part | JSONObject | None:
+        """Encrypted thinking, or the data that a `redacted_thinking` of this gateway carries."""
+        data = _required_text(block, "data", at)
+        fields = unwrap(data)
+        if fields is None:
+            return Reasoning(
+                provider=self._provider if self._same else None,
+                encrypted=data,
+                redacted=True,
+                provider_metadata=self._rest(block, _REDACTED_FIELDS),
+            )
+        carries = fields.get("carries")
+        if carries == "call":
+            return None  # see `_carried_calls`
+        if carries == "text":
+            return fields
+        if carries == "opaque":
+            kind, content, provider = fields.get("kind"), fields.get("content"), as_string(fields["provider"])
+            if not isinstance(kind, str) or not isinstance(content, dict) or provider is None:
+                return None
+            return Opaque(
+                provider=provider,
+                kind=kind,
+                data=content,
+                family=as_string(fields["family"]),
+                awaits_answer=fields.get("awaits_answer") is True,
+            )
+        return _carried_reasoning(fields, as_string(fields.get("text")) or "")
+
+    def _call(self, at: str, block: Fields, carried: Mapping[str, JSONObject]) -> ToolCall:
+        call_id, name = _required_text(block, "id", at), _required_text(block, "name", at)
+        self._tool_names[call_id] = name
+        fields = carried.get(call_id)
+        metadata = self._rest(block, _CALL_FIELDS)
+        return ToolCall(
+            id=call_id,
+            name=name,
+            arguments=cast("JSONObject", _required_object(block, "input", at)),
+            family=None if fields is None else as_string(fields["family"]),
+            provider_options=self._rest(block, block.keys() - {"cache_control"}),
+            provider_metadata=metadata if fields is None else {**metadata, **_metadata(fields)},
+        )
+
+
+def _pass_effort(effort: str, more: dict[str, JSONValue]) -> None:
+    more["output_config"] = {**as_object(more.get("output_config")), "effort": effort}
+
+
+def _carried_calls(blocks: Iterable[tuple[str, Fields]]) -> Mapping[str, JSONObject]:
+    """The metadata of tool calls in a message, by the ids of the calls."""
+    carried: dict[str, JSONObject] = {}
+    for _, block in blocks:
+        data = block.get("data") if block.get("type") == "redacted_thinking" else None
+        fields = unwrap(data) if isinstance(data, str) else None
+        if fields is not None and fields.get("carries") == "call" and isinstance(call := fields.get("call"), str):
+            carried[call] = fields
+    return carried
+
+
+def _add_redacted(parts: list[Part], found: Part | JSONObject | None) -> None:
+    """Add what a `redacted_thinking` has. The metadata of a text belongs to the text before it."""
+    if found is None:
+        return
+    if not isinstance(found, Mapping):
+        parts.append(found)
+        return
+    family, metadata = as_string(found["family"]), _metadata(found)
+    # Citations follow their text.
+    at = next((at for at in reversed(range(len(parts))) if not isinstance(parts[at], Citation)), None)
+    before = parts[at] if at is not None else None
+    if at is None or not isinstance(before, Text) or found.get("alone") is True:
+        parts.append(Text(text="", family=family, provider_metadata=metadata))
+    else:
+        parts[at] = attrs.evolve(before, family=family, provider_metadata={**before.provider_metadata, **metadata})
+
+
+def _carried_reasoning(fields: JSONObject, text: str) -> Reasoning:
+    return Reasoning(
+        text=text,
+        provider=as_string(fields["provider"]),
+        signature=as_string(fields.get("signature")),
+        encrypted=as_string(fields.get("encrypted")),
+        redacted=fields.get("redacted") is True,
+        family=as_string(fields["family"]),
+        provider_metadata=_metadata(fields),
+    )
+
+
+def _metadata(fields: JSONObject) -> ProviderOptions:
+    return cast("ProviderOptions", fields.get("metadata", {}))
+
+
+def _lifetime(control: Fields) -> CacheLifetime:
+    return "1h" if control.get("ttl") == "1h" else "5m"
+
+
+def _decoded(source: Fields, at: str) -> bytes:
+    try:
+        return b64decode(_required_text(source, "data", at), validate=True)
+    except (binascii.Error, ValueError):
+        raise invalid(f"'{at}.data' is not base64.", param=f"{at}.data") from None
+
+
+def _encoded(text: str, at: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise invalid(f"'{at}' has half of a surrogate pair, which is not Unicode text.", param=at) from None
+
+
+# Fields. Anthropic names a place as in `messages.0.content.1.text`.
+
+
+def _present(fields: Mapping[str, object]) -> Fields:
+    """The fields that are not null, which counts as absent."""
+    return {name: value for name, value in fields.items() if value is not None} if None in fields.values() else fields
+
+
+def _object(value: object, at: str) -> Fields:
+    if not isinstance(value, dict):
+        raise _wrong_type(at, "an object", value)
+    return value
+
+
+def _optional_object(fields: Fields, name: str, at: str = "") -> Fields | None:
+    value = fields.get(name)
+    return None if value is None else _object(value, _join(at, name))
+
+
+def _required_object(fields: Fields, name: str, at: str) -> Fields:
+    value = fields.get(name)
+    if value is None:
+        raise _missing(_join(at, name))
+    return _object(value, _join(at, name))
+
+
+def _objects(fields: Fields, name: str, at: str = "") -> Iterator[tuple[str, Fields]]:
+    """The objects in an array, each with its place."""
+    items = fields.get(name)
+    if items is None:
+        return
+    place = _join(at, name)
+    if not isinstance(items, list):
+        raise _wrong_type(place, "an array of objects", items)
+    for position, item in enumerate(items):
+        where = f"{place}.{position}"
+        yield where, _object(item, where)
+
+
+def _blocks(fields: Fields, name: str, at: str = "") -> Iterator[tuple[str, Fields]]:
+    """The blocks of a field that may also be a string."""
+    content = fields.get(name)
+    if isinstance(content, str):
+        yield _join(at, name), {"type": "text", "text": content}
+        return
+    if content is not None and not isinstance(content, list):
+        raise _wrong_type(_join(at, name), "a string or an array of objects", content)
+    yield from _objects(fields, name, at)
+
+
+def _text(fields: Fields, name: str, at: str = "") -> str | None:
+    value = fields.get(name)
+    if value is not None and not isinstance(value, str):
+        raise _wrong_type(_join(at, name), "a string", value)
+    return value
+
+
+def _required_text(fields: Fields, name: str, at: str) -> str:
+    value = fields.get(name)
+    if isinstance(value, str):
+        return value
+    if value is None:
+        raise _missing(_join(at, name))
+    raise _wrong_type(_join(at, name), "a string", value)
+
+
+def _texts(fields: Fields, name: str) -> tuple[str, ...]:
+    value = fields.get(name)
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise _wrong_type(name, "an array of strings", value)
+    for position, item in enumerate(value):
+        if not isinstance(item, str):
+            raise _wrong_type(f"{name}.{position}", "a string", item)
+    return tuple(value)
+
+
+def _flag(fields: Fields, name: str, at: str = "") -> bool | None:
+    value = fields.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise _wrong_type(_join(at, name), "a boolean", value)
+    return value
+
+
+def _number(fields: Fields, name: str) -> float | None:
+    value = fields.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise _wrong_type(name, "a number", value)
+    return value
+
+
+def _integer(fields: Fields, name: str, at: str = "", *, least: int | None = None) -> int | None:
+    value = fields.get(name)
+    if value is None:
+        return None
+    place = _join(at, name)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _wrong_type(place, "an integer", value)
+    if least is not None and value < least:
+        raise invalid(f"'{place}' must be at least {least}.", param=place)
+    if not -(2**63) <= value < 2**63:
+        raise invalid(f"'{place}' must be an integer of at most 64 bits.", param=place)
+    return value
+
+
+def _join(at: str, name: str) -> str:
+    return f"{at}.{name}" if at else name
+
+
+_JSON_TYPES = {bool: "a boolean", str: "a string", int: "an integer", float: "a number", list: "an array"}
+
+
+def _wrong_type(at: str, expected: str, value: object) -> GatewayError:
+    got = "null" if value is None else _JSON_TYPES.get(type(value), "an object")
+    return invalid(f"'{at}' must be {expected}, not {got}.", param=at)
+
+
+def _missing(at: str) -> GatewayError:
+    return invalid(f"The field '{at}' is missing.", param=at)
+
+
+def _unsupported_value(at: str, value: str, supported: Iterable[str]) -> GatewayError:
+    names = ", ".join(f"'{one}'" for one in supported)
+    return invalid(f"'{at}' is {_shown(value)}, but it must be one of {names}.", param=at)
+
+
+def _shown(value: str) -> str:
+    return repr(value if len(value) <= 50 else value[:49] + "…")
