@@ -232,10 +232,13 @@ class StreamWriter:
                 return self._text + dumps(text) + b"}}\n\n"
         if type(event) is Finished:
             return self._finished(event)
+        content = b""
+        if self._part is None and self._queue and type(event) is not Citation:
+            content = self._drain()
         if self._part is not None and self._waits(event):
-            return b""
-        content = self._write(event)
-        if self._part is None and self._queue:
+            return content
+        content += self._write(event)
+        if self._part is None and self._queue and not self._is_open:  # an open text waits for its citations
             content += self._drain()
         return content
 
@@ -251,9 +254,13 @@ class StreamWriter:
         index = getattr(event, "index", None)
         if index == self._part.index or isinstance(event, (ResponseStarted, UsageReported)):
             return False
-        if isinstance(event, Citation) and not self._queue and self._is_citable():
-            return False
-        queued = self._queued.get(index) if isinstance(index, int) else None
+        queued: _Queued | None
+        if isinstance(event, Citation):
+            queued = next((one for one in reversed(self._queue) if isinstance(one.events[0], TextStart)), None)
+            if queued is None and self._is_citable():
+                return False
+        else:
+            queued = self._queued.get(index) if isinstance(index, int) else None
         if queued is None:
             queued = _Queued()
             self._queue.append(queued)
