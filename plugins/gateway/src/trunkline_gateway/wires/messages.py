@@ -157,31 +157,35 @@ def write_response(response: ChatResponse, reply: Reply) -> JSONObject:
 
 def _content(response: ChatResponse, provider: str | None) -> list[JSONValue]:
     content: list[JSONValue] = []
-    text: Fields | None = None  # the last one, which the next citations are for
-    waiting: list[JSONValue] = []
+    cited: list[JSONValue] = []  # the citations of the last text, or those before the first one
+    text: Fields | None = None
     for part in response.parts:
         if isinstance(part, Text):
             blocks = _text_blocks(part, provider)
             if part.text:
-                text = blocks[0]
-                text["citations"] = [*waiting] or None
-                waiting.clear()
+                text, cited = _with_citations(text, blocks[0], cited)
             content += blocks
         elif isinstance(part, Citation):
-            if text is None:
-                waiting.append(_citation(part, provider))
-            else:
-                before = text["citations"]
-                text["citations"] = [*(before if isinstance(before, list) else ()), _citation(part, provider)]
+            cited.append(_citation(part, provider))
         elif isinstance(part, Reasoning):
             content += _reasoning_blocks(part, part.text, part.family, provider)
         elif isinstance(part, ToolCall):
             content += _call_blocks(part, provider)
         elif isinstance(part, (Opaque, Image, Audio, Document)):
             content += _added_blocks(part, provider)
-    if waiting:
-        content.append({"type": "text", "text": "", "citations": waiting})
+    if text is not None:
+        text["citations"] = cited or None
+    elif cited:
+        content.append({"type": "text", "text": "", "citations": cited})
     return content
+
+
+def _with_citations(before: Fields | None, block: Fields, cited: list[JSONValue]) -> tuple[Fields, list[JSONValue]]:
+    """Give the text before a block its citations. Returns the block and the list for its own."""
+    if before is None:
+        return block, cited
+    before["citations"] = cited or None
+    return block, []
 
 
 class _Part:

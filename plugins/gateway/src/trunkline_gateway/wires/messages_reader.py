@@ -270,7 +270,7 @@ class _Reader:
         if kind == "custom":
             cache, options = self._marked(at, tool, _TOOL_FIELDS)
             name = _required_text(tool, "name", at)
-            names.add(name)
+            _add_name(name, at, names)
             return Tool(
                 name=name,
                 description=_text(tool, "description", at),
@@ -287,10 +287,8 @@ class _Reader:
                 code="unsupported",
             )
         # A tool that Anthropic defines. The core wants a name for it, and a set of MCP tools has none.
-        name = as_string(tool.get("name")) or f"{kind} {as_string(tool.get('mcp_server_name')) or ''}".strip()
-        while name in names and tool.get("name") is None:
-            name += " "
-        names.add(name)
+        name = as_string(tool.get("name")) or f"{kind} {as_string(tool.get('mcp_server_name')) or at}"
+        _add_name(name, at, names)
         return Tool(name=name, provider_options=self._options(cast("JSONObject", tool)))
 
     def _tool_choice(self, fields: Fields, tools: tuple[Tool, ...]) -> tuple[ToolChoice | None, bool | None]:
@@ -466,16 +464,28 @@ class _Reader:
         blocks = list(_blocks(fields, "content", at))
         carried = _carried_calls(blocks)
         length = 0
+        last_text: int | None = None  # where the text is that the block before was for
         for where, block in blocks:
             kind = _required_text(block, "type", where)
+            before, last_text = last_text, None
             if kind == "text":
                 text = _required_text(block, "text", where)
+                last_text = len(parts)
                 parts += self._answer(where, block, text, length)
                 length += len(text)
             elif kind == "thinking":
                 parts.append(self._thinking(where, block))
             elif kind == "redacted_thinking":
-                _add_redacted(parts, self._redacted(where, block))
+                found = self._redacted(where, block)
+                if isinstance(found, Mapping):
+                    at_text = None if before is None or found.get("alone") is True else parts[before]
+                    text_part = _with_carried(at_text if isinstance(at_text, Text) else None, found)
+                    if before is None or at_text is None:
+                        parts.append(text_part)
+                    else:
+                        parts[before] = text_part
+                elif found is not None:
+                    parts.append(found)
             elif kind == "tool_use":
                 parts.append(self._call(where, block, carried))
             elif kind in ("image", "document"):
@@ -560,6 +570,12 @@ class _Reader:
         )
 
 
+def _add_name(name: str, at: str, names: set[str]) -> None:
+    if name in names:
+        raise invalid(f"'{at}.name': another tool has the name {_shown(name)} too.", param=f"{at}.name")
+    names.add(name)
+
+
 def _pass_effort(effort: str, more: dict[str, JSONValue]) -> None:
     more["output_config"] = {**as_object(more.get("output_config")), "effort": effort}
 
@@ -575,21 +591,12 @@ def _carried_calls(blocks: Iterable[tuple[str, Fields]]) -> Mapping[str, JSONObj
     return carried
 
 
-def _add_redacted(parts: list[Part], found: Part | JSONObject | None) -> None:
-    """Add what a `redacted_thinking` has. The metadata of a text belongs to the text before it."""
-    if found is None:
-        return
-    if not isinstance(found, Mapping):
-        parts.append(found)
-        return
-    family, metadata = as_string(found["family"]), _metadata(found)
-    # Citations follow their text.
-    at = next((at for at in reversed(range(len(parts))) if not isinstance(parts[at], Citation)), None)
-    before = parts[at] if at is not None else None
-    if at is None or not isinstance(before, Text) or found.get("alone") is True:
-        parts.append(Text(text="", family=family, provider_metadata=metadata))
-    else:
-        parts[at] = attrs.evolve(before, family=family, provider_metadata={**before.provider_metadata, **metadata})
+def _with_carried(text: Text | None, fields: JSONObject) -> Text:
+    """A text with the metadata that a `redacted_thinking` carries for it. `None` stands for a text without a block."""
+    family, metadata = as_string(fields["family"]), _metadata(fields)
+    if text is None:
+        return Text(text="", family=family, provider_metadata=metadata)
+    return attrs.evolve(text, family=family, provider_metadata={**text.provider_metadata, **metadata})
 
 
 def _carried_reasoning(fields: JSONObject, text: str) -> Reasoning:
