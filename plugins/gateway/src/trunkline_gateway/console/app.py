@@ -20,7 +20,7 @@ from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
-from starlette.routing import Route, Router
+from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trunkline_gateway.console import filters, security
@@ -217,7 +217,7 @@ class Console:
         media_type = _TYPES[Path(name).suffix]
         return Response(content, media_type=media_type, headers={"cache-control": caching})
 
-    def app(self, router: Router) -> ASGIApp:
+    def app(self, router: Router) -> ConsoleApp:
         """Return the ASGI application of the console, with the headers that each response has."""
 
         async def serve(scope: Scope, receive: Receive, send: Send) -> None:
@@ -262,7 +262,18 @@ class Console:
                 response = await self.show_error(request, error)
                 await response(scope, receive, send_with_headers)
 
-        return serve
+        return ConsoleApp(serve, router.routes)
+
+
+class ConsoleApp:
+    """An ASGI application with `routes`, so that Starlette finds the URLs of its pages by their names."""
+
+    def __init__(self, app: ASGIApp, routes: list[BaseRoute]) -> None:
+        self._app = app
+        self.routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
 
 
 Page: TypeAlias = Callable[[Console, Request, Session], Awaitable[Response]]

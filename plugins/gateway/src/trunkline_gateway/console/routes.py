@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route, Router
 
-from trunkline_gateway.console import service_pages, sign_in
+from trunkline_gateway.console import about, call_pages, key_pages, playground, service_pages, sign_in, usage_pages
 from trunkline_gateway.console.app import Console, Page
 from trunkline_gateway.database.sessions import Session
 
@@ -50,6 +50,11 @@ def console_routes(gateway: Gateway) -> list[BaseRoute]:
             console.page("/sign-out", sign_in.sign_out, methods=("POST",)),
             console.page("/", first),
             *service_pages.routes(console),
+            *playground.routes(console),
+            *key_pages.routes(console),
+            *usage_pages.routes(console),
+            *call_pages.routes(console),
+            *about.routes(console),
         ],
         redirect_slashes=False,
     )
