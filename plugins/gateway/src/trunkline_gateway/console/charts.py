@@ -1,4 +1,4 @@
-"""Bar charts as SVG. Pure: the template draws what is computed here. Each chart has its numbers in a table beside it."""
+"""Bar charts as SVG. Pure: the template draws what is computed here. The page has the numbers in a table too."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Field:
     value: str = ""
     error: str = ""
     stored: str | None = None
-    """For a secret that is set: its last four characters, or "" for one that is short."""
+    """For a secret that is set: its last four characters, `set`, or where it is from."""
     suggestions: str = ""
     """The id of a list of suggestions."""
 

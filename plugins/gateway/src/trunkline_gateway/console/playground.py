@@ -61,9 +61,8 @@ async def show_playground(console: Console, request: Request, session: Session) 
     """Show the playground."""
     services = console.gateway.services
     usable = [state for state in services.states() if state.error is None]
-    names = [*sorted(services.aliases)]
-    for state in usable:
-        names.append(f"{state.name}/{state.default_model}" if state.default_model else state.name)
+    models = (f"{state.name}/{state.default_model}" if state.default_model else state.name for state in usable)
+    names = [*sorted(services.aliases), *models]
     wanted = request.query_params.get("model", "")
     context = {"names": names, "model": wanted or (names[0] if names else ""), "efforts": EFFORTS}
     return console.render(request, "playground.html", context, session=session)

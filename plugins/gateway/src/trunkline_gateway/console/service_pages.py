@@ -211,7 +211,7 @@ async def check_service(console: Console, request: Request, session: Session) ->
     if not errors:
         model = texts.get("check_model", "").strip() or None
         report = await console.gateway.services.check(name or _UNNAMED, submitted.table, submitted.secrets, model)
-    models = sorted(getattr(report, "models", None) or ())
+    models = sorted(report.models) if report is not None else []
     context = {"report": report, "errors": errors, "models": models}
     return console.render(request, "check_result.html", context, session=session)
 

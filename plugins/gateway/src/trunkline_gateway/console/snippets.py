@@ -31,19 +31,21 @@ def _turns(body: JSONObject) -> list[tuple[str, str]]:
     if isinstance(system, str) and system.strip():
         found.append(("system", system))
     turns = body.get("messages")
-    for turn in turns if isinstance(turns, list) else ():
-        if isinstance(turn, dict) and isinstance(turn.get("content"), str) and turn["content"]:
-            found.append(("assistant" if turn.get("role") == "assistant" else "user", str(turn["content"])))
+    found += [
+        ("assistant" if turn.get("role") == "assistant" else "user", str(turn["content"]))
+        for turn in (turns if isinstance(turns, list) else ())
+        if isinstance(turn, dict) and isinstance(turn.get("content"), str) and turn["content"]
+    ]
     return found
 
 
 def _tools(body: JSONObject) -> list[JSONValue]:
     tools = body.get("tools")
-    found: list[JSONValue] = []
-    for item in tools if isinstance(tools, list) else ():
-        if isinstance(item, dict):
-            found.append(item if "function" in item else {"type": "function", "function": item})
-    return found
+    return [
+        item if "function" in item else {"type": "function", "function": item}
+        for item in (tools if isinstance(tools, list) else ())
+        if isinstance(item, dict)
+    ]
 
 
 def _openai_body(body: JSONObject) -> dict[str, JSONValue]:
