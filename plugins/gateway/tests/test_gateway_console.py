@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import csv
+import datetime
+import json
 import re
+import shlex
 from collections.abc import AsyncIterator
 from hashlib import sha256
+from pathlib import Path
 from urllib.parse import quote
 
+import attrs
 import httpx
 import pytest
-from console_support import Stub
 from starlette.applications import Starlette
 from starlette.routing import Mount
-from trunkline_gateway.console.admin_key import ensure_admin_key
-from trunkline_gateway.console.app import STATIC
+from streaming_server import streaming_server
+from trunkline_gateway import Gateway, GatewaySettings
+from trunkline_gateway.console.admin_key import ensure_admin_key, is_admin_key, replace_admin_key
+from trunkline_gateway.console.app import LIFETIME, STATIC
+from trunkline_gateway.console.attempts import Attempts
 from trunkline_gateway.console.providers import installed_providers
-from trunkline_gateway.console.routes import console_routes
-from trunkline_gateway.keys import digest
-from trunkline_gateway.settings import GatewaySettings
+from trunkline_gateway.database.engine import Database
+from trunkline_gateway.database.sessions import SessionStore
+from trunkline_gateway.keys import Budget, KeyDraft, digest
+from trunkline_gateway.running import RunningCall
+from trunkline_gateway.usage import CallRecord
 
 pytestmark = pytest.mark.anyio
 
@@ -30,15 +40,20 @@ def csrf_of(page: str) -> str:
     return found[1]
 
 
-@pytest.fixture
-def gateway() -> Stub:
-    return Stub()
+KEY = "an-admin-key-of-the-tests"
 
 
 @pytest.fixture
-async def visitor(gateway: Stub) -> AsyncIterator[httpx.AsyncClient]:
-    app = Starlette(routes=[Mount("/console", routes=console_routes(gateway))])  # type: ignore[arg-type]
-    transport = httpx.ASGITransport(app)
+async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
+    async with Gateway(GatewaySettings(data_dir=tmp_path, admin_key=KEY)) as gateway:
+        for state in gateway.services.states():  # the embedded model of the first start
+            await gateway.services.delete(state.name)
+        yield gateway
+
+
+@pytest.fixture
+async def visitor(gateway: Gateway) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(gateway.app)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway.test") as client:
         yield client
 
@@ -49,11 +64,8 @@ async def sign_in(client: httpx.AsyncClient, key: str) -> httpx.Response:
 
 
 @pytest.fixture
-async def admin(gateway: Stub, visitor: httpx.AsyncClient) -> httpx.AsyncClient:
-    key = await ensure_admin_key(gateway.sessions, gateway.settings)  # type: ignore[arg-type]
-    assert key is not None
-    response = await sign_in(visitor, key)
-    assert response.status_code == 303
+async def admin(gateway: Gateway, visitor: httpx.AsyncClient) -> httpx.AsyncClient:
+    assert (await sign_in(visitor, KEY)).status_code == 303
     return visitor
 
 
@@ -76,8 +88,24 @@ async def test_every_providers_form_is_drawn_and_submitted_with_blanks(admin: ht
             assert "Required" in response.text, name
 
 
+PAGES = (
+    "/",
+    "/services",
+    "/services/new",
+    "/services/new/bedrock",
+    "/playground",
+    "/keys",
+    "/keys/new",
+    "/usage",
+    "/usage.csv",
+    "/calls",
+    "/log",
+    "/about",
+)
+
+
 async def test_each_page_is_closed_without_a_session(visitor: httpx.AsyncClient) -> None:
-    for path in ("/", "/services", "/services/new", "/services/new/openai", "/service/edit/main"):
+    for path in (*PAGES, "/service/edit/main", "/key/edit/1", "/playground/models"):
         response = await visitor.get(f"/console{path}")
         assert response.status_code == 303, path
         assert response.headers["location"].startswith("/console/sign-in"), path
@@ -85,33 +113,63 @@ async def test_each_page_is_closed_without_a_session(visitor: httpx.AsyncClient)
     assert response.headers["location"] == "/console/sign-in"
 
 
-async def test_without_an_admin_key_nobody_can_sign_in(visitor: httpx.AsyncClient) -> None:
-    for key in ("", "None", "admin"):
-        assert (await sign_in(visitor, key)).status_code == 401
+async def test_without_an_admin_key_nobody_can_sign_in(tmp_path: Path) -> None:
+    async with await Database.open(f"sqlite:///{tmp_path / 'gateway.sqlite3'}") as database:
+        sessions = SessionStore(database)
+        for key in ("", "None", "admin"):
+            assert not await is_admin_key(sessions, key)
 
 
-async def test_a_wrong_key_is_refused_and_attempts_are_limited(gateway: Stub, visitor: httpx.AsyncClient) -> None:
-    key = await ensure_admin_key(gateway.sessions, gateway.settings)  # type: ignore[arg-type]
-    assert key is not None
-    wrong = [key[:-1], key + "x", key.upper(), "ключ", "\ud800".encode("utf-8", "replace").decode(), "\0" * 100]
-    codes = [(await sign_in(visitor, each)).status_code for each in wrong]
-    assert codes == [401] * len(wrong)
+async def test_a_wrong_key_is_refused_and_attempts_are_limited(visitor: httpx.AsyncClient) -> None:
+    wrong = [KEY[:-1], KEY + "x", KEY.upper(), "ключ", "\ufffd", "\0" * 100]
+    assert [(await sign_in(visitor, each)).status_code for each in wrong] == [401] * len(wrong)
     assert (await visitor.get("/console/services")).status_code == 303
     codes = [(await sign_in(visitor, "wrong")).status_code for _ in range(6)]
     assert codes == [401, 401, 401, 401, 429, 429]
-    assert (await sign_in(visitor, key)).status_code == 429
+    assert (await sign_in(visitor, KEY)).status_code == 429
 
 
-async def test_the_admin_key_is_made_once(gateway: Stub) -> None:
-    first = await ensure_admin_key(gateway.sessions, gateway.settings)  # type: ignore[arg-type]
-    assert first is not None
-    assert await ensure_admin_key(gateway.sessions, gateway.settings) is None  # type: ignore[arg-type]
-    assert first not in gateway.sessions.values.values()
+def test_attempts_are_limited_for_each_address_and_for_all() -> None:
+    now = 0.0
+    attempts = Attempts(per_address=2, of_all=3, clock=lambda: now)
+    assert [attempts.begin("a") for _ in range(3)] == [True, True, False]
+    attempts.succeeded("a")
+    assert [attempts.begin("a"), attempts.begin("b"), attempts.begin("c")] == [True, True, False]
+    now = 60.0
+    assert attempts.begin("a")
 
 
-async def test_the_session_cookie_is_protected(gateway: Stub, visitor: httpx.AsyncClient) -> None:
-    key = await ensure_admin_key(gateway.sessions, gateway.settings)  # type: ignore[arg-type]
-    response = await sign_in(visitor, str(key))
+async def test_the_admin_key_is_made_once_and_stored_as_its_digest(tmp_path: Path) -> None:
+    settings = GatewaySettings(data_dir=tmp_path)
+    async with await Database.open(settings.database_url) as database:
+        sessions = SessionStore(database)
+        first = await ensure_admin_key(sessions, settings)
+        assert first is not None
+        assert await ensure_admin_key(sessions, settings) is None
+        assert await sessions.get_value("admin_key") == digest(first)
+        assert await is_admin_key(sessions, first)
+        cookie, _ = await sessions.create("admin", LIFETIME)
+        second = await replace_admin_key(sessions)
+        assert not await is_admin_key(sessions, first)
+        assert await is_admin_key(sessions, second)
+        assert await sessions.find(cookie) is None
+
+
+async def test_another_admin_key_in_the_settings_ends_all_sessions(tmp_path: Path) -> None:
+    settings = GatewaySettings(data_dir=tmp_path, admin_key="first")
+    async with await Database.open(settings.database_url) as database:
+        sessions = SessionStore(database)
+        assert await ensure_admin_key(sessions, settings) is None
+        cookie, _ = await sessions.create("admin", LIFETIME)
+        await ensure_admin_key(sessions, settings)
+        assert await sessions.find(cookie) is not None
+        await ensure_admin_key(sessions, attrs.evolve(settings, admin_key="second"))
+        assert await sessions.find(cookie) is None
+        assert await is_admin_key(sessions, "second")
+
+
+async def test_the_session_cookie_is_protected(visitor: httpx.AsyncClient) -> None:
+    response = await sign_in(visitor, KEY)
     cookie = next(item for item in response.headers.get_list("set-cookie") if item.startswith("trunkline_session="))
     assert "HttpOnly" in cookie
     assert "SameSite=lax" in cookie
@@ -119,36 +177,63 @@ async def test_the_session_cookie_is_protected(gateway: Stub, visitor: httpx.Asy
     assert "Secure" not in cookie
 
 
-async def test_over_https_the_cookies_are_secure_and_bound_to_the_host() -> None:
-    gateway = Stub(settings=GatewaySettings(public_url="https://llm.test/prefix"))
-    app = Starlette(routes=[Mount("/console", routes=console_routes(gateway))])  # type: ignore[arg-type]
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://llm.test") as client:
-        key = await ensure_admin_key(gateway.sessions, gateway.settings)  # type: ignore[arg-type]
+async def test_over_https_the_cookies_are_secure_and_bound_to_the_host(tmp_path: Path) -> None:
+    settings = GatewaySettings(data_dir=tmp_path, admin_key=KEY, public_url="https://llm.test/prefix")
+    async with (
+        Gateway(settings) as gateway,
+        httpx.AsyncClient(transport=httpx.ASGITransport(gateway.app), base_url="https://llm.test") as client,
+    ):
         page = await client.get("/console/sign-in")
         assert 'action="/prefix/console/sign-in"' in page.text
-        response = await sign_in(client, str(key))
+        response = await sign_in(client, KEY)
         assert response.headers["location"] == "/prefix/console/"
         cookies = response.headers.get_list("set-cookie")
         assert all(item.startswith("__Host-") and "Secure" in item and "Path=/;" in item for item in cookies)
 
 
-async def test_signing_in_again_ends_the_session_before(gateway: Stub, admin: httpx.AsyncClient) -> None:
-    before = dict(gateway.sessions.sessions)
-    fixed = next(iter(before))
-    await admin.post("/console/sign-out", data={"csrf": before[fixed].csrf})
-    assert gateway.sessions.sessions == {}
-    await gateway.sessions.set_value("admin_key", digest("known"))
+async def test_the_console_works_in_an_application_that_is_mounted(gateway: Gateway) -> None:
+    parent = Starlette(routes=[Mount("/llm", app=gateway.app)])
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(parent), base_url="http://gateway.test") as client:
+        assert (await client.get("/llm/")).headers["location"] == "/llm/console/"
+        page = await client.get("/llm/console/sign-in")
+        data = {"csrf": csrf_of(page.text), "key": KEY}
+        response = await client.post("/llm/console/sign-in", data=data)
+        assert response.headers["location"] == "/llm/console/"
+        page = await client.get("/llm/console/about")
+        assert "http://gateway.test/llm/v1" in page.text
+        links = re.findall(r'(?:href|action|src)="(/[^"]*)"', page.text)
+        assert links
+        assert all(link.startswith("/llm/console/") for link in links)
+
+
+async def test_signing_in_again_makes_another_session(gateway: Gateway, admin: httpx.AsyncClient) -> None:
+    first = admin.cookies["trunkline_session"]
+    await submit(admin, "/sign-out")
+    assert await gateway.sessions.find(first) is None
+    assert "trunkline_session" not in admin.cookies
     page = await admin.get("/console/sign-in")
+    fixed, _ = await gateway.sessions.create("somebody", LIFETIME)
     admin.cookies.set("trunkline_session", fixed, domain="gateway.test", path="/")
-    data = {"csrf": csrf_of(page.text), "key": "known"}
-    response = await admin.post("/console/sign-in", data=data)
+    response = await admin.post("/console/sign-in", data={"csrf": csrf_of(page.text), "key": KEY})
     assert response.status_code == 303
-    assert fixed not in gateway.sessions.sessions
-    assert len(gateway.sessions.sessions) == 1
+    assert await gateway.sessions.find(fixed) is None
 
 
-async def test_after_signing_in_only_pages_of_the_console_follow(gateway: Stub, visitor: httpx.AsyncClient) -> None:
-    await gateway.sessions.set_value("admin_key", digest("known"))
+async def test_with_openid_connect_sessions_of_the_admin_key_end(gateway: Gateway, admin: httpx.AsyncClient) -> None:
+    settings = attrs.evolve(gateway.settings, oidc_issuer="https://id.test", oidc_admins=("ada@example.com",))
+    gateway.settings = settings
+    assert (await admin.get("/console/services")).status_code == 303
+    page = await admin.get("/console/sign-in")
+    assert "Admin key" not in page.text
+    assert (await admin.post("/console/sign-in", data={"key": KEY})).status_code == 403
+    for subject, status in (("ada@example.com", 200), ("eve@example.com", 303)):
+        cookie, _ = await gateway.sessions.create(subject, LIFETIME)
+        headers = {"cookie": f"trunkline_session={cookie}"}
+        admin.cookies.clear()
+        assert (await admin.get("/console/services", headers=headers)).status_code == status
+
+
+async def test_after_signing_in_only_pages_of_the_console_follow(visitor: httpx.AsyncClient) -> None:
     for given, wanted in {
         "/services/new?x=1": "/console/services/new?x=1",
         "//evil.test": "/console/",
@@ -158,15 +243,18 @@ async def test_after_signing_in_only_pages_of_the_console_follow(gateway: Stub, 
     }.items():
         page = await visitor.get("/console/sign-in", params={"next": given})
         csrf = csrf_of(page.text)
-        data = {"csrf": csrf, "key": "known", "next": given}
+        data = {"csrf": csrf, "key": KEY, "next": given}
         response = await visitor.post("/console/sign-in", data=data)
         assert response.headers["location"] == wanted
         visitor.cookies.clear()
 
 
-async def test_a_form_without_its_token_or_from_elsewhere_is_refused(gateway: Stub, admin: httpx.AsyncClient) -> None:
+async def test_a_form_without_its_token_or_from_elsewhere_is_refused(
+    gateway: Gateway, admin: httpx.AsyncClient
+) -> None:
     page = await admin.get("/console/services")
     token = csrf_of(page.text)
+    await submit(admin, "/services/new/openai", **{"name": "main", "s.api_key": "sk-1234567890abcdef"})
     data = {"name": "fast", "target": "main/model"}
     for fields, headers in (
         ({}, {}),
@@ -188,7 +276,7 @@ async def test_a_form_without_its_token_or_from_elsewhere_is_refused(gateway: St
 
 
 async def test_each_response_has_a_strict_policy(admin: httpx.AsyncClient) -> None:
-    for path in ("/services", "/services/new", "/services/new/bedrock", "/nothing", "/static/console.css", "/sign-in"):
+    for path in (*PAGES, "/nothing", "/static/console.css", "/sign-in"):
         response = await admin.get(f"/console{path}")
         policy = response.headers["content-security-policy"]
         assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
@@ -200,40 +288,58 @@ async def test_each_response_has_a_strict_policy(admin: httpx.AsyncClient) -> No
         assert not re.search(r"<script(?![^>]*\bsrc=)|\sstyle=|\son[a-z]+=|javascript:", response.text), path
 
 
-async def test_names_are_escaped_on_each_page(gateway: Stub, admin: httpx.AsyncClient) -> None:
-    gateway.services.tables[HOSTILE] = ({"provider": "openai", "default_model": HOSTILE}, {"api_key": HOSTILE})
-    gateway.services.aliases[HOSTILE] = HOSTILE
-    for path in ("/services", f"/service/edit/{quote(HOSTILE)}", f"/service/delete/{quote(HOSTILE)}"):
+async def test_names_are_escaped_on_each_page(gateway: Gateway, admin: httpx.AsyncClient) -> None:
+    name = "main"
+    await gateway.services.save(name, {"provider": "openai", "default_model": HOSTILE}, {"api_key": "sk-1234567890"})
+    await gateway.services.set_alias("fast", f"{name}/{HOSTILE}")
+    key, _ = await gateway.keys.create(KeyDraft(name=HOSTILE, scopes=(HOSTILE,)))
+    now = datetime.datetime.now(datetime.UTC)
+    texts = {"key_name": HOSTILE, "service": name, "model": HOSTILE, "error": HOSTILE, "request": HOSTILE}
+    gateway.record(
+        CallRecord(id="1", key_id=key.id, api="/v1", started_at=now, outcome="error", status=500, seconds=1.0, **texts)
+    )
+    running = RunningCall(id="2", key_name=HOSTILE, key_id=1, service=name, model=HOSTILE, api="/v1")
+    gateway.running.start(running)
+    paths = ["/services", f"/service/edit/{name}", "/keys"]
+    paths += [f"/key/edit/{key.id}", f"/key/revoke/{key.id}", "/usage", "/log", "/calls", "/playground"]
+    paths += ["/playground/models", f"/playground?model={quote(HOSTILE)}", f"/services?done={quote(HOSTILE)}"]
+    for path in paths:
         response = await admin.get(f"/console{path}")
-        assert response.status_code == 200
-        assert "<script>alert" not in response.text
-        assert "&lt;script&gt;" in response.text or "script" not in response.text
+        assert response.status_code == 200, path
+        assert "<script>" not in response.text, path
+        assert "script&gt;" in response.text, path
+        assert "{{7*7}}" in response.text, path
+    gateway.running.end(running)
     response = await submit(admin, "/services/new/openai", **{"name": f"{HOSTILE}/", "s.api_url": HOSTILE})
     assert response.status_code == 422
     assert "<script>alert" not in response.text
+    table = (await admin.get("/console/usage.csv")).text
+    assert "script" in table
 
 
-async def test_a_service_is_added_changed_and_deleted(gateway: Stub, admin: httpx.AsyncClient) -> None:
-    fields = {"name": "main", "s.api_key": "sk-secret-1234", "s.default_model": "gpt-x", "s.max_retries": "3"}
+async def test_a_service_is_added_changed_and_deleted(gateway: Gateway, admin: httpx.AsyncClient) -> None:
+    secret = "sk-secret-of-a-test-1234"
+    fields = {"name": "main", "s.api_key": secret, "s.default_model": "gpt-x", "s.max_retries": "3"}
     response = await submit(admin, "/services/new/openai", **fields)
     assert response.status_code == 303, response.text
-    table, secrets = gateway.services.tables["main"]
-    assert table == {"provider": "openai", "default_model": "gpt-x", "max_retries": 3}
-    assert secrets == {"api_key": "sk-secret-1234"}
+    [state] = gateway.services.states()
+    assert state.table == {"provider": "openai", "default_model": "gpt-x", "max_retries": 3}
+    assert state.secrets == (("api_key", "…1234"),)
 
     page = await admin.get("/console/service/edit/main")
     assert "sk-secret" not in page.text
     assert "ending in <code>1234</code>" in page.text
     response = await submit(admin, "/service/edit/main", **{"s.default_model": "gpt-y", "s.api_key": ""})
     assert response.status_code == 303
-    assert gateway.services.tables["main"][1] == {"api_key": "sk-secret-1234"}
-    assert gateway.services.tables["main"][0]["default_model"] == "gpt-y"
+    [state] = gateway.services.states()
+    assert state.secrets == (("api_key", "…1234"),)
+    assert state.default_model == "gpt-y"
 
     response = await submit(admin, "/service/edit/main", **{"s.api_key": "", "remove.s.api_key": "1"})
     assert response.status_code == 422
     response = await submit(admin, "/service/delete/main")
     assert response.status_code == 303
-    assert gateway.services.tables == {}
+    assert gateway.services.states() == []
 
 
 async def test_mistakes_are_shown_at_their_fields_and_what_was_typed_is_kept(admin: httpx.AsyncClient) -> None:
@@ -245,52 +351,257 @@ async def test_mistakes_are_shown_at_their_fields_and_what_was_typed_is_kept(adm
     assert "sk-typed-key" not in response.text
 
 
-async def test_only_the_chosen_way_counts(gateway: Stub, admin: httpx.AsyncClient) -> None:
+async def test_only_the_chosen_way_counts(gateway: Gateway, admin: httpx.AsyncClient) -> None:
     fields = {"name": "aws", "s.aws_region": "us-east-1", "s.default_model": "m"}
-    ways = {"w0.aws_access_key_id": "AKIAIOSFODNN7EXAMPLE", "w1.api_key": "bedrock-key-9876"}
+    ways = {"w0.aws_access_key_id": "AKIAIOSFODNN7EXAMPLE", "w1.api_key": "bedrock-api-key-9876"}
     response = await submit(admin, "/services/new/bedrock", **fields, **ways, way="1")
     assert response.status_code == 303, response.text
-    table, secrets = gateway.services.tables["aws"]
-    assert "aws_access_key_id" not in table
-    assert secrets == {"api_key": "bedrock-key-9876"}
+    [state] = gateway.services.states()
+    assert "aws_access_key_id" not in state.table
+    assert state.secrets == (("api_key", "…9876"),)
     response = await submit(admin, "/services/new/bedrock", **{**fields, "name": "other"}, **ways, way="0")
     assert response.status_code == 422
     assert 'id="error-field-w0-aws_secret_access_key"' in response.text
 
 
-async def test_a_composed_service_has_its_members_in_order(gateway: Stub, admin: httpx.AsyncClient) -> None:
+async def test_a_composed_service_has_its_members_in_order(gateway: Gateway, admin: httpx.AsyncClient) -> None:
     for name in ("one", "two"):
-        await submit(admin, "/services/new/openai", **{"name": name, "s.api_key": "k", "s.default_model": "m"})
+        await submit(admin, "/services/new/openai", **{"name": name, "s.api_key": "sk-1", "s.default_model": "m"})
     fields = {"name": "both", "m.one": "2", "m.two": "1", "l.concurrency": "5"}
     response = await submit(admin, "/services/new/fallback", **fields)
     assert response.status_code == 303, response.text
-    assert gateway.services.tables["both"][0] == {"fallback": ["two", "one"], "limits": {"concurrency": 5}}
+    state = next(state for state in gateway.services.states() if state.name == "both")
+    assert state.table == {"fallback": ["two", "one"], "limits": {"concurrency": 5}}
     page = await admin.get("/console/service/edit/both")
     assert 'name="m.two" value="1"' in page.text
-    response = await submit(admin, "/services/new/balance", name="empty")
+    assert (await submit(admin, "/services/new/balance", name="empty")).status_code == 422
+    response = await submit(admin, "/services/new/balance", **{"name": "evenly", "m.one": "2", "m.two": "0.5"})
+    assert response.status_code in (303, 422)
+    response = await submit(admin, "/service/delete/one")
     assert response.status_code == 422
+    assert "both" in response.text
 
 
 async def test_a_check_says_what_is_wrong_and_what_to_do(admin: httpx.AsyncClient) -> None:
     response = await submit(admin, "/services/check", provider="openai")
     assert "API Key: Required" in response.text
-    fields = {"provider": "openai", "s.api_key": "k", "s.default_model": "wrong"}
+    with streaming_server() as url:
+        fields = {"provider": "openai-compatible", "s.api_url": url, "s.default_model": "m"}
+        response = await submit(admin, "/services/check", **fields)
+        assert "The service works" in response.text
     response = await submit(admin, "/services/check", **fields)
-    assert "No such model" in response.text
-    assert "set default_model to another" in response.text
+    assert "The service does not work" in response.text
+    assert "What to do:" in response.text
 
 
-async def test_services_of_a_file_are_read_only(gateway: Stub, admin: httpx.AsyncClient) -> None:
-    await submit(admin, "/services/new/openai", **{"name": "main", "s.api_key": "k"})
-    gateway.services.read_only = True
-    page = await admin.get("/console/service/edit/main")
-    assert "Save service" not in page.text
-    for path in ("/service/edit/main", "/service/delete/main", "/services/new/openai", "/aliases"):
-        page = await admin.get("/console/services/new")
-        assert page.status_code == 403
-        csrf = next(iter(gateway.sessions.sessions.values())).csrf
-        response = await admin.post(f"/console{path}", data={"csrf": csrf, "name": "x", "target": "y"})
-        assert response.status_code == 403
+async def test_services_of_a_file_are_read_only(tmp_path: Path) -> None:
+    file = tmp_path / "trunkline.toml"
+    file.write_text('[services.main]\nprovider = "openai"\napi_key = "sk-1234567890abcd"\n', encoding="utf-8")
+    settings = GatewaySettings(data_dir=tmp_path, admin_key=KEY, services=file)
+    async with (
+        Gateway(settings) as gateway,
+        httpx.AsyncClient(transport=httpx.ASGITransport(gateway.app), base_url="http://gateway.test") as client,
+    ):
+        await sign_in(client, KEY)
+        page = await client.get("/console/service/edit/main")
+        assert page.status_code == 200
+        assert "Save service" not in page.text
+        assert "sk-1234" not in page.text
+        assert (await client.get("/console/services/new")).status_code == 403
+        for path in ("/service/edit/main", "/service/delete/main", "/services/new/openai", "/aliases"):
+            response = await client.post(
+                f"/console{path}", data={"csrf": csrf_of(page.text), "name": "x", "target": "y"}
+            )
+            assert response.status_code == 403
+
+
+async def test_a_key_is_made_shown_once_changed_and_revoked(gateway: Gateway, admin: httpx.AsyncClient) -> None:
+    fields = {"name": "app", "scopes": "main/*\nfast", "expires": "2999-12-31", "requests_per_minute": "1,000"}
+    budget = {"budget_cost": "$2.50", "period": "day"}
+    response = await submit(admin, "/keys/new", **fields, **budget)
+    assert response.status_code == 200
+    found = re.search(r"data-secret>(tlk_[^<]+)<", response.text)
+    assert found is not None
+    key = await gateway.keys.find(found[1])
+    assert key is not None
+    assert key.draft == KeyDraft(
+        name="app",
+        scopes=("main/*", "fast"),
+        expires_at=datetime.datetime(3000, 1, 1, tzinfo=datetime.UTC),
+        requests_per_minute=1000,
+        budget=Budget(period="day", cost=2_500_000_000),
+    )
+    page = await admin.get("/console/keys")
+    assert found[1] not in page.text
+    assert key.prefix in page.text
+    assert "$0.00 of $2.50 a day" in page.text
+    page = await admin.get(f"/console/key/edit/{key.id}")
+    assert 'value="2999-12-31"' in page.text
+    assert 'value="2.5"' in page.text
+    response = await submit(admin, f"/key/edit/{key.id}", name="renamed")
+    assert response.status_code == 303
+    assert (await gateway.keys.list())[0].draft == KeyDraft(name="renamed")
+    response = await submit(admin, f"/key/revoke/{key.id}")
+    assert response.status_code == 303
+    assert (await gateway.keys.list())[0].revoked_at is not None
+    assert (await admin.get("/console/key/edit/999")).status_code == 404
+
+
+async def test_mistakes_in_a_key_are_shown_at_their_fields(admin: httpx.AsyncClient) -> None:
+    fields = {
+        "name": "",
+        "expires": "9999-12-31",
+        "requests_per_minute": "-1",
+        "tokens_per_minute": "1e3",
+        "budget_cost": "NaN",
+        "budget_tokens": "9" * 40,
+    }
+    response = await submit(admin, "/keys/new", **fields)
+    assert response.status_code == 422
+    assert response.text.count('class="error"') == len(fields)
+    for cost in ("1e400", "Infinity", "-1", "0", "0x10", "1e-12"):
+        response = await submit(admin, "/keys/new", name="x", budget_cost=cost)
+        assert response.status_code == 422, cost
+
+
+async def test_usage_is_added_up_and_downloaded(gateway: Gateway, admin: httpx.AsyncClient) -> None:
+    now = datetime.datetime.now(datetime.UTC)
+    for number in range(3):
+        gateway.record(
+            CallRecord(
+                id=str(number),
+                key_id=None,
+                key_name="=cmd()",
+                service="main",
+                model="m",
+                api="/v1/chat/completions",
+                started_at=now,
+                outcome="ok" if number else "error",
+                status=200,
+                seconds=0.5,
+                input_tokens=1000,
+                output_tokens=10,
+                cost=1_500_000_000,
+            )
+        )
+    for group in ("day", "key", "service", "model", "nonsense"):
+        page = await admin.get("/console/usage", params={"by": group})
+        assert "$4.50" in page.text
+        assert page.text.count('<svg class="chart"') == 3
+    response = await admin.get("/console/usage.csv")
+    assert response.headers["content-type"].startswith("text/csv")
+    [row] = list(csv.DictReader(response.text.splitlines()))
+    assert row["requests"] == "3"
+    assert row["cost_usd"] == "4.500000000"
+    assert row["key"] == "'=cmd()"
+    empty = await admin.get("/console/usage", params={"since": "2001-01-01", "until": "2001-01-05"})
+    assert "No calls in these days" in empty.text
+    for since, until in (("x", "y"), ("9999-12-31", "0001-01-01"), ("0001-01-01", "8999-12-31")):
+        assert (await admin.get("/console/usage", params={"since": since, "until": until})).status_code == 200
+
+
+async def test_the_log_has_pages_and_filters(gateway: Gateway, admin: httpx.AsyncClient) -> None:
+    now = datetime.datetime.now(datetime.UTC)
+    for number in range(120):
+        gateway.record(
+            CallRecord(
+                id=f"call-{number:03}",
+                key_id=None,
+                key_name="console",
+                service="odd" if number % 2 else "even",
+                model="m",
+                api="playground",
+                started_at=now + datetime.timedelta(milliseconds=number),
+                outcome="ok",
+                status=200,
+                seconds=0.5,
+            )
+        )
+    shown: list[str] = []
+    path: str | None = "/console/log?model=odd"
+    while path is not None:
+        page = await admin.get(path)
+        shown += re.findall(r"Request <code>(call-\d+)", page.text)
+        older = re.search(r'href="([^"]+)">Older', page.text)
+        path = None if older is None else older[1].replace("&amp;", "&")
+    assert shown == [f"call-{number:03}" for number in range(119, 0, -2)]
+    page = await admin.get("/console/log?outcome=error&key=1&before=nothing")
+    assert "No call here matches" in page.text
+
+
+async def test_calls_in_flight_are_shown_and_cancelled(gateway: Gateway, admin: httpx.AsyncClient) -> None:
+    call = RunningCall(id="abc", key_name="app", key_id=1, service="main", model="m", api="/v1/responses")
+    gateway.running.start(call)
+    page = await admin.get("/console/calls")
+    assert "main/m" in page.text
+    part = await admin.get("/console/calls", headers={"hx-request": "true"})
+    assert "<html" not in part.text
+    assert "main/m" in part.text
+    await submit(admin, "/calls/cancel", id="abc")
+    assert call.is_cancelled
+    gateway.running.end(call)
+    response = await submit(admin, "/calls/cancel", id="abc")
+    assert "had+already+ended" in response.headers["location"]
+
+
+async def ask(client: httpx.AsyncClient, path: str, body: dict[str, object], **headers: str) -> httpx.Response:
+    page = await client.get("/console/services")
+    token = {"x-csrf-token": csrf_of(page.text), "accept": "text/event-stream"}
+    return await client.post(f"/console/playground/{path}", json=body, headers={**token, **headers})
+
+
+async def test_the_playground_streams_and_counts(gateway: Gateway, admin: httpx.AsyncClient) -> None:
+    with streaming_server() as url:
+        await gateway.services.save("main", {"provider": "openai-compatible", "api_url": url}, {})
+        body = {"model": "main/m", "messages": [{"role": "user", "content": "Why?"}], "max_tokens": 100}
+        response = await ask(admin, "stream", body)
+    events = [json.loads(line[6:]) for line in response.text.split("\n\n") if line.startswith("data: ")]
+    assert [event["type"] for event in events] == ["start", "text", "text", "text", "text", "end"]
+    assert "".join(event.get("text", "") for event in events) == "Blue is the colour."
+    assert events[-1]["input_tokens"] == 10
+    assert events[-1]["first_token_seconds"] <= events[-1]["seconds"]
+    page = await admin.get("/console/log")
+    assert events[-1]["id"] in page.text
+    assert not list(gateway.running)
+
+
+async def test_the_playground_says_why_a_call_failed(gateway: Gateway, admin: httpx.AsyncClient) -> None:
+    await gateway.services.save("main", {"provider": "openai-compatible", "api_url": "http://127.0.0.1:9"}, {})
+    messages = [{"role": "user", "content": "Why?"}]
+    response = await ask(admin, "stream", {"model": "main/m", "messages": messages})
+    assert '"type":"error"' in response.text.replace(" ", "")
+    for body in (
+        {"model": "nothing/m", "messages": messages},
+        {"model": "main/m", "messages": []},
+        {"model": "main/m", "messages": messages, "temperature": "hot"},
+        {"model": "main/m", "messages": messages, "max_tokens": 1.5},
+        {"model": "main/m", "messages": messages, "tools": {"name": 1}},
+        {"messages": 3},
+    ):
+        response = await ask(admin, "stream", body)
+        assert response.status_code in (400, 404), body
+    response = await ask(admin, "stream", {"model": "main/m", "messages": messages}, **{"x-csrf-token": "wrong"})
+    assert response.status_code == 403
+
+
+async def test_the_code_of_a_call_is_valid_whatever_it_says(admin: httpx.AsyncClient) -> None:
+    text = 'It\'s "quoted", $HOME, `ls`, \\ and\nmore lines that are long enough for several of them'
+    body = {
+        "model": "main/m",
+        "system": text,
+        "messages": [{"role": "user", "content": text}, {"role": "assistant", "content": text}],
+        "temperature": 0.5,
+        "max_tokens": 100,
+        "reasoning_effort": "low",
+        "tools": [{"name": "f", "parameters": {"type": "object", "properties": {}}}],
+    }
+    found = (await ask(admin, "code", body)).json()
+    for language in ("python", "openai"):
+        compile(found[language], language, "exec")
+    words = shlex.split(found["curl"].replace("\\\n", " "))
+    sent = json.loads(words[-1])
+    assert sent["messages"][0] == {"role": "system", "content": text}
+    assert words[2] == "http://gateway.test/v1/chat/completions"
 
 
 def test_the_copies_of_other_peoples_files_are_as_noted() -> None:

@@ -34,7 +34,7 @@ async def ensure_admin_key(sessions: SessionStore, settings: GatewaySettings) ->
     return await _store_new(sessions, only_if_absent=True)
 
 
-async def reset(sessions: SessionStore) -> str:
+async def replace_admin_key(sessions: SessionStore) -> str:
     """Make a new admin key, end all sessions, and return the key. For a key that was lost."""
     key = await _store_new(sessions, only_if_absent=False)
     await sessions.end_all()

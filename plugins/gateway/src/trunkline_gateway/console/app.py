@@ -82,7 +82,7 @@ class Console:
 
     def api_base(self, request: Request) -> str:
         """Return the URL of the gateway as clients see it: `https://llm.example.com`."""
-        path = str(request.scope.get("app_root_path", ""))
+        path = str(request.scope.get("root_path", "")).rpartition("/")[0]  # without the console's own "/console"
         return security.own_origin(request, self.gateway.settings.public_url) + self._prefix(path)
 
     def _prefix(self, path: str) -> str:

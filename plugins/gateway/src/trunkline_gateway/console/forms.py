@@ -58,7 +58,7 @@ class Field:
     value: str = ""
     error: str = ""
     stored: str | None = None
-    """For a secret that is set: its last four characters, `set`, or where it is from."""
+    """For a secret that is set: what may be shown of it, as `ServiceState.secrets` has it."""
     suggestions: str = ""
     """The id of a list of suggestions."""
 
@@ -255,7 +255,7 @@ def draw(
 ) -> ServiceForm:
     """Draw the form of a provider.
 
-    `values` and `stored` are the table of an existing service and the last characters of its secrets. `submitted` is
+    `values` and `stored` are the table of an existing service and what may be shown of its secrets. `submitted` is
     what was filled in before, which is drawn again with its `errors`, by the name of the setting.
     """
     values, stored, errors = values or {}, stored or {}, errors or {}
