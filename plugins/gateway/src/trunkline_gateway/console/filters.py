@@ -60,6 +60,11 @@ def when(value: datetime.datetime | None) -> Markup:
     )
 
 
+def last_day(value: datetime.datetime) -> str:
+    """Write the last day (UTC) that ends before a time or contains it."""
+    return (value.astimezone(datetime.UTC) - datetime.timedelta(microseconds=1)).date().isoformat()
+
+
 def prose(text: object) -> Markup:
     """Write a text with `code` between backticks."""
     parts = str(text).split("`")
@@ -82,6 +87,7 @@ FILTERS: Mapping[str, Callable[..., object]] = {
     "dollars": dollars,
     "seconds": seconds,
     "when": when,
+    "last_day": last_day,
     "prose": prose,
     "sentence": sentence,
 }

@@ -240,6 +240,7 @@
       const body = request();
       // After an answer, the code is that of the call which was made.
       if (!byId("message").value.trim() && body.messages.at(-1)?.role === "assistant") body.messages.pop();
+      if (!body.messages.length) throw new Error("Write a message first.");
       const response = await post("/playground/code", body, "application/json");
       code = response.ok ? await response.json() : await response.text();
     } catch (error) {
