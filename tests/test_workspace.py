@@ -65,6 +65,24 @@ ASYNC_IN_PLUGINS = (
     "stage.py",
     "transport.py",
 )
+ASYNC_IN_GATEWAY = (
+    "api/",
+    "background.py",
+    "calls.py",
+    "command.py",
+    "console/",
+    "database/",
+    "embedded_model.py",
+    "gateway.py",
+    "limits.py",
+    "models.py",
+    "networks.py",
+    "operations.py",
+    "redis_limits.py",
+    "server.py",
+    "services.py",
+)
+"""The gateway is a web application. What it reads and writes of wire formats, and its values, are pure."""
 LIBRARIES = {"trunkline-ray"}
 """The distributions that applications import, and that the core does not look for."""
 CONVERTER = "OpenAI's form, call trunkline_openai.messages_from(messages), from the package trunkline-openai"
@@ -193,7 +211,7 @@ def outside(places: tuple[str, ...], name: str) -> bool:
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_only_modules_with_io_use_await(name: str) -> None:
-    places = ASYNC_IN_CORE if name == "trunkline" else ASYNC_IN_PLUGINS
+    places = {"trunkline": ASYNC_IN_CORE, "trunkline-gateway": ASYNC_IN_GATEWAY}.get(name, ASYNC_IN_PLUGINS)
     awaits = (ast.Await, ast.AsyncFor, ast.AsyncWith)
     found = {
         f"{module}:{node.lineno}"
@@ -221,6 +239,8 @@ def test_an_http_library_is_imported_in_its_transport_alone(name: str, libraries
     allowed = modules if name == "trunkline" else set()
     if name == "trunkline-bedrock" and "httpx2" in libraries:
         allowed = {"_aiobotocore.py"}  # limits the requests for credentials that aiobotocore sends with httpx2
+    if name == "trunkline-gateway" and "httpx2" in libraries:
+        allowed = {"console/oidc.py"}  # asks an OpenID Connect provider
     found = {module for module, tree in sources(package(name)) if imported(tree) & libraries}
     # The kit tries out a client of the application's own.
     assert {path for path in found if not path.startswith("testing/")} == allowed
