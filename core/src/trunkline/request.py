@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Literal, TypeAlias, TypedDict, cast, get_args
 
@@ -283,7 +284,7 @@ class ChatRequest:
     def _check_tools(self) -> None:
         names = [tool.name for tool in self.tools]
         if len(set(names)) != len(names):
-            doubled = sorted({name for name in names if names.count(name) > 1})
+            doubled = sorted(name for name, count in Counter(names).items() if count > 1)
             raise InvalidRequest(f"two tools have the same name: {listed(doubled)}")
         choice = self.tool_choice
         if choice is not None and choice.mode == "tool" and choice.name not in names:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
+from typing import TypeVar
 from urllib.parse import parse_qsl
 
 import anyio
@@ -22,6 +23,12 @@ LONGEST_WARNINGS = 2000
 """The most characters of the header with warnings. Proxies refuse long headers."""
 
 
+LARGE_BODY = 256 * 1024
+"""The bytes of a body from which on it is read in a thread."""
+
+T = TypeVar("T")
+
+
 class ClientGone(Exception):
     """The client disconnected before its request had arrived."""
 
@@ -36,6 +43,7 @@ class Exchange:
         headers: Iterable[Header] = scope["headers"]
         self.headers: dict[bytes, bytes] = dict(headers)
         self.has_started = False
+        self.body_size = 0
         self._parameters: dict[str, object] = scope.get("path_params", {})
         self.query: dict[str, str] = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
         self._send = send
@@ -63,13 +71,18 @@ class Exchange:
         encoding = self.headers.get(b"content-encoding", b"identity").lower()
         if encoding != b"identity":
             raise GatewayError(Problem(kind="invalid_request", status=415, message="the body must not be compressed"))
+        self.body_size = len(body)
         try:
-            value = loads_finite(body.decode())
+            value = await self.in_thread_if_large(lambda: loads_finite(body.decode()))
         except (ValueError, RecursionError) as error:
             raise invalid(f"the body is not JSON: {_reason(error)}") from None
         if not isinstance(value, dict):
             raise invalid("the body must be a JSON object")
         return value
+
+    async def in_thread_if_large(self, work: Callable[[], T]) -> T:
+        """Run work whose time grows with the body: in a thread for a large one, which would stop other calls."""
+        return await anyio.to_thread.run_sync(work) if self.body_size > LARGE_BODY else work()
 
     async def _read(self, max_body: int, timeout: float) -> bytes:
         declared = self.headers.get(b"content-length", b"")

@@ -99,7 +99,8 @@ class GenerationEndpoint(Endpoint):
         gateway, wire = self.gateway, self._wire
         body = await self.read_json(exchange)
         target = gateway.calls.find_target(key, body.get("model"))
-        request = attrs.evolve(wire.read_request(body, target), model=target.model)
+        read = await exchange.in_thread_if_large(lambda: wire.read_request(body, target))
+        request = attrs.evolve(read, model=target.model)
         ignored = wire.ignored_fields(body, target)
         call = gateway.calls.admit(key, target, request, api=wire.api, request_id=exchange.request_id)
         async with call:

@@ -29,7 +29,8 @@ class EmbeddingsEndpoint(Endpoint):
         gateway = self.gateway
         body = await self.read_json(exchange)
         target = gateway.calls.find_target(key, body.get("model"))
-        request = attrs.evolve(embeddings.read_request(body, target), model=target.model)
+        read = await exchange.in_thread_if_large(lambda: embeddings.read_request(body, target))
+        request = attrs.evolve(read, model=target.model)
         call = gateway.calls.admit(key, target, request, api=self.api, request_id=exchange.request_id)
         async with call:
             exchange.add_limits(call.grant)
@@ -58,7 +59,8 @@ class CountTokensEndpoint(Endpoint):
         gateway = self.gateway
         body = await self.read_json(exchange)
         target = gateway.calls.find_target(key, body.get("model"))
-        request = attrs.evolve(messages.read_count_request(body, target), model=target.model)
+        read = await exchange.in_thread_if_large(lambda: messages.read_count_request(body, target))
+        request = attrs.evolve(read, model=target.model)
         async with gateway.services.use(target.service) as service:
             try:
                 tokens = await until_disconnect(service.count_tokens(request), receive=exchange.receive)
