@@ -174,6 +174,13 @@ def batch(name: str) -> str:
     return "\n" + part + "\n\n"
 
 
+def load(name: str) -> str:
+    """Return a table of the measurements in gateway-figures.json."""
+    report = script(DOCS.parent / "tests" / "gateway" / "load" / "load_report.py")
+    part: str = report.TABLES[name](json.loads((DOCS / "gateway-figures.json").read_text(encoding="utf-8")))
+    return "\n" + part + "\n\n"
+
+
 def api(name: str) -> str:
     """Return the section of the reference about a name. `NAME without __init__` leaves out how a class is made."""
     name, _, without = name.partition(" ")
@@ -216,6 +223,7 @@ MAKERS: dict[str, Callable[[str], str]] = {
     "api": api,
     "bench": bench,
     "batch": batch,
+    "load": load,
     "down": down,
     "guide": guide,
     "settings": settings,

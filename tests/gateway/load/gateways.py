@@ -95,8 +95,9 @@ def _trunkline(*limits: str) -> Callable[[Path, int, int], Prepared]:
         file.write_text("\n".join(lines), encoding="utf-8")
         file.chmod(0o600)
         data = ["--data-dir", str(folder / "data")]
+        (folder / "data").mkdir()
         create = [trunkline_program(), "gateway", "create-key", "load", *limits, *data]
-        key = subprocess.run(create, check=True, capture_output=True, text=True).stdout.strip()
+        key = subprocess.run(create, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
         command = [trunkline_program(), "serve", "--port", str(port), "--services", str(file), *data]
         return Prepared(command, key, lambda service: f"{service}/{MODEL}")
 

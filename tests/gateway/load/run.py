@@ -189,16 +189,17 @@ def memory(client: Client, gateway: Gateway, wires: Sequence[str], size: Size) -
 TAKEN = {function.__name__: function for function in (cpu, latency, memory)}
 
 
-def take(client: Client, name: str, folder: Path, provider: int, measures: Sequence[str], size: Size) -> Found:
+def take(client: Client, name: str, folder: Path, provider: int, options: argparse.Namespace) -> Found:
     """Start a gateway, and take the measures."""
     with started(name, folder, provider) as gateway:
         began = gateway.began or time.monotonic()
         found: Found = {"start": start(client, gateway, began)}
         if "error" in found["start"]:
             return found
-        wires = ("chat",) if name == DIRECT else KINDS[name].wires
-        for measure in measures:
-            found[measure] = TAKEN[measure](client, gateway, wires, size)
+        offered = ("chat",) if name == DIRECT else KINDS[name].wires
+        wires = [wire for wire in options.wires.split(",") if wire in offered]
+        for measure in options.measures.split(","):
+            found[measure] = TAKEN[measure](client, gateway, wires, SIZES[options.size])
             print(f"{time.strftime('%H:%M:%S')} {name} {measure}", file=sys.stderr, flush=True)
     return found
 
@@ -208,6 +209,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-g", "--gateways", default=",".join((DIRECT, *KINDS)), help="only these, with commas between")
     parser.add_argument("-m", "--measures", default=",".join(MEASURES), help="only these, with commas between")
+    parser.add_argument("-w", "--wires", default="chat,messages", help="the APIs of the measure cpu")
     parser.add_argument("-s", "--size", choices=SIZES, default="full")
     parser.add_argument("-r", "--rounds", type=int, help="how often each measure is taken")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
@@ -241,7 +243,7 @@ def main() -> int:
                 shift = turn % len(names)
                 for name in names[shift:] + names[:shift]:
                     here = Path(folder) / f"{name}-{turn}"
-                    samples[name].append(take(client, name, here, provider, options.measures.split(","), size))
+                    samples[name].append(take(client, name, here, provider, options))
     finally:
         server.terminate()
         server.communicate()
