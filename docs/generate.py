@@ -27,7 +27,7 @@ from trunkline.settings import SettingInfo, Settings, setting_infos
 
 DOCS = Path(__file__).parent
 BLOCK = re.compile(
-    r"(<!-- (?P<kind>settings|common|facts|portability|api|names|tree|commands|bench|batch|down|guide|extension): "
+    r"(<!-- (?P<kind>settings|common|facts|portability|api|names|tree|commands|bench|batch|load|down|guide|extension): "
     r"(?P<name>[\w.-]+(?: without __init__)?) -->\n)"
     r".*?(<!-- end (?P=kind) -->)",
     re.DOTALL,
