@@ -37,19 +37,20 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE)]
 
 import load_report  # noqa: E402
-from gateways import DIRECT, KINDS, Gateway, listens, started, versions  # noqa: E402
+from gateways import DIRECT, KINDS, SHAPES, Gateway, listens, started, versions  # noqa: E402
 
 MEASURES = ("cpu", "latency", "memory")
 START_TIMEOUT = 120.0
-SETTLE = 1.0
-"""The seconds after a load in which a gateway may still work for it, such as to store usage."""
 
 Found = dict[str, Any]
 
 
 @attrs.frozen(kw_only=True)
 class Size:
-    """How much is measured. A number of streams at once has a number of waves, each of which starts all of them."""
+    """How much is measured. A number of streams at once has a number of waves, each of which starts all of them.
+
+    `settle` is the seconds after a load in which a gateway may still work for it, such as to store usage.
+    """
 
     rounds: int
     warm_up: int
@@ -58,6 +59,8 @@ class Size:
     paced_streams: int
     waves: dict[int, int]
     waiting: int
+    texts: int = 500
+    settle: float = 1.0
 
 
 SIZES = {
@@ -79,10 +82,20 @@ SIZES = {
         waves={1: 10, 10: 3, 50: 1, 100: 1, 200: 1},
         waiting=1000,
     ),
-    "tiny": Size(rounds=1, warm_up=2, requests=20, fast_streams=2, paced_streams=1, waves={1: 1, 10: 1}, waiting=20),
+    "tiny": Size(
+        rounds=1,
+        warm_up=2,
+        requests=20,
+        fast_streams=2,
+        paced_streams=2,
+        waves={1: 1, 10: 1},
+        waiting=20,
+        texts=20,
+        settle=0.1,
+    ),
 }
 CONCURRENCY = 16
-TEXTS = {"fast": 500, "paced": 500, "together": 50, "waiting": 8}
+TEXTS = {"together": 50, "waiting": 8}
 
 
 class Client:
@@ -129,11 +142,11 @@ def start(client: Client, gateway: Gateway, began: float) -> Found:
         time.sleep(0.05)
 
 
-def used_by(client: Client, gateway: Gateway, job: dict[str, object]) -> Found:
+def used_by(client: Client, gateway: Gateway, job: dict[str, object], settle: float) -> Found:
     """Do a job, and return the CPU time that the gateway has used for each request."""
     before = gateway.cpu_seconds()
     found = client.do(job)
-    time.sleep(SETTLE)
+    time.sleep(settle)
     used = gateway.cpu_seconds() - before
     names = ("requests", "failed", "seconds", "client_cpu")
     return {name: found[name] for name in names} | {"cpu": used, "per_request": used / found["requests"]}
@@ -144,17 +157,14 @@ def cpu(client: Client, gateway: Gateway, wires: Sequence[str], size: Size) -> F
     found: Found = {}
     for wire in wires:
         client.do(gateway.job("run", wire, "whole", concurrency=CONCURRENCY, requests=size.warm_up))
-        whole = used_by(
-            client, gateway, gateway.job("run", wire, "whole", concurrency=CONCURRENCY, requests=size.requests)
-        )
+        job = gateway.job("run", wire, "whole", concurrency=CONCURRENCY, requests=size.requests)
+        whole = used_by(client, gateway, job, size.settle)
         found[wire] = {"whole": whole}
         for service, streams in (("fast", size.fast_streams), ("paced", size.paced_streams)):
-            texts = TEXTS[service]
-            job = gateway.job(
-                "run", wire, service, concurrency=min(CONCURRENCY, streams), requests=streams, texts=texts
-            )
-            stream = used_by(client, gateway, job)
-            stream["per_chunk"] = (stream["per_request"] - whole["per_request"]) / texts
+            at_once = min(CONCURRENCY, streams)
+            job = gateway.job("run", wire, service, concurrency=at_once, requests=streams, texts=size.texts)
+            stream = used_by(client, gateway, job, size.settle)
+            stream["per_chunk"] = (stream["per_request"] - whole["per_request"]) / size.texts
             found[wire][service] = stream
     return found
 
@@ -175,12 +185,12 @@ def memory(client: Client, gateway: Gateway, wires: Sequence[str], size: Size) -
     before = gateway.memory_mib()
     job = gateway.job("hold", "chat", "waiting", concurrency=size.waiting, texts=TEXTS["waiting"], timeout=60.0)
     found = client.do(job)
-    time.sleep(SETTLE)
+    time.sleep(size.settle)
     found |= {"streams": size.waiting, "before_mib": before, "mib": gateway.memory_mib()}
     beside = client.do(gateway.job("run", "chat", "whole", concurrency=1, requests=10))
     found["beside"] = {"failed": beside["failed"], "whole": beside["whole"]}
     found["still_open"] = client.do({"job": "release"})["open"]
-    time.sleep(SETTLE)
+    time.sleep(size.settle)
     client.do(gateway.job("run", "chat", "whole", concurrency=1, requests=1))
     found["after_mib"] = gateway.memory_mib()
     return found
@@ -221,6 +231,7 @@ def main() -> int:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # for all processes that this one starts
     size = SIZES[options.size]
+    SHAPES.update(fast=f"n{size.texts}b1", paced=f"n{size.texts}b1g10")
     names = options.gateways.split(",")
     samples: dict[str, list[Found]] = {name: [] for name in names}
     result: Found = {
