@@ -124,8 +124,6 @@ class Report:
     """The models that the service lists, as far as it was asked."""
     steps: list[Step] = attrs.field(factory=list)
     notes: list[str] = attrs.field(factory=list)
-    models: tuple[str, ...] = ()
-    """The models that the service lists, if it was asked for them. They are not in `as_json`."""
     diagnosis: Diagnosis | None = None
     running: str | None = "settings"
     """The step that runs, or `None` at the end."""
@@ -397,7 +395,6 @@ class _Check:
         else:
             report.models = tuple(model.id for model in self._models)
             self._compare(settings.default_model)
-            report.models = tuple(model.id for model in self._models)
             count = len(self._models)
             return f"{count} model{'' if count == 1 else 's'}"
         seconds = time.monotonic() - started
