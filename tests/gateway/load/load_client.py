@@ -26,7 +26,7 @@ FIRST = WORDS[0].strip().encode()
 """The first text of a stream has this word, in whatever form a gateway writes it."""
 LAST_CHUNK = b"\r\n0\r\n\r\n"
 TIMEOUT = 60.0
-"""The seconds in which an answer has to arrive."""
+"""The seconds in which an answer has to arrive, unless a job says otherwise."""
 
 Found = dict[str, Any]
 
@@ -236,11 +236,11 @@ async def connections(job: Found, number: int) -> list[Connection]:
     return opened
 
 
-async def answered(connection: Connection, data: bytes, until: bytes | None = None) -> bytes:
+async def answered(connection: Connection, data: bytes, timeout: float) -> bytes:
     """Send a request, and return the bytes of its answer, which may be cut short."""
-    waiter = connection.send(data, until)
+    waiter = connection.send(data)
     try:
-        await asyncio.wait_for(waiter, TIMEOUT)
+        await asyncio.wait_for(waiter, timeout)
     except TimeoutError:
         connection.transport.abort()
     return b"".join(connection.received)
@@ -254,7 +254,7 @@ async def reconnected(job: Found, connection: Connection) -> Connection:
 async def run(job: Found) -> Found:
     """Make `requests` requests, `concurrency` at a time: each connection sends its next one after an answer."""
     data, opened = request(job), await connections(job, job["concurrency"])
-    left = job["requests"]
+    left, timeout = job["requests"], job.get("timeout", TIMEOUT)
     answers: list[bytes] = []
     times: list[tuple[float, float]] = []
 
@@ -263,7 +263,7 @@ async def run(job: Found) -> Found:
         while left > 0:
             left -= 1
             connection = await reconnected(job, connection)
-            answers.append(await answered(connection, data))
+            answers.append(await answered(connection, data, timeout))
             times.append((connection.first - connection.began, connection.ended - connection.began))
         connection.transport.close()
 
@@ -290,7 +290,7 @@ async def waves(job: Found) -> Found:
     for _ in range(job["waves"]):
         opened = [await reconnected(job, connection) for connection in opened]
         for connection, answer in zip(
-            opened, await asyncio.gather(*(answered(connection, data) for connection in opened)), strict=True
+            opened, await asyncio.gather(*(answered(connection, data, TIMEOUT) for connection in opened)), strict=True
         ):
             found["requests"] += 1
             if faults.check(answer):

@@ -99,6 +99,7 @@ def _memory(parts: Sequence[Found]) -> Found:
         "mib": round(best["mib"], 1),
         "after_mib": round(best["after_mib"], 1),
         "beside": beside,
+        "after_failed": sum(sum(part["after"].values()) for part in parts),
         "beside_failed": sum(sum(part["beside"]["failed"].values()) for part in parts),
     }
 

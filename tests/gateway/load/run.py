@@ -183,15 +183,15 @@ def latency(client: Client, gateway: Gateway, wires: Sequence[str], size: Size) 
 def memory(client: Client, gateway: Gateway, wires: Sequence[str], size: Size) -> Found:
     """Measure memory with open streams, and the time of a request beside them."""
     before = gateway.memory_mib()
-    job = gateway.job("hold", "chat", "waiting", concurrency=size.waiting, texts=TEXTS["waiting"], timeout=60.0)
+    job = gateway.job("hold", "chat", "waiting", concurrency=size.waiting, texts=TEXTS["waiting"], timeout=30.0)
     found = client.do(job)
     time.sleep(size.settle)
     found |= {"streams": size.waiting, "before_mib": before, "mib": gateway.memory_mib()}
-    beside = client.do(gateway.job("run", "chat", "whole", concurrency=1, requests=10))
+    beside = client.do(gateway.job("run", "chat", "whole", concurrency=1, requests=5, timeout=10.0))
     found["beside"] = {"failed": beside["failed"], "whole": beside["whole"]}
     found["still_open"] = client.do({"job": "release"})["open"]
     time.sleep(size.settle)
-    client.do(gateway.job("run", "chat", "whole", concurrency=1, requests=1))
+    found["after"] = client.do(gateway.job("run", "chat", "whole", concurrency=1, requests=1, timeout=30.0))["failed"]
     found["after_mib"] = gateway.memory_mib()
     return found
 
