@@ -189,3 +189,24 @@ def create_key(
     except DatabaseError as error:
         raise ConfigurationError(str(error)) from None
     return 0
+
+
+@app.command
+def reencrypt(*, settings: Annotated[GatewaySettings | None, Parameter(name="*")] = None) -> int:
+    """Encrypt the services' secrets again, with the first of the keys in `encryption_key`. The others can then go."""
+    from trunkline_gateway.database.engine import Database, DatabaseError
+    from trunkline_gateway.database.services import ServiceStore
+    from trunkline_gateway.encryption import EncryptionError, encryption_of
+
+    checked = settings or GatewaySettings()
+
+    async def run() -> None:
+        async with await Database.open(checked.database_url) as database:
+            await ServiceStore(database, encryption_of(checked)).reencrypt()
+
+    try:
+        anyio.run(run)
+    except (DatabaseError, EncryptionError) as error:
+        raise ConfigurationError(str(error)) from None
+    print("the secrets are encrypted with the first key")  # noqa: T201
+    return 0

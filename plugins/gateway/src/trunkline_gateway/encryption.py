@@ -11,6 +11,8 @@ from pathlib import Path
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from trunkline import Secret
 
+from trunkline_gateway.settings import GatewaySettings
+
 
 class EncryptionError(Exception):
     """The secrets cannot be decrypted, or the key is not one. Says what to do."""
@@ -94,3 +96,9 @@ def _make(path: Path) -> None:
             os.link(own, path)
     finally:
         own.unlink()
+
+
+def encryption_of(settings: GatewaySettings) -> Encryption:
+    """Return the encryption with the key of the settings, or of the file in `data_dir`. Raises `EncryptionError`."""
+    key = settings.encryption_key
+    return Encryption(key) if key is not None else Encryption.from_file(settings.data_dir / "encryption.key")

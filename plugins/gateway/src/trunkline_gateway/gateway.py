@@ -28,7 +28,7 @@ from trunkline_gateway.database.services import ServiceStore
 from trunkline_gateway.database.sessions import SessionStore
 from trunkline_gateway.database.usage import UsageStore
 from trunkline_gateway.embedded_model import add_embedded_model
-from trunkline_gateway.encryption import Encryption
+from trunkline_gateway.encryption import encryption_of
 from trunkline_gateway.limits import LocalLimiter, RateLimiter
 from trunkline_gateway.logs import log_call
 from trunkline_gateway.metrics import Metrics
@@ -112,7 +112,7 @@ class Gateway:
         stack.push_async_callback(self.usage.flush)
         self.limiter = self._make_limiter()
         stack.push_async_callback(self.limiter.aclose)
-        source = settings.services if settings.services is not None else ServiceStore(database, self._encryption())
+        source = settings.services if settings.services is not None else ServiceStore(database, encryption_of(settings))
         self.services = Services(source, allowed_networks=settings.allowed_networks)
         stack.push_async_callback(self.services.aclose)
         await self.budgets.beat()
@@ -129,10 +129,6 @@ class Gateway:
         tasks.start_soon(self._beat)
         # The first call would stop the event loop for up to half a second.
         tasks.start_soon(anyio.to_thread.run_sync, trunkline_prices.load_prices)
-
-    def _encryption(self) -> Encryption:
-        key = self.settings.encryption_key
-        return Encryption(key) if key is not None else Encryption.from_file(self.settings.data_dir / "encryption.key")
 
     def _make_limiter(self) -> RateLimiter:
         if self.settings.redis is None:
