@@ -17,8 +17,14 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import distributions, requires
 
-EXTRAS = ("trunkline._http.aiohttp", "trunkline.cli", "trunkline.testing")
-"""The modules and packages that need an extra of the core, which is not installed here."""
+EXTRAS = (
+    "trunkline._http.aiohttp",
+    "trunkline.cli",
+    "trunkline.testing",
+    "trunkline_gateway.console.oidc",
+    "trunkline_gateway.database.migrations",  # Alembic runs it
+)
+"""The modules and packages that need an extra, which is not installed here."""
 
 
 def ours() -> set[str]:

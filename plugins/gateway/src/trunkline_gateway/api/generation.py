@@ -101,6 +101,9 @@ class GenerationEndpoint(Endpoint):
         target = gateway.calls.find_target(key, body.get("model"))
         read = await exchange.in_thread_if_large(lambda: wire.read_request(body, target))
         request = attrs.evolve(read, model=target.model)
+        if wire is MESSAGES:
+            betas = exchange.headers.get(b"anthropic-beta", b"").decode("latin-1")
+            request = messages.with_betas(request, target, betas)
         ignored = wire.ignored_fields(body, target)
         call = gateway.calls.admit(key, target, request, api=wire.api, request_id=exchange.request_id)
         async with call:
