@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import anthropic
 import openai
@@ -157,6 +158,7 @@ def test_curl_streams(gateway: GatewayProcess, key: str) -> None:
 
 # Each provider's recorded traffic, through the gateway and an official SDK.
 
+CHAT_PATHS = ("/messages", "/chat/completions", "/v2/chat", ":streamGenerateContent", "/api/chat")
 CASES = {
     "openai": ("openai", "{url}/{id}/v1", 12),
     "anthropic": ("anthropic", "{url}/{id}", 12),
@@ -172,7 +174,8 @@ def _chosen(provider: str, count: int) -> list[Exchange]:
     if provider == "openai":
         streams = [exchange for exchange in successful_streams(provider) if exchange.scope == "chat"]
     else:
-        streams = [exchange for exchange in recorded(provider) if exchange.streaming and exchange.is_success]
+        chats = [exchange for exchange in recorded(provider) if urlsplit(exchange.url).path.endswith(CHAT_PATHS)]
+        streams = [exchange for exchange in chats if exchange.streaming and exchange.is_success]
     return streams[:: max(1, len(streams) // count)][:count]
 
 
