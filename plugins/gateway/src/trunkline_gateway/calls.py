@@ -27,6 +27,7 @@ from trunkline import (
     Stream,
     StreamClosed,
     Text,
+    TrunklineError,
     Usage,
 )
 from trunkline.authoring.token_estimates import estimate_request, estimate_text
@@ -133,8 +134,8 @@ class AdmittedCall:
         self.response: ChatResponse | EmbedResponse | None = None
         self.first_token_at: float | None = None
         self.grant: Grant | None = None
-        self.problem: Problem | None = None
-        """Why the call failed, if whoever makes it has written the error into a stream that had begun."""
+        self.failure: BaseException | None = None
+        """The error that ended a stream, if whoever makes the call has written it into the stream."""
         self.contents: tuple[str | None, str | None] = (None, None)
         """The JSON of the request and of the response, if contents are logged."""
         self._reservation: Reservation | None = None
@@ -271,11 +272,12 @@ class AdmittedCall:
         return _Used(input_tokens=input_tokens, output_tokens=output_tokens, cost=cost, estimated=True)
 
     def _record(self, used: _Used, error: BaseException | None) -> None:
-        running, problem = self.running, self.problem
+        running, problem = self.running, None
+        error = error or self.failure
         outcome: Outcome = "ok"
         if running.is_cancelled or isinstance(error, (StreamClosed, asyncio.CancelledError)):
             outcome, problem = "cancelled", None
-        elif problem is None and error is not None:
+        elif error is not None:
             problem = problem_of(error)
         if problem is not None:
             outcome = "error"
@@ -297,7 +299,7 @@ class AdmittedCall:
             output_tokens=used.output_tokens,
             estimated=used.estimated,
             cost=used.cost,
-            error=None if problem is None else problem.message,
+            error=None if problem is None else _explained(problem, error),
             request=self.contents[0],
             response=self.contents[1],
         )
@@ -306,3 +308,8 @@ class AdmittedCall:
 
 def _unauthorized(message: str, *, code: str = "invalid_api_key") -> GatewayError:
     return GatewayError(Problem(kind="authentication", status=401, message=message, code=code))
+
+
+def _explained(problem: Problem, error: BaseException | None) -> str:
+    """Return what the log says of an error: more than the client sees. Errors of Trunkline have no secrets."""
+    return str(error) if isinstance(error, TrunklineError) else problem.message

@@ -166,12 +166,13 @@ class GenerationEndpoint(Endpoint):
         except Exception as error:
             if not exchange.has_started:
                 raise
-            await self._end_with(exchange, call, writer, problem_of(error))
+            call.failure = error
+            await self._end_with(exchange, writer, problem_of(error))
             return
         if call.running.is_cancelled:
             if not exchange.has_started:
                 raise GatewayError(_CANCELLED)
-            await self._end_with(exchange, call, writer, _CANCELLED)
+            await self._end_with(exchange, writer, _CANCELLED)
             return
         if self.gateway.settings.log_contents:
             written = self._wire.write_response(stream.response, self._reply(call, body))
@@ -201,7 +202,6 @@ class GenerationEndpoint(Endpoint):
         if content:
             await exchange.send_events(content)
 
-    async def _end_with(self, exchange: Exchange, call: AdmittedCall, writer: Writer, problem: Problem) -> None:
-        call.problem = problem
+    async def _end_with(self, exchange: Exchange, writer: Writer, problem: Problem) -> None:
         await exchange.send_events(writer.write_error(problem))
         await exchange.end_events()
