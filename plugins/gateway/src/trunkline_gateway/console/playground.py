@@ -201,8 +201,7 @@ async def _run(console: Console, call: AdmittedCall, receive: Receive, write: _W
     except StreamClosed:
         return  # the browser has gone
     except Exception as error:
-        call.problem = problem_of(error)
-        await write({"type": "error", "message": _explain(error, call.problem)})
+        await write({"type": "error", "message": _explain(error, problem_of(error))})
 
 
 def _explain(error: Exception, problem: Problem) -> str:
