@@ -214,7 +214,7 @@ async def test_aliases_are_validated(services: Services, store: MemoryStore) -> 
         await services.set_alias(name, target)
     assert services.aliases == {"fast": "main/m", "meta/llama": "main/x", "plain": "main"}
     assert services.resolve("meta/llama").model == "x"
-    assert services.resolve("plain").model is None
+    assert services.resolve("plain").model == "m"
     assert list(await mistakes(services, TABLE, name="fast")) == ["name"]
     assert list(await mistakes(services, TABLE, name="meta")) == ["name"]
 

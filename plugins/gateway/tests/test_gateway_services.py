@@ -142,7 +142,7 @@ async def test_a_service_name_alone_means_its_default_model() -> None:
     services = services_of(MemoryStore(compatible("main", URL)))
     await services.reload()
     target = services.resolve("main")
-    assert (target.service, target.model, target.wire) == ("main", None, "openai-chat")
+    assert (target.service, target.model, target.wire) == ("main", "m", "openai-chat")
     await services.aclose()
 
 

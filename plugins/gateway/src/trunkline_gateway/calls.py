@@ -13,6 +13,7 @@ import asyncio
 import datetime
 import secrets
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
 
 CONSOLE = "console"
 """The name under which the playground's calls are counted. They have no key."""
+
+LONGEST_MODEL = 2000
+"""The most characters of a model's name. Names are remembered and logged; the longest are those of Amazon."""
 
 
 def new_request_id() -> str:
@@ -91,6 +95,9 @@ class Calls:
         if not isinstance(name, str) or not name:
             message = "the request has no model" if name is None else "model must be a string that is not empty"
             raise GatewayError(Problem(kind="invalid_request", status=400, message=message, param="model"))
+        if len(name) > LONGEST_MODEL:
+            message = f"model has {len(name)} characters; at most {LONGEST_MODEL} are allowed"
+            raise GatewayError(Problem(kind="invalid_request", status=400, message=message, param="model"))
         target = self._gateway.services.resolve(name)
         # `name` counts only if it is an alias: it is then neither the service nor `service/model`.
         if key is not None and not key.may_use(target.name, f"{target.service}/{target.model or ''}"):
@@ -106,9 +113,13 @@ class Calls:
         *,
         api: str,
         request_id: str | None = None,
+        on_grant: Callable[[Grant], None] | None = None,
     ) -> AdmittedCall:
-        """Return the context manager of a call. `key` is `None` for the console."""
-        return AdmittedCall(self._gateway, key, target, request, api, request_id or new_request_id())
+        """Return the context manager of a call. `key` is `None` for the console.
+
+        `on_grant` gets the state of the key's limits, before the budget is asked.
+        """
+        return AdmittedCall(self._gateway, key, target, request, api, request_id or new_request_id(), on_grant)
 
 
 class AdmittedCall:
@@ -125,6 +136,7 @@ class AdmittedCall:
         request: ChatRequest | EmbedRequest,
         api: str,
         request_id: str,
+        on_grant: Callable[[Grant], None] | None,
     ) -> None:
         self._gateway = gateway
         self._key = key
@@ -134,6 +146,7 @@ class AdmittedCall:
         self.response: ChatResponse | EmbedResponse | None = None
         self.first_token_at: float | None = None
         self.grant: Grant | None = None
+        self._on_grant = on_grant
         self.failure: BaseException | None = None
         """The error that ended a stream, if whoever makes the call has written it into the stream."""
         self.contents: tuple[str | None, str | None] = (None, None)
@@ -188,6 +201,8 @@ class AdmittedCall:
                 requests_per_minute=draft.requests_per_minute,
                 tokens_per_minute=draft.tokens_per_minute,
             )
+            if self._on_grant is not None:
+                self._on_grant(self.grant)
         if draft.budget is None:
             return
         try:
@@ -210,15 +225,18 @@ class AdmittedCall:
         return self._gateway.settings.reserved_output_tokens if wanted is None else wanted
 
     def _amount(self, input_tokens: int, output_tokens: int, needs_price: bool) -> Amount:
-        cost = estimated_cost(input_tokens, output_tokens, self.target) if needs_price else 0
-        if cost is None and self.target.provider is not None:
+        cost = self._estimated_cost(input_tokens, output_tokens) if needs_price else 0
+        if cost is None:
             message = (
                 f"the key has a budget in money, and the price of the model {self.target.name!r} is not known; "
                 "set one with the service's extension 'prices', or give the key a budget in tokens"
             )
             raise GatewayError(Problem(kind="permission", status=403, message=message, code="price_unknown"))
-        # The members of a composed service may have different prices. What a call costs is known at its end.
-        return Amount(tokens=input_tokens + output_tokens, cost=cost or 0)
+        return Amount(tokens=input_tokens + output_tokens, cost=cost)
+
+    def _estimated_cost(self, input_tokens: int, output_tokens: int) -> int | None:
+        """The price of the most expensive member, if the service is composed."""
+        return estimated_cost(input_tokens, output_tokens, self._gateway.services.providers_of(self.target))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -251,10 +269,13 @@ class AdmittedCall:
             isinstance(response, EmbedResponse) or response.finish_reason is not FinishReason.ERROR
         )
         if response is not None and usage is not None and final and usage.input_tokens is not None:
+            tokens = usage.input_tokens, usage.output_tokens or 0
+            cost = cost_of(response, self.target)
+            # The price list may not know the name that the provider gives the model.
             return _Used(
-                input_tokens=usage.input_tokens,
-                output_tokens=usage.output_tokens or 0,
-                cost=cost_of(response, self.target),
+                input_tokens=tokens[0],
+                output_tokens=tokens[1],
+                cost=self._estimated_cost(*tokens) if cost is None else cost,
             )
         return self._estimate(usage, response)
 
@@ -268,7 +289,7 @@ class AdmittedCall:
             written += estimate_text(response.reasoning) if response.reasoning else 0
         input_tokens = self.input_estimate if reported_input is None else reported_input
         output_tokens = max(reported_output, round(written))
-        cost = estimated_cost(input_tokens, output_tokens, self.target)
+        cost = self._estimated_cost(input_tokens, output_tokens)
         return _Used(input_tokens=input_tokens, output_tokens=output_tokens, cost=cost, estimated=True)
 
     def _record(self, used: _Used, error: BaseException | None) -> None:

@@ -1,10 +1,14 @@
-"""What calls cost, in nano-dollars, by `trunkline-prices`."""
+"""What calls cost, in nano-dollars, by `trunkline-prices` and by the prices that services set."""
 
 from __future__ import annotations
 
+import datetime
+from collections.abc import Sequence
+
 import trunkline_prices
 from trunkline import ChatResponse, EmbedResponse, TrunklineError, Usage
-from trunkline_prices import Cost
+from trunkline_prices import Cost, price_list
+from trunkline_prices.settings import price_options
 
 from trunkline_gateway.budgets import NANO
 from trunkline_gateway.targets import Target
@@ -15,14 +19,32 @@ def _nano(cost: Cost) -> int | None:
 
 
 def cost_of(response: ChatResponse | EmbedResponse, target: Target) -> int | None:
-    """Return what a response costs, or `None` if its price is not known."""
-    return _nano(trunkline_prices.cost(response, model=response.model or target.model))
+    """Return what a response costs, or `None` if its price is not known.
+
+    The service's extension `prices` counts first, then the price of the model that the response names.
+    """
+    stored = _nano(trunkline_prices.cost(response))
+    return _nano(trunkline_prices.cost(response, model=target.model)) if stored is None else stored
 
 
-def estimated_cost(input_tokens: int, output_tokens: int, target: Target) -> int | None:
-    """Return what so many tokens cost, or `None` if the price is not known."""
+def estimated_cost(input_tokens: int, output_tokens: int, targets: Sequence[Target]) -> int | None:
+    """Return the most that so many tokens cost at one of the targets, or `None` if the price of one is not known."""
     usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens)
-    return _nano(trunkline_prices.cost(usage, model=target.model, provider=target.provider))
+    costs = [_listed(usage, target) for target in targets]
+    known = [cost for cost in costs if cost is not None]
+    return max(known) if known and len(known) == len(costs) else None
+
+
+def _listed(usage: Usage, target: Target) -> int | None:
+    if target.prices is None:
+        return _nano(trunkline_prices.cost(usage, model=target.model, provider=target.provider))
+    options = price_options(target.prices)
+    now = datetime.datetime.now(datetime.UTC)
+    return _nano(
+        price_list.cost_of(
+            usage, requested=target.model, provider=target.provider, date=now, batch=False, options=options
+        )
+    )
 
 
 def is_free(error: BaseException) -> bool:

@@ -13,7 +13,7 @@ import json
 import logging
 import tomllib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +38,7 @@ from trunkline.cli.check import Report, Step, check_service
 from trunkline.cli.diagnosis import diagnose
 from trunkline.cli.selection import SelectedService, WrongService
 from trunkline.settings import convert, raise_config_errors, setting_infos
+from trunkline_prices import PricesSettings
 
 from trunkline_gateway.background import Background
 from trunkline_gateway.database.services import ServiceStore, StoredService
@@ -387,8 +388,35 @@ class Services:
         entry = self._entries.get(service)
         if entry is None or (slash and not model):
             raise _not_found(name)
-        chosen = model or None
-        return Target(name=name, service=service, model=chosen, provider=entry.provider, wire=self._wire(entry, chosen))
+        # The scopes of keys and the prices are for models, so a service's name stands for its default model.
+        chosen = model or (None if entry.settings is None else entry.settings.settings.default_model)
+        return self._target(entry, name, chosen)
+
+    def _target(self, entry: _Entry, name: str, model: str | None) -> Target:
+        extensions = () if entry.settings is None else entry.settings.settings.extensions
+        return Target(
+            name=name,
+            service=entry.name,
+            model=model,
+            provider=entry.provider,
+            wire=self._wire(entry, model),
+            prices=next((extension for extension in extensions if isinstance(extension, PricesSettings)), None),
+        )
+
+    def providers_of(self, target: Target) -> tuple[Target, ...]:
+        """Return which services with a provider a call may be sent to: the members of a composed service."""
+        return tuple(self._providers_of(target, frozenset()))
+
+    def _providers_of(self, target: Target, above: frozenset[str]) -> Iterator[Target]:
+        entry = self._entries.get(target.service)
+        if entry is None or not is_composed(entry.table):
+            yield target
+            return
+        for name in members_of(entry.table):
+            member = self._entries.get(name)
+            if member is not None and name not in above:
+                model = target.model or self._default_model(member, frozenset())
+                yield from self._providers_of(self._target(member, name, model), above | {name})
 
     def _wire(self, entry: _Entry, model: str | None) -> Wire | None:
         return None if entry.settings is None else wire_of(entry.settings, model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 import attrs
+from trunkline_prices import PricesSettings
 
 Wire: TypeAlias = Literal["openai-chat", "openai-responses", "anthropic-messages"]
 """A wire format that the gateway itself speaks."""
@@ -23,3 +24,5 @@ class Target:
     """The name of the service's provider, or `None` for a service that is composed of others."""
     wire: Wire | None = None
     """The wire format in which the service is asked, if the gateway speaks it too. Unknown fields then pass through."""
+    prices: PricesSettings | None = None
+    """The prices that the service's extension `prices` sets."""

@@ -14,6 +14,7 @@ from trunkline.authoring.json import JSONObject
 from trunkline_gateway.api.exchange import ClientGone, Exchange
 from trunkline_gateway.calls import new_request_id
 from trunkline_gateway.keys import Key
+from trunkline_gateway.limits import LimitExceeded
 from trunkline_gateway.problems import Problem, problem_of
 from trunkline_gateway.wires import Dialect
 
@@ -42,6 +43,8 @@ class Endpoint(ABC):
             return  # nobody reads an answer
         except Exception as error:
             problem = problem_of(error)
+            if isinstance(error, LimitExceeded):
+                exchange.add_limits(error)
             if problem.kind == "internal":
                 logger.exception("call %s failed", exchange.request_id)
             self.gateway.metrics.count_problem(self.api, problem)

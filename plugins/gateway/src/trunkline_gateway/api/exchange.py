@@ -13,11 +13,13 @@ from starlette.types import Message, Receive, Scope, Send
 from trunkline import CallWarning
 from trunkline.authoring.json import JSONObject, dumps, loads_finite
 
-from trunkline_gateway.limits import Grant, Window
+from trunkline_gateway.limits import Grant, LimitExceeded, Window
 from trunkline_gateway.problems import GatewayError, Problem, invalid
 from trunkline_gateway.wires import Dialect
 
 Header = tuple[bytes, bytes]
+
+_WITH_KEYS = (b"authorization", b"x-api-key")
 
 LONGEST_WARNINGS = 2000
 """The most characters of the header with warnings. Proxies refuse long headers."""
@@ -40,8 +42,10 @@ class Exchange:
         self.receive = receive
         self.request_id = request_id
         self.dialect = dialect
-        headers: Iterable[Header] = scope["headers"]
+        headers: list[Header] = list(scope["headers"])
         self.headers: dict[bytes, bytes] = dict(headers)
+        # Of several, a proxy may have checked another one than the last.
+        self._is_ambiguous = any(sum(name == sent for sent, _ in headers) > 1 for name in _WITH_KEYS)
         self.has_started = False
         self.body_size = 0
         self._parameters: dict[str, object] = scope.get("path_params", {})
@@ -53,10 +57,13 @@ class Exchange:
 
     @property
     def secret(self) -> str | None:
-        """The key that the client sent, in either form."""
-        kind, _, token = self.headers.get(b"authorization", b"").partition(b" ")
-        if kind.lower() == b"bearer" and token.strip():
-            return token.strip().decode("utf-8", "replace")
+        """The key that the client sent, in either form. Raises `GatewayError` if a header with a key was sent twice."""
+        if self._is_ambiguous:
+            message = "the request has more than one header 'authorization' or 'x-api-key'"
+            raise GatewayError(Problem(kind="authentication", status=401, message=message, code="invalid_api_key"))
+        kind, *token = self.headers.get(b"authorization", b"").split(maxsplit=1) or [b""]
+        if kind.lower() == b"bearer" and token:
+            return token[0].strip().decode("utf-8", "replace")
         key = self.headers.get(b"x-api-key")
         return None if key is None else key.strip().decode("utf-8", "replace")
 
@@ -107,10 +114,11 @@ class Exchange:
             if not message.get("more_body", False):
                 return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    def add_limits(self, grant: Grant | None) -> None:
+    def add_limits(self, grant: Grant | LimitExceeded | None) -> None:
         """Add the headers about the key's limits, as the client's SDK reads them."""
         if grant is None:
             return
+
         for name, window in (("requests", grant.requests_window), ("tokens", grant.tokens_window)):
             if window is not None:
                 self._more += _limit_headers(name, window, self.dialect)

@@ -105,9 +105,10 @@ class GenerationEndpoint(Endpoint):
             betas = exchange.headers.get(b"anthropic-beta", b"").decode("latin-1")
             request = messages.with_betas(request, target, betas)
         ignored = wire.ignored_fields(body, target)
-        call = gateway.calls.admit(key, target, request, api=wire.api, request_id=exchange.request_id)
+        call = gateway.calls.admit(
+            key, target, request, api=wire.api, request_id=exchange.request_id, on_grant=exchange.add_limits
+        )
         async with call:
-            exchange.add_limits(call.grant)
             exchange.add_service(target.service)
             if gateway.settings.log_contents:
                 call.contents = (dumps(body).decode(), None)

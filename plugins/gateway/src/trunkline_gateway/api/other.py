@@ -31,9 +31,10 @@ class EmbeddingsEndpoint(Endpoint):
         target = gateway.calls.find_target(key, body.get("model"))
         read = await exchange.in_thread_if_large(lambda: embeddings.read_request(body, target))
         request = attrs.evolve(read, model=target.model)
-        call = gateway.calls.admit(key, target, request, api=self.api, request_id=exchange.request_id)
+        call = gateway.calls.admit(
+            key, target, request, api=self.api, request_id=exchange.request_id, on_grant=exchange.add_limits
+        )
         async with call:
-            exchange.add_limits(call.grant)
             exchange.add_service(target.service)
             async with gateway.services.use(target.service) as service:
                 with call.running.scope:

@@ -1,0 +1,182 @@
+"""The API over loopback: keys, limits, budgets, errors and streams, with a provider whose every answer is a script."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import httpx
+import pytest
+from scripted_provider import Call, Provider, scripted_provider, served_gateway
+from trunkline_gateway import Gateway
+from trunkline_gateway.keys import Budget, Key, KeyDraft
+
+pytestmark = pytest.mark.anyio
+
+MORE = """
+[services.priced]
+provider = "openai"
+api_key = "sk-1"
+api_url = "URL/priced/v1"
+default_model = "gpt-4o-mini"
+max_retries = 0
+
+[services.own]
+provider = "openai-compatible"
+api_url = "URL/own/v1"
+default_model = "m"
+max_retries = 0
+extensions = [{name = "prices", prices = {m = {input = 1000000, output = 2000000}}}]
+
+[services.both]
+fallback = ["priced", "own"]
+
+[services.partly]
+fallback = ["priced", "main"]
+"""
+
+
+@attrs.frozen
+class Setup:
+    provider: Provider
+    gateway: Gateway
+    client: httpx.AsyncClient
+
+    async def key(self, **options: Any) -> tuple[Key, dict[str, str]]:
+        key, secret = await self.gateway.keys.create(KeyDraft(name="k", **options))
+        return key, {"authorization": f"Bearer {secret}"}
+
+    async def chat(self, headers: Any, model: str = "main", **fields: Any) -> httpx.Response:
+        body = {"model": model, "messages": [{"role": "user", "content": "hi"}], **fields}
+        return await self.client.post("/v1/chat/completions", json=body, headers=headers)
+
+    async def settled(self) -> None:
+        """Wait until no call runs and all are settled."""
+        while len(self.gateway.running) or self.provider.open_calls:
+            await asyncio.sleep(0.01)
+
+    async def spent(self, key: Key) -> tuple[int, int]:
+        """Wait until nothing is reserved of a key's budget, and return the tokens and nano-dollars that were spent."""
+        while True:
+            balance = await self.gateway.budgets.balance(key)
+            assert balance is not None
+            if not balance.reserved.tokens and not balance.reserved.cost:
+                return balance.spent.tokens, balance.spent.cost
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def setup(tmp_path: Path) -> AsyncIterator[Setup]:
+    async with scripted_provider() as provider:
+        async with served_gateway(tmp_path, provider, more=MORE, heartbeat=0.05, idle_timeout=1.0) as (gateway, url):
+            async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+                yield Setup(provider, gateway, client)
+
+
+async def test_a_refusal_by_a_limit_has_the_headers_of_the_limits_in_both_dialects(setup: Setup) -> None:
+    _, headers = await setup.key(requests_per_minute=1, tokens_per_minute=50_000)
+    assert (await setup.chat(headers)).headers["x-ratelimit-remaining-requests"] == "0"
+    refused = await setup.chat(headers)
+    assert refused.status_code == 429
+    assert refused.headers["x-ratelimit-limit-requests"] == "1"
+    assert refused.headers["x-ratelimit-remaining-requests"] == "0"
+    assert refused.headers["x-ratelimit-limit-tokens"] == "50000"
+    body = {"model": "main", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+    refused = await setup.client.post("/v1/messages", json=body, headers=headers)
+    assert refused.status_code == 429
+    assert refused.headers["anthropic-ratelimit-requests-remaining"] == "0"
+    assert refused.headers["request-id"] == refused.headers["x-request-id"]
+
+
+async def test_a_refusal_by_a_budget_has_the_headers_of_the_limits(setup: Setup) -> None:
+    _, headers = await setup.key(requests_per_minute=10, budget=Budget(period="total", tokens=5))
+    refused = await setup.chat(headers)
+    assert refused.status_code == 429
+    assert refused.json()["error"]["code"] == "insufficient_quota"
+    assert refused.headers["x-ratelimit-remaining-requests"] == "9"
+
+
+async def test_a_request_with_several_keys_is_refused(setup: Setup) -> None:
+    _, headers = await setup.key()
+    right = headers["authorization"]
+    for sent in (
+        [("authorization", "Bearer tlk_x"), ("authorization", right)],
+        [("authorization", right), ("authorization", right)],
+        [("x-api-key", "a"), ("x-api-key", right.removeprefix("Bearer "))],
+    ):
+        assert (await setup.client.get("/v1/models", headers=sent)).status_code == 401
+    for value in (right.replace("Bearer", "bEARER"), right.replace(" ", "\t"), right.replace(" ", "   ")):
+        assert (await setup.client.get("/v1/models", headers={"authorization": value})).status_code == 200
+
+
+async def test_the_name_of_a_service_stands_for_its_default_model_in_scopes_and_prices(setup: Setup) -> None:
+    _, headers = await setup.key(scopes=("priced/gpt-4o-mini",))
+    assert (await setup.chat(headers, "priced")).status_code == 200
+    assert (await setup.chat(headers, "priced/gpt-4o")).status_code == 403
+    key, headers = await setup.key(budget=Budget(period="total", cost=10**9))
+    assert (await setup.chat(headers, "priced")).status_code == 200
+    assert await setup.spent(key) == (14, 10 * 150 + 4 * 600)
+
+
+async def test_the_name_of_a_model_is_bounded(setup: Setup) -> None:
+    _, headers = await setup.key()
+    refused = await setup.chat(headers, "main/" + "x" * 100_000)
+    assert refused.status_code == 400
+    assert len(refused.content) < 1000
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"prompt_tokens": -5, "completion_tokens": -7},
+        {"prompt_tokens": 10**30, "completion_tokens": 10**40},
+        {"prompt_tokens": "5"},
+        {"prompt_tokens": True},
+        {"prompt_tokens": 1.5},
+        [1],
+        None,
+    ],
+)
+async def test_wrong_usage_is_replaced_by_an_estimate(setup: Setup, usage: object, stream: bool) -> None:
+    async def script(call: Call) -> None:
+        await call.answer(usage)
+
+    setup.provider.script = script
+    key, headers = await setup.key(budget=Budget(period="total", tokens=10**6), tokens_per_minute=10**6)
+    assert (await setup.chat(headers, stream=stream)).status_code == 200
+    tokens, _ = await setup.spent(key)
+    assert 0 < tokens < 100
+
+
+async def test_a_model_with_another_name_in_the_response_is_charged_by_the_price_of_the_request(setup: Setup) -> None:
+    async def script(call: Call) -> None:
+        await call.answer(model="a-name-that-the-price-list-does-not-have")
+
+    setup.provider.script = script
+    key, headers = await setup.key(budget=Budget(period="total", cost=10**9))
+    assert (await setup.chat(headers, "priced/gpt-4o-mini")).status_code == 200
+    assert await setup.spent(key) == (14, 3900)
+
+
+async def test_the_prices_of_a_services_extension_count_in_budgets(setup: Setup) -> None:
+    key, headers = await setup.key(budget=Budget(period="total", cost=10**13))
+    assert (await setup.chat(headers, "own", max_tokens=100)).status_code == 200
+    assert await setup.spent(key) == (14, 18 * 10**9)
+    poor, headers = await setup.key(budget=Budget(period="total", cost=10**9))
+    assert (await setup.chat(headers, "own", max_tokens=100)).status_code == 429
+    assert await setup.spent(poor) == (0, 0)
+
+
+async def test_a_composed_service_reserves_the_price_of_its_most_expensive_member(setup: Setup) -> None:
+    poor, headers = await setup.key(budget=Budget(period="total", cost=10**9))
+    assert (await setup.chat(headers, "both", max_tokens=100)).status_code == 429
+    key, headers = await setup.key(budget=Budget(period="total", cost=10**13))
+    assert (await setup.chat(headers, "both", max_tokens=100)).status_code == 200
+    tokens, cost = await setup.spent(key)
+    assert (tokens, cost > 0) == (14, True)
+    refused = await setup.chat(headers, "partly")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "price_unknown")
