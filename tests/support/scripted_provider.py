@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -109,7 +110,7 @@ async def scripted_provider() -> AsyncIterator[Provider]:
     """Run the provider on loopback."""
     provider = Provider()
     server = await asyncio.start_server(provider.handle, "127.0.0.1", 0)
-    provider.url = "http://127.0.0.1:%d" % server.sockets[0].getsockname()[1]
+    provider.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield provider
     finally:
@@ -132,15 +133,20 @@ max_retries = 0
 @asynccontextmanager
 async def served_gateway(
     folder: Path, provider: Provider, *, more: str = "", **settings: object
-) -> AsyncIterator[tuple[Gateway, str]]:
-    """Run a gateway on loopback, in this event loop; gives it and its address."""
-    folder.mkdir(exist_ok=True)
+) -> AsyncIterator[tuple[Gateway, uvicorn.Server, str]]:
+    """Run a gateway on loopback, in this event loop; gives it, its server and its address."""
     file = folder / "trunkline.toml"
-    file.write_text(SERVICES.format(url=provider.url, more=more.replace("URL", provider.url)), encoding="utf-8")
+    file.write_text(SERVICES.format(url=provider.url, more=more.replace("URL", provider.url)))
     options = {"port": 0, "data_dir": folder, "services": file, **settings}
     async with Gateway(GatewaySettings(**options)) as gateway:  # type: ignore[arg-type]
         config = uvicorn.Config(
-            gateway.app, port=0, http=protocol_for(gateway), lifespan="off", log_config=None, access_log=False
+            gateway.app,
+            port=0,
+            http=protocol_for(gateway),
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_keep_alive=max(1, math.ceil(gateway.settings.idle_timeout)),
         )
         server = uvicorn.Server(config)
         config.load()
@@ -148,7 +154,7 @@ async def served_gateway(
         await server.startup()
         port = server.servers[0].sockets[0].getsockname()[1]
         try:
-            yield gateway, f"http://127.0.0.1:{port}"
+            yield gateway, server, f"http://127.0.0.1:{port}"
         finally:
             gateway.running.cancel_all()
             await server.shutdown()

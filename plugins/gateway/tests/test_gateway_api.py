@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import json
+import socket
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import attrs
 import httpx
 import pytest
+import uvicorn
 from scripted_provider import Call, Provider, scripted_provider, served_gateway
 from trunkline_gateway import Gateway
 from trunkline_gateway.keys import Budget, Key, KeyDraft
@@ -44,6 +47,16 @@ class Setup:
     provider: Provider
     gateway: Gateway
     client: httpx.AsyncClient
+    server: uvicorn.Server
+
+    def connections(self) -> int:
+        """The number of the gateway's connections."""
+        return len(self.server.server_state.connections)
+
+    async def wait_for(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not condition():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
 
     async def key(self, **options: Any) -> tuple[Key, dict[str, str]]:
         key, secret = await self.gateway.keys.create(KeyDraft(name="k", **options))
@@ -52,11 +65,6 @@ class Setup:
     async def chat(self, headers: Any, model: str = "main", **fields: Any) -> httpx.Response:
         body = {"model": model, "messages": [{"role": "user", "content": "hi"}], **fields}
         return await self.client.post("/v1/chat/completions", json=body, headers=headers)
-
-    async def settled(self) -> None:
-        """Wait until no call runs and all are settled."""
-        while len(self.gateway.running) or self.provider.open_calls:
-            await asyncio.sleep(0.01)
 
     async def spent(self, key: Key) -> tuple[int, int]:
         """Wait until nothing is reserved of a key's budget, and return the tokens and nano-dollars that were spent."""
@@ -71,9 +79,13 @@ class Setup:
 @pytest.fixture
 async def setup(tmp_path: Path) -> AsyncIterator[Setup]:
     async with scripted_provider() as provider:
-        async with served_gateway(tmp_path, provider, more=MORE, heartbeat=0.05, idle_timeout=1.0) as (gateway, url):
+        async with served_gateway(tmp_path, provider, more=MORE, heartbeat=0.05, idle_timeout=1.0) as (
+            gateway,
+            server,
+            url,
+        ):
             async with httpx.AsyncClient(base_url=url, timeout=20) as client:
-                yield Setup(provider, gateway, client)
+                yield Setup(provider, gateway, client, server)
 
 
 async def test_a_refusal_by_a_limit_has_the_headers_of_the_limits_in_both_dialects(setup: Setup) -> None:
@@ -172,7 +184,7 @@ async def test_the_prices_of_a_services_extension_count_in_budgets(setup: Setup)
 
 
 async def test_a_composed_service_reserves_the_price_of_its_most_expensive_member(setup: Setup) -> None:
-    poor, headers = await setup.key(budget=Budget(period="total", cost=10**9))
+    _, headers = await setup.key(budget=Budget(period="total", cost=10**9))
     assert (await setup.chat(headers, "both", max_tokens=100)).status_code == 429
     key, headers = await setup.key(budget=Budget(period="total", cost=10**13))
     assert (await setup.chat(headers, "both", max_tokens=100)).status_code == 200
@@ -180,3 +192,94 @@ async def test_a_composed_service_reserves_the_price_of_its_most_expensive_membe
     assert (tokens, cost > 0) == (14, True)
     refused = await setup.chat(headers, "partly")
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "price_unknown")
+
+
+# Connections
+
+
+def request_of(headers: dict[str, str], **fields: object) -> bytes:
+    body = json.dumps({"model": "main", "messages": [{"role": "user", "content": "hi"}], **fields}).encode()
+    lines = ["POST /v1/chat/completions HTTP/1.1", "host: x", f"content-length: {len(body)}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+async def until_closed(setup: Setup, first: bytes, *later: bytes) -> bytes:
+    """Send bytes, the later ones after the first answer, and return what arrives until the connection is closed."""
+    url = setup.client.base_url
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    try:
+        writer.write(first)
+        received = await reader.readuntil(b"\r\n\r\n")
+        for part in later:
+            writer.write(part)
+        async with asyncio.timeout(20):
+            return received + await reader.read()
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("first", "later"),
+    [
+        (b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 900000\r\n\r\n", b"x"),
+        (b"POST /nowhere HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n", b"xx"),
+        (b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n", b"G"),
+        (b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n", b"\r\n"),
+        (b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n", b""),
+    ],
+)
+async def test_a_connection_that_has_its_answer_and_sends_no_whole_request_is_closed(
+    setup: Setup, first: bytes, later: bytes
+) -> None:
+    assert (await until_closed(setup, first, later)).count(b"HTTP/1.1 ") == 1
+
+
+async def test_requests_that_are_sent_before_the_answers_are_answered_in_order(setup: Setup) -> None:
+    _, headers = await setup.key()
+    sent = request_of(headers, stream=True) + request_of(headers) + b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
+    received = await until_closed(setup, sent)
+    assert received.count(b"HTTP/1.1 200 ") == 3
+    assert received.index(b"[DONE]") < received.index(b'"chat.completion"') < received.index(b'{"status":"ok"}')
+
+
+@pytest.mark.parametrize("ends_by", ["the client", "the gateway"])
+async def test_a_stream_that_nobody_reads_is_ended_with_its_connection_and_charged(setup: Setup, ends_by: str) -> None:
+    written = 0
+
+    async def script(call: Call) -> None:
+        nonlocal written
+        await call.start()
+        while True:
+            await call.event("x" * 5000)
+            written += 5000
+
+    setup.provider.script = script
+    key, headers = await setup.key(budget=Budget(period="total", tokens=10**9))
+    url = setup.client.base_url
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect((url.host, url.port))
+        client.sendall(request_of(headers, stream=True))
+        await setup.wait_for(lambda: written > 10_000)
+        if ends_by == "the gateway":
+            await setup.wait_for(lambda: not len(setup.gateway.running))
+            await setup.wait_for(lambda: not setup.connections())
+    await setup.wait_for(lambda: not len(setup.gateway.running) and not setup.provider.open_calls)
+    assert (await setup.spent(key))[0] > 100
+    assert written < 100_000_000
+
+
+async def test_an_answer_that_nobody_reads_is_ended_with_its_connection(setup: Setup) -> None:
+    async def script(call: Call) -> None:
+        await call.answer(text="x" * 20_000_000)
+
+    setup.provider.script = script
+    _, headers = await setup.key()
+    url = setup.client.base_url
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect((url.host, url.port))
+        client.sendall(request_of(headers))
+        await setup.wait_for(lambda: bool(setup.connections()))
+        await setup.wait_for(lambda: not setup.connections())

@@ -60,7 +60,8 @@ class GatewaySettings:
     max_connections: int = 20_000
     """The number of connections that may be open at once. Further ones are closed at once."""
     idle_timeout: float = 30.0
-    """The seconds after which a connection is closed that sends nothing, or whose request does not arrive."""
+    """The seconds after which a connection is closed that sends nothing, whose request does not arrive, or whose client
+    does not read."""
     heartbeat: float = 15.0
     """The seconds of silence after which a stream gets a comment, so that proxies keep its connection open."""
     drain_timeout: float = 30.0
