@@ -8,19 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
 
 Trace = Callable[[str, Mapping[bytes, bytes], str], AbstractContextManager[None]]
 """Makes the span of a request, from its path, its headers and its id."""
 
 
-def make_trace() -> Trace:
+def make_trace(provider: TracerProvider | None = None) -> Trace:
     """Return the function that makes spans, or one that does nothing if OpenTelemetry is not installed."""
     try:
         from opentelemetry import propagate, trace
     except ImportError:
         return lambda path, headers, request_id: nullcontext()
 
-    tracer = trace.get_tracer("trunkline_gateway")
+    tracer = trace.get_tracer("trunkline_gateway", tracer_provider=provider)
 
     @contextmanager
     def span(path: str, headers: Mapping[bytes, bytes], request_id: str) -> Iterator[None]:

@@ -16,6 +16,7 @@ from trunkline_gateway.calls import new_request_id
 from trunkline_gateway.keys import Key
 from trunkline_gateway.limits import LimitExceeded
 from trunkline_gateway.problems import Problem, problem_of
+from trunkline_gateway.tracing import make_trace
 from trunkline_gateway.wires import Dialect
 
 if TYPE_CHECKING:
@@ -33,12 +34,14 @@ class Endpoint(ABC):
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
+        self._trace = make_trace()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send, request_id=new_request_id(), dialect=self.dialect)
         try:
             key = await self.gateway.calls.authenticate(exchange.secret)
-            await self.answer(exchange, key)
+            with self._trace(self.api, exchange.headers, f"req_{exchange.request_id}"):
+                await self.answer(exchange, key)
         except (ClientGone, StreamClosed):
             return  # nobody reads an answer
         except Exception as error:
