@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import json
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -14,7 +15,8 @@ import httpx
 import pytest
 import uvicorn
 from scripted_provider import Call, Provider, scripted_provider, served_gateway
-from trunkline_gateway import Gateway
+from starlette.applications import Starlette
+from trunkline_gateway import Gateway, GatewaySettings
 from trunkline_gateway.keys import Budget, Key, KeyDraft
 
 pytestmark = pytest.mark.anyio
@@ -283,3 +285,131 @@ async def test_an_answer_that_nobody_reads_is_ended_with_its_connection(setup: S
         client.sendall(request_of(headers))
         await setup.wait_for(lambda: bool(setup.connections()))
         await setup.wait_for(lambda: not setup.connections())
+
+
+# Paths and life
+
+
+async def test_paths_and_methods_that_there_are_not_are_refused_in_the_clients_form(setup: Setup) -> None:
+    for method, path, status in (
+        ("GET", "/v1/chat/completions", 405),
+        ("POST", "/v1/nothing", 404),
+        ("POST", "/v1/chat/completions/", 404),
+        ("POST", "/v1/" + "x" * 5000, 404),
+    ):
+        answer = await setup.client.request(method, path)
+        assert (answer.status_code, answer.json()["error"]["type"]) == (status, "invalid_request_error")
+        assert answer.headers["x-request-id"].startswith("req_")
+        assert len(answer.content) < 1000
+    answer = await setup.client.get("/v1/messages")
+    assert (answer.status_code, answer.json()["type"], answer.headers["allow"]) == (405, "error", "POST")
+    assert answer.json()["request_id"] == answer.headers["request-id"]
+
+
+async def test_the_models_refuse_a_wrong_key_in_the_clients_form(setup: Setup) -> None:
+    answer = await setup.client.get("/v1/models", headers={"x-api-key": "tlk_x", "anthropic-version": "2023-06-01"})
+    assert (answer.status_code, answer.json()["type"]) == (401, "error")
+    assert answer.json()["request_id"] == answer.headers["request-id"]
+    assert "type" not in (await setup.client.get("/v1/models", headers={"x-api-key": "tlk_x"})).json()
+
+
+async def test_a_mounted_gateway_answers_below_its_path_once_it_is_entered(tmp_path: Path) -> None:
+    gateway = Gateway(GatewaySettings(data_dir=tmp_path))
+    app = Starlette()
+    app.mount("/llm", gateway.app)
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        assert (await client.get("/llm/readyz")).status_code == 503
+        assert (await client.get("/llm/v1/models")).status_code == 503
+        async with gateway:
+            assert (await client.get("/llm/readyz")).status_code == 200
+            assert (await client.get("/llm/v1/models")).status_code == 401
+            for path in ("/llm/", "/llm/console"):
+                assert (await client.get(path)).headers["location"] == "/llm/console/"
+            with pytest.raises(RuntimeError, match="only once"):
+                await gateway.__aenter__()
+            assert (await client.get("/llm/readyz")).status_code == 200
+        assert (await client.get("/llm/v1/models")).status_code == 503
+        with pytest.raises(RuntimeError, match="only once"):
+            await gateway.__aenter__()
+
+
+# Endings
+
+
+async def test_a_call_of_which_the_client_hangs_up_before_the_first_byte_is_charged_and_ended(setup: Setup) -> None:
+    async def script(call: Call) -> None:
+        await call.reader.read()
+
+    setup.provider.script = script
+    for stream in (False, True):
+        key, headers = await setup.key(budget=Budget(period="total", tokens=10**6))
+        url = setup.client.base_url
+        _, writer = await asyncio.open_connection(url.host, url.port)
+        writer.write(request_of(headers, stream=stream))
+        await setup.wait_for(lambda: setup.provider.open_calls == 1)
+        writer.close()
+        await setup.wait_for(lambda: not setup.provider.open_calls and not len(setup.gateway.running))
+        assert 0 < (await setup.spent(key))[0] < 100
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/messages"])
+async def test_an_administrator_ends_a_call_before_and_after_its_first_event(setup: Setup, path: str) -> None:
+    is_begun = False
+
+    async def script(call: Call) -> None:
+        if is_begun:
+            await call.start()
+            await call.event("blue")
+        await call.reader.read()
+
+    setup.provider.script = script
+    key, headers = await setup.key(budget=Budget(period="total", tokens=10**6))
+    body: dict[str, object] = {"model": "main", "max_tokens": 50, "messages": [{"role": "user", "content": "hi"}]}
+    if path == "/v1/responses":
+        body = {"model": "main", "input": "hi"}
+    spent = 0
+    for is_begun, stream in ((False, False), (True, True)):
+        call = asyncio.ensure_future(setup.client.post(path, json={**body, "stream": stream}, headers=headers))
+        await setup.wait_for(lambda: setup.provider.open_calls == 1)
+        least = 1 if is_begun else 0
+        await setup.wait_for(lambda least=least: any(c.output_characters >= least for c in setup.gateway.running))
+        setup.gateway.running.cancel_all()
+        answer = await call
+        assert answer.status_code == (200 if stream else 503)
+        assert "an administrator of the gateway has ended the call" in answer.text
+        await setup.wait_for(lambda: not setup.provider.open_calls)
+        before, spent = spent, (await setup.spent(key))[0]
+        assert 0 < spent - before < 100
+
+
+async def test_a_key_that_is_revoked_or_expires_ends_no_stream_but_the_next_call(setup: Setup) -> None:
+    go = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        await call.start()
+        await call.event("blue")
+        await go.wait()
+        await call.finish()
+
+    setup.provider.script = script
+    key, headers = await setup.key()
+    running = asyncio.ensure_future(setup.chat(headers, stream=True))
+    await setup.wait_for(lambda: setup.provider.open_calls == 1)
+    await setup.gateway.keys.revoke(key.id)
+    refused = await setup.chat(headers)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (401, "key_revoked")
+    go.set()
+    assert "[DONE]" in (await running).text
+    now = datetime.datetime.now(datetime.UTC)
+    _, headers = await setup.key(expires_at=now)
+    assert (await setup.chat(headers)).json()["error"]["code"] == "key_expired"
+
+
+async def test_many_calls_at_once_do_not_spend_more_than_the_budget(setup: Setup) -> None:
+    key, headers = await setup.key(budget=Budget(period="total", tokens=60), requests_per_minute=100)
+    answers = await asyncio.gather(*[setup.chat(headers, max_tokens=20) for _ in range(20)])
+    assert {answer.status_code for answer in answers} == {200, 429}
+    served = sum(answer.status_code == 200 for answer in answers)
+    assert await setup.spent(key) == (served * 14, 0)
+    assert served * 14 <= 60

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from http import HTTPStatus
 from typing import Self
@@ -12,13 +13,15 @@ import anyio
 import trunkline_prices
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 from trunkline import ConfigurationError
 
 from trunkline_gateway.api.routes import api_routes
-from trunkline_gateway.calls import Calls
+from trunkline_gateway.calls import Calls, new_request_id
 from trunkline_gateway.console.admin_key import ensure_admin_key
 from trunkline_gateway.console.routes import console_routes
 from trunkline_gateway.database.budgets import BudgetStore
@@ -40,7 +43,7 @@ from trunkline_gateway.running import RunningCalls
 from trunkline_gateway.services import Services
 from trunkline_gateway.settings import GatewaySettings
 from trunkline_gateway.usage import CallRecord
-from trunkline_gateway.wires import chat
+from trunkline_gateway.wires import chat, messages
 
 logger = logging.getLogger("trunkline_gateway")
 
@@ -75,6 +78,8 @@ class Gateway:
         self.running = RunningCalls()
         self.metrics = Metrics(lambda: len(self.running))
         self.calls = Calls(self)
+        self.is_open = False
+        """Whether the gateway was entered and not left."""
         self.is_draining = False
         self._stack = AsyncExitStack()
         self._revision = -1
@@ -82,22 +87,30 @@ class Gateway:
 
     def _make_app(self) -> Starlette:
         async def to_console(request: Request) -> Response:
-            return RedirectResponse(request.url_for("console:home").path)
+            return RedirectResponse(f"{request.scope.get('root_path', '')}/console/")
 
-        return Starlette(
+        app = Starlette(
             routes=[
                 *api_routes(self),
                 *operation_routes(self),
                 Mount("/console", routes=console_routes(self), name="console"),
                 Route("/", to_console),
+                Route("/console", to_console),
             ],
             exception_handlers={HTTPException: _not_found},
+            middleware=[Middleware(_WhenOpen, gateway=self)],
         )
+        # A redirect of a call would lead clients behind a proxy that speaks TLS to an address without.
+        app.router.redirect_slashes = False
+        return app
 
     async def __aenter__(self) -> Self:
+        if self.is_open or self.is_draining:
+            raise RuntimeError("a gateway can be entered only once; make another one")
         async with AsyncExitStack() as stack:
             await self._open(stack)
             self._stack = stack.pop_all()
+        self.is_open = True
         return self
 
     async def _open(self, stack: AsyncExitStack) -> None:
@@ -139,7 +152,10 @@ class Gateway:
     async def __aexit__(self, *exc_info: object) -> None:
         self.start_draining()
         self.running.cancel_all()
-        await self._stack.aclose()
+        try:
+            await self._stack.aclose()
+        finally:
+            self.is_open = False
 
     def start_draining(self) -> None:
         """Take no more calls. Those in flight go on."""
@@ -185,13 +201,39 @@ class Gateway:
         log_call(record)
 
 
+class _WhenOpen:
+    """Refuses requests while the gateway is not entered: it then has no database."""
+
+    def __init__(self, app: ASGIApp, gateway: Gateway) -> None:
+        self._app = app
+        self._gateway = gateway
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._gateway.is_open or scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        message = "the gateway is not running; enter it in the lifespan of your application"
+        problem = Problem(kind="overloaded", status=503, message=message, retryable=True)
+        await _response_for(Request(scope), problem)(scope, receive, send)
+
+
 def _not_found(request: Request, error: Exception) -> Response:
-    """Answer a path or method that there is not, in OpenAI's form below `/v1`."""
+    """Answer a path or method that there is not, in the form of the client's SDK."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     headers = error.headers if isinstance(error, HTTPException) else None
-    message = f"there is no {request.method} {request.url.path}"
+    message = f"there is no {request.method} {request.url.path[:500]}"
     if status == HTTPStatus.NOT_FOUND:
         problem = Problem(kind="not_found", status=status, message=message, code="not_found")
     else:
         problem = Problem(kind="invalid_request", status=status, message=message)
-    return JSONResponse(chat.write_error(problem, ""), status_code=status, headers=headers)
+    return _response_for(request, problem, headers)
+
+
+def _response_for(request: Request, problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    is_anthropic = "anthropic-version" in request.headers or "/v1/messages" in request.url.path
+    request_id = f"req_{new_request_id()}"
+    every = {**(headers or {}), "x-request-id": request_id, "x-should-retry": str(problem.retryable).lower()}
+    if is_anthropic:
+        every["request-id"] = request_id
+    write_error = messages.write_error if is_anthropic else chat.write_error
+    return JSONResponse(write_error(problem, request_id), status_code=problem.status, headers=every)

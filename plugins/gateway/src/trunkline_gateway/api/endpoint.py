@@ -17,7 +17,7 @@ from trunkline_gateway.keys import Key
 from trunkline_gateway.limits import LimitExceeded
 from trunkline_gateway.problems import Problem, problem_of
 from trunkline_gateway.tracing import make_trace
-from trunkline_gateway.wires import Dialect
+from trunkline_gateway.wires import Dialect, messages
 
 if TYPE_CHECKING:
     from trunkline_gateway.gateway import Gateway
@@ -37,7 +37,8 @@ class Endpoint(ABC):
         self._trace = make_trace()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(scope, receive, send, request_id=new_request_id(), dialect=self.dialect)
+        dialect = self.dialect_of(scope)
+        exchange = Exchange(scope, receive, send, request_id=new_request_id(), dialect=dialect)
         try:
             key = await self.gateway.calls.authenticate(exchange.secret)
             with self._trace(self.api, exchange.headers, f"req_{exchange.request_id}"):
@@ -53,7 +54,12 @@ class Endpoint(ABC):
             self.gateway.metrics.count_problem(self.api, problem)
             if exchange.has_started:
                 raise
-            await exchange.send_problem(problem, self.write_error)
+            is_other = dialect != self.dialect
+            await exchange.send_problem(problem, messages.write_error if is_other else self.write_error)
+
+    def dialect_of(self, scope: Scope) -> Dialect:
+        """Return whose API the client calls. Only the list of models has one path for both."""
+        return self.dialect
 
     @abstractmethod
     async def answer(self, exchange: Exchange, key: Key) -> None:

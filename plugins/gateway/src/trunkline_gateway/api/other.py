@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import attrs
+from starlette.types import Scope
 from trunkline import UnsupportedOperation, until_disconnect
 
 from trunkline_gateway.api.endpoint import Endpoint
 from trunkline_gateway.api.exchange import ClientGone, Exchange
 from trunkline_gateway.keys import Key
 from trunkline_gateway.problems import GatewayError, Problem
-from trunkline_gateway.wires import chat, embeddings, messages, models
-
-if TYPE_CHECKING:
-    pass
+from trunkline_gateway.wires import Dialect, chat, embeddings, messages, models
 
 
 class EmbeddingsEndpoint(Endpoint):
@@ -80,11 +76,13 @@ class ModelsEndpoint(Endpoint):
     dialect = "openai"
     write_error = staticmethod(chat.write_error)
 
+    def dialect_of(self, scope: Scope) -> Dialect:
+        """See `Endpoint.dialect_of`. Anthropic's SDKs send the version of their API."""
+        return "anthropic" if any(name == b"anthropic-version" for name, _ in scope["headers"]) else "openai"
+
     async def answer(self, exchange: Exchange, key: Key) -> None:
         """List the models that the key may use, or describe one."""
-        is_anthropic = b"anthropic-version" in exchange.headers
-        if is_anthropic:
-            exchange.dialect = "anthropic"
+        is_anthropic = exchange.dialect == "anthropic"
         listed = [model for model in await self.gateway.models.list() if key.may_use(*model.names)]
         wanted = exchange.path_parameter("id")
         if wanted is None:
