@@ -170,6 +170,16 @@ NOT_SMOKE = (
 """The tests of the core that take long and hardly depend on the Python. `tests_all` runs them on every one."""
 
 
+GATEWAY_LONG = (
+    "*gateway_budgets.py",
+    "*gateway_console*.py",
+    "*gateway_database.py",
+    "*gateway_redis_limits.py",
+    "*gateway_stores.py",
+)
+"""The unit tests of the gateway that start processes and servers. `tests_gateway` runs them."""
+
+
 def side_by_side(function: Callable[[_Item], object], items: Iterable[_Item]) -> None:
     """Call a function for each item, two at a time. All calls are made, even if one fails, until Ctrl-C is pressed.
 
@@ -459,7 +469,8 @@ def tests(session: nox.Session) -> None:
     """Run the tests of the core, except of its command line, and of the plugins. Arguments after `--` go to pytest."""
     install(session, *group("tests"), extras="answers,cli,fast,testing,tools")
     session.install("--no-deps", AWS)
-    run_tests(session, PARALLEL, "-m", "not tests_kit", f"--ignore={COMMAND_LINE}", "core/tests", "plugins")
+    chosen = ("-m", "not tests_kit", f"--ignore={COMMAND_LINE}", *leave_out(GATEWAY_LONG), "core/tests", "plugins")
+    run_tests(session, PARALLEL, *chosen)
 
 
 @nox.session
@@ -481,12 +492,16 @@ def tests_workspace(session: nox.Session) -> None:
 
 @nox.session
 def tests_gateway(session: nox.Session) -> None:
-    """Run the long tests of `trunkline-gateway`: a browser, several instances, crashes, attacks.
+    """Run the long tests of `trunkline-gateway`: its database, a browser, several instances, crashes, attacks.
 
     Tests are skipped whose programs are missing: Chromium, PostgreSQL and Redis. `.ci/run` installs them.
     """
     install(session, *group("tests"), extras="answers,cli,fast,testing,tools")
-    run_tests(session, PARALLEL_FILES, "tests/gateway")
+    tests = ROOT / GATEWAY / "tests"
+    units = sorted(
+        str(path.relative_to(ROOT)) for pattern in GATEWAY_LONG for path in tests.glob(f"test_{pattern[1:]}")
+    )
+    run_tests(session, PARALLEL_FILES, *units, "tests/gateway")
 
 
 @nox.session
