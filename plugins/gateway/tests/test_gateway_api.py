@@ -413,3 +413,20 @@ async def test_many_calls_at_once_do_not_spend_more_than_the_budget(setup: Setup
     served = sum(answer.status_code == 200 for answer in answers)
     assert await setup.spent(key) == (served * 14, 0)
     assert served * 14 <= 60
+
+
+async def test_a_call_that_the_end_of_the_gateway_cuts_off_may_be_sent_again(setup: Setup) -> None:
+    async def script(call: Call) -> None:
+        await call.reader.read()
+
+    setup.provider.script = script
+    key, headers = await setup.key(budget=Budget(period="total", tokens=10**6))
+    call = asyncio.ensure_future(setup.chat(headers))
+    await setup.wait_for(lambda: setup.provider.open_calls == 1)
+    setup.gateway.start_draining()
+    refused = await setup.chat(headers)
+    setup.gateway.running.cancel_all()
+    for answer in (refused, await call):
+        assert (answer.status_code, answer.headers["x-should-retry"]) == (503, "true")
+        assert answer.json()["error"]["message"] == "the gateway is shutting down"
+    assert 0 < (await setup.spent(key))[0] < 100

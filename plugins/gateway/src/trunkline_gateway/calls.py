@@ -169,6 +169,13 @@ class AdmittedCall:
         return self.running.id
 
     @property
+    def ending(self) -> Problem:
+        """What the client learns of a call that was cancelled. After a drain, another instance may take it."""
+        if self._gateway.is_draining:
+            return Problem(kind="overloaded", status=503, message="the gateway is shutting down", retryable=True)
+        return Problem(kind="overloaded", status=503, message="an administrator of the gateway has ended the call")
+
+    @property
     def input_estimate(self) -> int:
         """An estimate of the input's tokens."""
         if self._input_estimate is None:

@@ -33,8 +33,6 @@ from trunkline_gateway.wires import Dialect, Reply, chat, chat_reader, messages,
 if TYPE_CHECKING:
     from trunkline_gateway.gateway import Gateway
 
-_CANCELLED = Problem(kind="overloaded", status=503, message="an administrator of the gateway has ended the call")
-
 
 class Writer(Protocol):
     """Writes a stream in one format."""
@@ -141,7 +139,7 @@ class GenerationEndpoint(Endpoint):
             response = await until_disconnect(service.chat(call.request), receive=exchange.receive)
         if response is None:
             if call.running.is_cancelled:
-                raise GatewayError(_CANCELLED)
+                raise GatewayError(call.ending)
             raise StreamClosed("the client has disconnected", service=call.target.service)
         call.response = response
         exchange.add_warnings(response.warnings, ignored)
@@ -175,8 +173,8 @@ class GenerationEndpoint(Endpoint):
             raise StreamClosed("the client does not read its stream", service=call.target.service)
         if call.running.is_cancelled:
             if not exchange.has_started:
-                raise GatewayError(_CANCELLED)
-            await self._end_with(exchange, writer, _CANCELLED)
+                raise GatewayError(call.ending)
+            await self._end_with(exchange, writer, call.ending)
             return
         if self.gateway.settings.log_contents:
             written = self._wire.write_response(stream.response, self._reply(call, body))

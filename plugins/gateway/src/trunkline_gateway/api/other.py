@@ -36,8 +36,7 @@ class EmbeddingsEndpoint(Endpoint):
                 with call.running.scope:
                     call.response = response = await until_disconnect(service.embed(request), receive=exchange.receive)
                 if call.running.is_cancelled:
-                    message = "an administrator of the gateway has ended the call"
-                    raise GatewayError(Problem(kind="overloaded", status=503, message=message))
+                    raise GatewayError(call.ending)
                 if response is None:
                     raise ClientGone
             exchange.add_warnings(response.warnings, embeddings.ignored_fields(body, target))
