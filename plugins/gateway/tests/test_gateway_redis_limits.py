@@ -8,6 +8,7 @@ import ipaddress
 import logging
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -91,7 +92,7 @@ async def test_each_instance_goes_on_counting_if_the_policy_is_open(
 ) -> None:
     async with RedisLimiter(Secret(redis.url), failure="open", timeout=LONG) as limiter:
         for _ in range(2):
-            await granted(limiter, requests=3)
+            await limiter.settle(await granted(limiter, requests=3, tokens=40), 1)
         redis.kill()
         # What Redis granted to this instance still counts.
         grant = await granted(limiter, requests=3, tokens=50)
@@ -153,6 +154,23 @@ async def test_a_server_that_hangs_is_not_waited_for_twice(redis: RedisServer) -
                 await granted(limiter)
         redis.resume()
         await until_back(limiter)
+
+
+@pytest.mark.parametrize("is_connected", [True, False])
+async def test_a_blocked_event_loop_does_not_count_as_a_lost_server(
+    redis: RedisServer, caplog: pytest.LogCaptureFixture, is_connected: bool
+) -> None:
+    limit = 0.4
+    async with closed(redis, timeout=limit) as limiter:
+        if is_connected:
+            await until_back(limiter)
+            caplog.clear()
+        calls = [asyncio.create_task(granted(limiter)) for _ in range(20)]
+        for _ in range(3):
+            await anyio.lowlevel.checkpoint()
+        time.sleep(2 * limit)  # noqa: ASYNC251
+        assert len(await asyncio.gather(*calls)) == 20
+    assert messages(caplog) == []
 
 
 async def test_a_server_that_accepts_connections_and_never_answers_is_down() -> None:
@@ -350,6 +368,19 @@ async def test_closing_ends_the_calls_that_wait(redis: RedisServer) -> None:
         with pytest.raises(LimiterUnavailable):
             await call
         redis.resume()
+
+
+async def test_closing_at_the_moment_of_a_time_limit_ends(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trunkline_gateway.redis_limits._PARTS", 1)
+    limiter = closed(redis, timeout=0.1)
+    calls = [asyncio.create_task(granted(limiter)) for _ in range(20)]
+    for _ in range(3):
+        await anyio.lowlevel.checkpoint()
+    time.sleep(0.2)  # noqa: ASYNC251
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    with anyio.fail_after(LONG):
+        await limiter.aclose()
+    assert len(answers) == 20
 
 
 @pytest.mark.parametrize(

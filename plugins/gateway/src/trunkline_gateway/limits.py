@@ -136,10 +136,11 @@ class LocalLimiter:
             key, tokens, count, requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute
         )
 
-    def record(self, key: str, tokens: int) -> None:
-        """Count a request that another limiter has granted."""
+    def record(self, key: str, tokens: int) -> Grant:
+        """Count a request that another limiter has granted. The result is for `settle`."""
         now = self._clock()
         self._usage(key, now).add(int(now), tokens)
+        return Grant(key=key, tokens=tokens, second=int(now))
 
     async def settle(self, grant: Grant, tokens: int) -> None:
         """See `RateLimiter.settle`. It does not wait."""

@@ -25,6 +25,7 @@ import contextvars
 import hashlib
 import logging
 import ssl
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -43,6 +44,10 @@ _logger = logging.getLogger("trunkline_gateway")
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
 """The seconds between two attempts to connect while the server is down."""
+
+_NEVER = 100
+_PARTS = 4
+"""In how many parts a time limit passes. See `_time_limit`."""
 
 _SCHEMES = ("redis", "rediss", "unix")
 
@@ -186,8 +191,11 @@ _SETTLE_SCRIPT = _script(_SETTLE)
 
 
 @attrs.frozen(kw_only=True)
-class _LocalGrant(Grant):
-    """A grant of this instance alone, made while Redis could not be reached."""
+class _OpenGrant(Grant):
+    """A grant that this instance has counted as well, or alone, so that it can go on without the server."""
+
+    local: Grant
+    is_shared: bool
 
 
 class RedisLimiter:
@@ -236,7 +244,7 @@ class RedisLimiter:
             grant = await self._local.acquire(
                 key, tokens, requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute
             )
-            return _LocalGrant(**attrs.asdict(grant, recurse=False))
+            return _open_grant(grant, grant, is_shared=False)
         second, requests, used, reset, requests_wait, tokens_wait = reply
         count = Count(
             second=second,
@@ -249,25 +257,59 @@ class RedisLimiter:
         grant = grant_or_refuse(
             key, tokens, count, requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute
         )
-        if self._local is not None:
-            # So that the count does not begin at nothing when the server is lost.
-            self._local.record(key, tokens)
-        return grant
+        if self._local is None:
+            return grant
+        # So that the count does not begin at nothing when the server is lost.
+        return _open_grant(grant, self._local.record(key, tokens), is_shared=True)
 
     async def settle(self, grant: Grant, tokens: int) -> None:
         """See `RateLimiter.settle`. If the server cannot be reached, the tokens stay as they were counted."""
         if grant.requests_window is None and grant.tokens_window is None:
             return
-        if isinstance(grant, _LocalGrant):
-            if self._local is not None:
-                await self._local.settle(grant, tokens)
-        elif tokens != grant.tokens:
+        is_shared = True
+        if isinstance(grant, _OpenGrant) and self._local is not None:
+            is_shared = grant.is_shared
+            await self._local.settle(grant.local, tokens)
+        if is_shared and tokens != grant.tokens:
             with contextlib.suppress(LimiterUnavailable):  # it is logged
                 await self._link.run(_SETTLE_SCRIPT, grant.key, grant.second, tokens - grant.tokens)
 
     async def aclose(self) -> None:
         """Close the connection. Later calls raise `LimiterUnavailable`, or are counted by this process alone."""
         await self._link.aclose()
+
+
+def _open_grant(grant: Grant, local: Grant, *, is_shared: bool) -> _OpenGrant:
+    return _OpenGrant(**attrs.asdict(grant, recurse=False), local=local, is_shared=is_shared)
+
+
+@contextlib.contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Raise `TimeoutError` if the block takes longer, not counting a time in which the event loop could not run.
+
+    When the loop is blocked for a second, answers wait to be read, and the server is not to blame. So the limit passes
+    in parts, each of which begins when the loop has run again since the end of the last one.
+    """
+    loop = asyncio.get_running_loop()
+    left = _PARTS
+    timer: asyncio.TimerHandle
+
+    def pass_by() -> None:
+        nonlocal left, timer
+        left -= 1
+        if left:
+            timer = loop.call_later(seconds / _PARTS, pass_by)
+        else:
+            scope.cancel()
+
+    timer = loop.call_later(seconds / _PARTS, pass_by)
+    with anyio.CancelScope() as scope:
+        try:
+            yield
+        finally:
+            timer.cancel()
+    if scope.cancelled_caught:
+        raise TimeoutError
 
 
 class _Link:
@@ -286,6 +328,7 @@ class _Link:
         self._timeout = timeout
         self._counts_locally = counts_locally
         self._task: asyncio.Task[None] | None = None
+        self._scope: anyio.CancelScope | None = None
         self._connection: BaseConnection | None = None
         self._attempted = anyio.Event()
         """Set when the present attempt to connect has ended, or when the server is down."""
@@ -305,8 +348,9 @@ class _Link:
             url.reveal(),
             decode_components=True,
             client_name="trunkline-gateway",
-            connect_timeout=timeout,
-            stream_timeout=timeout,
+            # Limits that are never reached: `_time_limit` comes first.
+            connect_timeout=_NEVER * timeout,
+            stream_timeout=_NEVER * timeout,
             ssl_context=_tls(parse_qs(urlsplit(url.reveal()).query)) if url.reveal().startswith("rediss:") else None,
         )
 
@@ -314,11 +358,12 @@ class _Link:
         if self._task is None and not self._is_closed:
             # The first call may be part of a trace, to which this task does not belong.
             loop = asyncio.get_running_loop()
+            self._scope = anyio.CancelScope()
             self._task = loop.create_task(self._keep(), name="redis limits", context=contextvars.Context())
 
     async def check(self) -> None:
         try:
-            with anyio.fail_after(self._timeout):
+            with _time_limit(self._timeout):
                 await self._ready()
         except TimeoutError:
             raise self._unavailable() from None
@@ -326,7 +371,7 @@ class _Link:
     async def run(self, script: _Script, key: str, *arguments: int) -> list[int]:
         """Run a script for a key. Raises `LimiterUnavailable`."""
         try:
-            with anyio.fail_after(self._timeout):
+            with _time_limit(self._timeout):
                 reply = await self._run(script, f"trunkline:limits:{key}", arguments)
         except TimeoutError:
             # The server does not answer, or the network loses what it says: others need not wait for it as well.
@@ -340,8 +385,9 @@ class _Link:
 
     async def aclose(self) -> None:
         self._is_closed = True
-        if self._task is not None:
-            self._task.cancel()
+        if self._task is not None and self._scope is not None:
+            # Cancelling the task itself is done once, and is lost if a time limit ends at the same moment.
+            self._scope.cancel()
             await asyncio.wait([self._task])
         self._attempted.set()
 
@@ -377,18 +423,20 @@ class _Link:
         raise self._unavailable()
 
     async def _keep(self) -> None:
-        """Keep a connection open until the task is cancelled."""
+        """Keep a connection open until the scope is cancelled."""
         pause = _FIRST_PAUSE
-        while True:
-            try:
-                await self._connect()
-                pause = _FIRST_PAUSE
-            except Exception as error:
-                self._is_down = True
-                self._attempted.set()
-                self._report_lost(error)
-                await anyio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
+        assert self._scope is not None
+        with self._scope:
+            while True:
+                try:
+                    await self._connect()
+                    pause = _FIRST_PAUSE
+                except Exception as error:
+                    self._is_down = True
+                    self._attempted.set()
+                    self._report_lost(error)
+                    await anyio.sleep(pause)
+                    pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _connect(self) -> None:
         """Open a connection, and return when it is lost. Raises if it cannot be opened."""
@@ -413,7 +461,7 @@ class _Link:
 
     async def _hold(self, connection: BaseConnection) -> None:
         async with anyio.create_task_group() as tasks:
-            with anyio.fail_after(2 * self._timeout):
+            with _time_limit(2 * self._timeout):
                 await tasks.start(connection.run)
                 # A server that is still reading its data accepts connections, and answers this with an error. A user
                 # who may only run scripts gets an error as well, which does not matter.
