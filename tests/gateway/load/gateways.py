@@ -227,7 +227,9 @@ def started(name: str, folder: Path, provider: int) -> Iterator[Gateway]:
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     prepared = KINDS[name].prepare(folder, port, provider)
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("TRUNKLINE_", "LITELLM_"))}
+    # PYTHON…: such as PYTHONDONTWRITEBYTECODE, with which every start compiles all modules.
+    others = ("TRUNKLINE_", "LITELLM_", "PYTHON")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(others)}
     began = time.monotonic()
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(

@@ -61,6 +61,8 @@ class Size:
     waiting: int
     texts: int = 500
     settle: float = 1.0
+    compiled: bool = True
+    """Whether each gateway is started once before, so that Python has compiled its modules."""
 
 
 SIZES = {
@@ -92,6 +94,7 @@ SIZES = {
         waiting=20,
         texts=20,
         settle=0.1,
+        compiled=False,
     ),
 }
 CONCURRENCY = 16
@@ -250,6 +253,9 @@ def main() -> int:
     try:
         provider = int(server.stdout.readline())
         with tempfile.TemporaryDirectory(prefix="gateway-load-") as folder, Client() as client:
+            for name in names if size.compiled else ():
+                with started(name, Path(folder) / f"{name}-before", provider) as gateway:
+                    start(client, gateway, time.monotonic())
             for turn in range(options.rounds or size.rounds):
                 shift = turn % len(names)
                 for name in names[shift:] + names[:shift]:
