@@ -43,7 +43,7 @@ from trunkline_gateway.targets import Target
 from trunkline_gateway.usage import CallRecord, Outcome
 
 if TYPE_CHECKING:
-    from trunkline_gateway.gateway import Gateway
+    from trunkline_gateway.state import GatewayState
 
 CONSOLE = "console"
 """The name under which the playground's calls are counted. They have no key."""
@@ -70,7 +70,7 @@ class _Used:
 class Calls:
     """The calls of a gateway."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: GatewayState) -> None:
         self._gateway = gateway
 
     async def authenticate(self, secret: str | None) -> Key:
@@ -130,7 +130,7 @@ class AdmittedCall:
 
     def __init__(
         self,
-        gateway: Gateway,
+        gateway: GatewayState,
         key: Key | None,
         target: Target,
         request: ChatRequest | EmbedRequest,

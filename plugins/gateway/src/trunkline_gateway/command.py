@@ -48,6 +48,7 @@ def serve(
 
     configure(log_format)
     checked = settings or GatewaySettings()
+    checked.make_data_dir()
     return anyio.run(_serve, checked, backend_options={"use_uvloop": _has_uvloop()})
 
 
@@ -100,6 +101,7 @@ def migrate(
     from trunkline_gateway.database.engine import DatabaseError, migrate
 
     checked = settings or GatewaySettings()
+    checked.make_data_dir()
     try:
         migrate(checked.database_url, revision)
     except DatabaseError as error:
@@ -116,6 +118,7 @@ def reset_admin_key(*, settings: Annotated[GatewaySettings | None, Parameter(nam
     from trunkline_gateway.database.sessions import SessionStore
 
     checked = settings or GatewaySettings()
+    checked.make_data_dir()
 
     async def run() -> str:
         async with await Database.open(checked.database_url) as database:
@@ -179,6 +182,7 @@ def create_key(
         budget=Budget(period=budget_period, tokens=budget_tokens, cost=cost) if has_budget else None,
     )
     checked = settings or GatewaySettings()
+    checked.make_data_dir()
 
     async def run() -> str:
         async with await Database.open(checked.database_url) as database:
@@ -199,6 +203,7 @@ def reencrypt(*, settings: Annotated[GatewaySettings | None, Parameter(name="*")
     from trunkline_gateway.encryption import EncryptionError, encryption_of
 
     checked = settings or GatewaySettings()
+    checked.make_data_dir()
 
     async def run() -> None:
         async with await Database.open(checked.database_url) as database:

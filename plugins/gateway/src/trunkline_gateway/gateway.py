@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from http import HTTPStatus
@@ -21,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from trunkline import ConfigurationError
 
 from trunkline_gateway.api.routes import api_routes
-from trunkline_gateway.calls import Calls, new_request_id
+from trunkline_gateway.calls import new_request_id
 from trunkline_gateway.console.admin_key import ensure_admin_key
 from trunkline_gateway.console.routes import console_routes
 from trunkline_gateway.database.budgets import BudgetStore
@@ -33,16 +32,13 @@ from trunkline_gateway.database.usage import UsageStore
 from trunkline_gateway.embedded_model import add_embedded_model
 from trunkline_gateway.encryption import encryption_of
 from trunkline_gateway.limits import LocalLimiter, RateLimiter
-from trunkline_gateway.logs import log_call
-from trunkline_gateway.metrics import Metrics
 from trunkline_gateway.models import Models
 from trunkline_gateway.operations import operation_routes
 from trunkline_gateway.problems import Problem
 from trunkline_gateway.redis_limits import RedisLimiter
-from trunkline_gateway.running import RunningCalls
 from trunkline_gateway.services import Services
 from trunkline_gateway.settings import GatewaySettings
-from trunkline_gateway.usage import CallRecord
+from trunkline_gateway.state import GatewayState
 from trunkline_gateway.wires import chat, messages
 
 logger = logging.getLogger("trunkline_gateway")
@@ -54,33 +50,15 @@ HEARTBEAT_INTERVAL = 5.0
 """The seconds between heartbeats of an instance. Its reservations are settled by others when it has none for longer."""
 
 
-class Gateway:
+class Gateway(GatewayState):
     """A gateway: `async with Gateway(settings) as gateway: …`, with its ASGI application in `gateway.app`.
 
     To mount it in an application of your own, enter it in the lifespan of that application, and give
     `parent.mount("/llm", gateway.app)`. `app` can be mounted before the gateway is entered.
     """
 
-    database: Database
-    services: Services
-    keys: KeyStore
-    budgets: BudgetStore
-    usage: UsageStore
-    sessions: SessionStore
-    limiter: RateLimiter
-    models: Models
-    new_admin_key: str | None = None
-    """The key to sign in to the console with, if it was made just now. It is not kept."""
-
     def __init__(self, settings: GatewaySettings | None = None) -> None:
-        self.settings = settings or GatewaySettings()
-        self.instance = secrets.token_hex(8)
-        self.running = RunningCalls()
-        self.metrics = Metrics(lambda: len(self.running))
-        self.calls = Calls(self)
-        self.is_open = False
-        """Whether the gateway was entered and not left."""
-        self.is_draining = False
+        super().__init__(settings or GatewaySettings())
         self._stack = AsyncExitStack()
         self._revision = -1
         self.app = self._make_app()
@@ -115,7 +93,7 @@ class Gateway:
 
     async def _open(self, stack: AsyncExitStack) -> None:
         settings = self.settings
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        settings.make_data_dir()
         self.database = database = await Database.open(settings.database_url)
         stack.push_async_callback(database.aclose)
         self.sessions = SessionStore(database)
@@ -157,16 +135,6 @@ class Gateway:
         finally:
             self.is_open = False
 
-    def start_draining(self) -> None:
-        """Take no more calls. Those in flight go on."""
-        self.is_draining = True
-
-    async def reload(self) -> None:
-        """Read services and keys again. Calls in flight go on with the settings that they began with."""
-        self.keys.forget()
-        await self.services.reload()
-        self.models.forget()
-
     async def _watch(self) -> None:
         """Read again what another instance, or the console, has changed."""
         while True:
@@ -193,12 +161,6 @@ class Gateway:
         while True:
             await anyio.sleep(min(limit / 4, 1.0))
             self.running.end_unread(limit)
-
-    def record(self, record: CallRecord) -> None:
-        """Count a call that has ended: in the usage, the metrics and the log."""
-        self.usage.record(record)
-        self.metrics.count(record)
-        log_call(record)
 
 
 class _WhenOpen:

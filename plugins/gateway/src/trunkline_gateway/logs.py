@@ -66,6 +66,7 @@ def configure(form: Literal["text", "json"]) -> None:
     """Write the logs of the gateway, of the core and of the web server to standard error."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Formatter(form == "json"))
+    logging.getLogger("coredis").setLevel(logging.CRITICAL)  # the limiter says when the server is lost and back
     for name in ("trunkline_gateway", "trunkline", "uvicorn.error"):
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler]

@@ -14,13 +14,13 @@ from starlette.routing import BaseRoute, Route
 from trunkline_gateway.database.engine import DatabaseError
 
 if TYPE_CHECKING:
-    from trunkline_gateway.gateway import Gateway
+    from trunkline_gateway.state import GatewayState
 
 READY_LIMIT = 2.0
 """The seconds in which the database has to answer for the gateway to be ready."""
 
 
-def operation_routes(gateway: Gateway) -> list[BaseRoute]:
+def operation_routes(gateway: GatewayState) -> list[BaseRoute]:
     """Return the routes."""
 
     async def healthz(request: Request) -> Response:
@@ -46,7 +46,7 @@ def operation_routes(gateway: Gateway) -> list[BaseRoute]:
     return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
 
 
-def _may_read_metrics(request: Request, gateway: Gateway) -> bool:
+def _may_read_metrics(request: Request, gateway: GatewayState) -> bool:
     token = gateway.settings.metrics_token
     if token is not None:
         given = request.headers.get("authorization", "").encode()

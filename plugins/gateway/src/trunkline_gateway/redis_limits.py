@@ -519,13 +519,14 @@ class _Link:
 
 def _problem_of(url: str) -> str | None:
     """Return what is wrong with the URL of a server, without the URL."""
+    wrong = "is not the URL of a Redis server: use redis://host:port/db, rediss://… or unix:///path"
     try:
         parts = urlsplit(url)
-        port_is_right = parts.port is None or parts.port > 0
+        port = parts.port
     except ValueError:
-        port_is_right = False
-    if not port_is_right or parts.scheme not in _SCHEMES:
-        return "is not the URL of a Redis server: use redis://host:port/db, rediss://… or unix:///path"
+        return wrong
+    if port == 0 or parts.scheme not in _SCHEMES:
+        return wrong
     is_socket = parts.scheme == "unix"
     if is_socket and (parts.hostname or not parts.path):
         return "has no path of a socket: use unix:///path"

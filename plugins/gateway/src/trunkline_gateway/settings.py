@@ -33,7 +33,7 @@ class GatewaySettings:
     redis: Secret | None = attrs.field(default=None, converter=_secret)
     """The URL of a Redis or Valkey server, by which several instances share the limits of keys."""
     redis_failure: Literal["closed", "open"] = "closed"
-    """What happens to calls with limits while Redis cannot be reached: they are refused, or sent without limits."""
+    """What happens to calls with limits without Redis: they are refused, or each instance counts alone."""
     encryption_key: Secret | None = attrs.field(default=None, converter=_secret)
     """The key that encrypts the services' secrets in the database. Default: the file `encryption.key` in `data_dir`.
     Several keys separated by commas: the first encrypts, all decrypt."""
@@ -78,3 +78,7 @@ class GatewaySettings:
     def database_url(self) -> str:
         """The URL of the database: that of the setting, or of the SQLite file in `data_dir`. It may have a password."""
         return f"sqlite:///{self.data_dir / 'gateway.sqlite3'}" if self.database is None else self.database.reveal()
+
+    def make_data_dir(self) -> None:
+        """Make the folder of the data, for its owner alone, if it does not exist. Raises `OSError`."""
+        self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)

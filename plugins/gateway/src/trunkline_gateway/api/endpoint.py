@@ -12,7 +12,7 @@ from trunkline import StreamClosed
 from trunkline.authoring.json import JSONObject
 
 from trunkline_gateway.api.exchange import ClientGone, Exchange
-from trunkline_gateway.calls import new_request_id
+from trunkline_gateway.calls import Calls, new_request_id
 from trunkline_gateway.keys import Key
 from trunkline_gateway.limits import LimitExceeded
 from trunkline_gateway.problems import Problem, problem_of
@@ -20,7 +20,7 @@ from trunkline_gateway.tracing import make_trace
 from trunkline_gateway.wires import Dialect, messages
 
 if TYPE_CHECKING:
-    from trunkline_gateway.gateway import Gateway
+    from trunkline_gateway.state import GatewayState
 
 logger = logging.getLogger("trunkline_gateway")
 
@@ -32,15 +32,16 @@ class Endpoint(ABC):
     dialect: Dialect
     write_error: Callable[[Problem, str], JSONObject]
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: GatewayState) -> None:
         self.gateway = gateway
+        self.calls = Calls(gateway)
         self._trace = make_trace()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         dialect = self.dialect_of(scope)
         exchange = Exchange(scope, receive, send, request_id=new_request_id(), dialect=dialect)
         try:
-            key = await self.gateway.calls.authenticate(exchange.secret)
+            key = await self.calls.authenticate(exchange.secret)
             with self._trace(self.api, exchange.headers, f"req_{exchange.request_id}"):
                 await self.answer(exchange, key)
         except (ClientGone, StreamClosed):

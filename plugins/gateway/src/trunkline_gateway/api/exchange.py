@@ -41,7 +41,7 @@ class Exchange:
     def __init__(self, scope: Scope, receive: Receive, send: Send, *, request_id: str, dialect: Dialect) -> None:
         self.receive = receive
         self.request_id = request_id
-        self.dialect = dialect
+        self.dialect: Dialect = dialect
         headers: list[Header] = list(scope["headers"])
         self.headers: dict[bytes, bytes] = dict(headers)
         # Of several, a proxy may have checked another one than the last.

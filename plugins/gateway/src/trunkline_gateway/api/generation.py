@@ -31,7 +31,7 @@ from trunkline_gateway.targets import Target
 from trunkline_gateway.wires import Dialect, Reply, chat, chat_reader, messages, responses
 
 if TYPE_CHECKING:
-    from trunkline_gateway.gateway import Gateway
+    from trunkline_gateway.state import GatewayState
 
 
 class Writer(Protocol):
@@ -89,7 +89,7 @@ MESSAGES = WireFormat(
 class GenerationEndpoint(Endpoint):
     """The endpoint of one wire format."""
 
-    def __init__(self, gateway: Gateway, wire: WireFormat) -> None:
+    def __init__(self, gateway: GatewayState, wire: WireFormat) -> None:
         super().__init__(gateway)
         self._wire = wire
         self.api, self.dialect, self.write_error = wire.api, wire.dialect, wire.write_error
@@ -97,14 +97,14 @@ class GenerationEndpoint(Endpoint):
     async def answer(self, exchange: Exchange, key: Key) -> None:
         gateway, wire = self.gateway, self._wire
         body = await self.read_json(exchange)
-        target = gateway.calls.find_target(key, body.get("model"))
+        target = self.calls.find_target(key, body.get("model"))
         read = await exchange.in_thread_if_large(lambda: wire.read_request(body, target))
         request = attrs.evolve(read, model=target.model)
         if wire is MESSAGES:
             betas = exchange.headers.get(b"anthropic-beta", b"").decode("latin-1")
             request = messages.with_betas(request, target, betas)
         ignored = wire.ignored_fields(body, target)
-        call = gateway.calls.admit(
+        call = self.calls.admit(
             key, target, request, api=wire.api, request_id=exchange.request_id, on_grant=exchange.add_limits
         )
         async with call:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 from starlette.types import Scope
-from trunkline import UnsupportedOperation, until_disconnect
+from trunkline import EmbedResponse, UnsupportedOperation, until_disconnect
 
 from trunkline_gateway.api.endpoint import Endpoint
 from trunkline_gateway.api.exchange import ClientGone, Exchange
@@ -24,15 +24,16 @@ class EmbeddingsEndpoint(Endpoint):
         """Embed the inputs."""
         gateway = self.gateway
         body = await self.read_json(exchange)
-        target = gateway.calls.find_target(key, body.get("model"))
+        target = self.calls.find_target(key, body.get("model"))
         read = await exchange.in_thread_if_large(lambda: embeddings.read_request(body, target))
         request = attrs.evolve(read, model=target.model)
-        call = gateway.calls.admit(
+        call = self.calls.admit(
             key, target, request, api=self.api, request_id=exchange.request_id, on_grant=exchange.add_limits
         )
         async with call:
             exchange.add_service(target.service)
             async with gateway.services.use(target.service) as service:
+                response: EmbedResponse | None = None
                 with call.running.scope:
                     call.response = response = await until_disconnect(service.embed(request), receive=exchange.receive)
                 if call.running.is_cancelled:
@@ -54,14 +55,14 @@ class CountTokensEndpoint(Endpoint):
         """Count the tokens of a request. Counting is free, so it is not in the key's limits."""
         gateway = self.gateway
         body = await self.read_json(exchange)
-        target = gateway.calls.find_target(key, body.get("model"))
+        target = self.calls.find_target(key, body.get("model"))
         read = await exchange.in_thread_if_large(lambda: messages.read_count_request(body, target))
         request = attrs.evolve(read, model=target.model)
         async with gateway.services.use(target.service) as service:
             try:
                 tokens = await until_disconnect(service.count_tokens(request), receive=exchange.receive)
             except UnsupportedOperation:
-                tokens = gateway.calls.admit(key, target, request, api=self.api).input_estimate
+                tokens = self.calls.admit(key, target, request, api=self.api).input_estimate
                 exchange.add_warnings((), ())
         if tokens is None:
             raise ClientGone

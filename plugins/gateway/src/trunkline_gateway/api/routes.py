@@ -11,10 +11,10 @@ from trunkline_gateway.api.openapi import openapi
 from trunkline_gateway.api.other import CountTokensEndpoint, EmbeddingsEndpoint, ModelsEndpoint
 
 if TYPE_CHECKING:
-    from trunkline_gateway.gateway import Gateway
+    from trunkline_gateway.state import GatewayState
 
 
-def api_routes(gateway: Gateway) -> list[BaseRoute]:
+def api_routes(gateway: GatewayState) -> list[BaseRoute]:
     """Return the routes below `/v1`, and the document that describes them."""
     models = ModelsEndpoint(gateway)
     return [

@@ -23,13 +23,14 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from trunkline_gateway.calls import Calls
 from trunkline_gateway.console import filters, security
 from trunkline_gateway.console.attempts import Attempts
 from trunkline_gateway.database.sessions import Session
 
 if TYPE_CHECKING:
     from trunkline_gateway.console.oidc import OpenIDConnect
-    from trunkline_gateway.gateway import Gateway
+    from trunkline_gateway.state import GatewayState
 
 SESSION_COOKIE = "trunkline_session"
 LIFETIME = datetime.timedelta(hours=12)
@@ -49,8 +50,9 @@ ADMIN = "admin"
 class Console:
     """The console of a gateway."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: GatewayState) -> None:
         self.gateway = gateway
+        self.calls = Calls(gateway)
         self.attempts = Attempts()
         self.templates = Environment(
             loader=PackageLoader("trunkline_gateway.console"),

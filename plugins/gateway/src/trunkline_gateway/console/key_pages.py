@@ -174,7 +174,7 @@ def read_draft(texts: Mapping[str, str]) -> tuple[KeyDraft | None, dict[str, str
     budget_tokens = _whole(texts, "budget_tokens", errors)
     cost = _cost(texts, errors)
     expires = _expiry(texts, errors)
-    period = next((known for known in _PERIODS if known == texts.get("period")), None)
+    period: Period | None = next((known for known in _PERIODS if known == texts.get("period")), None)
     if period is None and texts.get("period"):
         errors["period"] = "One of the list"
     if errors:

@@ -63,7 +63,7 @@ class OpenIDConnect:
         """Return the URL to send the browser to, and the value of `STATE_COOKIE`. Raises `OIDCError`."""
         metadata = await self._read_metadata()
         nonce, verifier = secrets.token_urlsafe(32), secrets.token_urlsafe(48)
-        async with self._client(callback) as client:
+        async with self._client(callback) as client:  # pyright: ignore[reportGeneralTypeIssues]
             url, state = client.create_authorization_url(
                 metadata.authorization_endpoint, state=secrets.token_urlsafe(32), nonce=nonce, code_verifier=verifier
             )
@@ -139,7 +139,7 @@ class OpenIDConnect:
             raise OIDCError("The identity provider sent no code. Try again.")
         try:
             with anyio.fail_after(_TIMEOUT):
-                async with self._client(callback) as client:
+                async with self._client(callback) as client:  # pyright: ignore[reportGeneralTypeIssues]
                     found = await client.fetch_token(
                         metadata.token_endpoint, grant_type="authorization_code", code=code, code_verifier=verifier
                     )

@@ -88,11 +88,11 @@ async def stream(console: Console, request: Request, session: Session) -> Respon
     """Stream an answer as server-sent events, each a JSON object with a `type`."""
     try:
         body = await _body(request)
-        target = console.gateway.calls.find_target(None, body.get("model"))
+        target = console.calls.find_target(None, body.get("model"))
         chat_request = read_request(body, target)
     except (GatewayError, TrunklineError) as error:
         raise HTTPException(400, _message(error)) from None
-    call = console.gateway.calls.admit(None, target, chat_request, api=API)
+    call = console.calls.admit(None, target, chat_request, api=API)
     if console.gateway.settings.log_contents:
         call.contents = (dumps(body).decode(), None)
     return _Events(partial(_run, console, call))

@@ -13,10 +13,10 @@ from trunkline_gateway.console.app import Console, Page
 from trunkline_gateway.database.sessions import Session
 
 if TYPE_CHECKING:
-    from trunkline_gateway.gateway import Gateway
+    from trunkline_gateway.state import GatewayState
 
 
-def console_routes(gateway: Gateway) -> list[BaseRoute]:
+def console_routes(gateway: GatewayState) -> list[BaseRoute]:
     """Return the routes of the console.
 
     Mount them at a path: `Mount("/console", routes=console_routes(gateway))`. The gateway must be open when the first

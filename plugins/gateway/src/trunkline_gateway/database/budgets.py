@@ -258,7 +258,7 @@ def _bounded(amount: Amount) -> Amount:
     return Amount(tokens=min(max(amount.tokens, 0), _MOST), cost=min(max(amount.cost, 0), _MOST))
 
 
-def _balance(row: Row[Any]) -> Balance:
+def _balance(row: Row[*tuple[Any, ...]]) -> Balance:
     return Balance(
         budget=Budget(period=row.period, tokens=row.limit_tokens, cost=row.limit_cost),
         spent=Amount(tokens=row.spent_tokens, cost=row.spent_cost),

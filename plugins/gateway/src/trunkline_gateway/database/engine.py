@@ -101,8 +101,8 @@ class Database:
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Run a function in a transaction, and commit it. Raises `DatabaseError`. A cancellation waits for its end."""
         with anyio.CancelScope(shield=True):
-            result = await self._backend.run(work, writes=True)
-        return result  # noqa: RET504  # The scope could swallow an error, says its type.
+            return await self._backend.run(work, writes=True)
+        raise AssertionError("a shield swallows no error")
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -315,6 +315,7 @@ class _SQLite:
 
     def _mark_dead(self) -> None:
         with _errors(self._url):
+            assert fcntl is not None
             self._lock = os.open(f"{self._url.database}.lock", os.O_RDWR | os.O_CREAT, 0o600)
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -409,7 +410,7 @@ def _postgresql_engine(dsn: str, **options: object) -> AsyncEngine:
 
     async def connect() -> object:
         # asyncpg reads the parameters of the URL as libpq does (`sslmode`, `host=/run/postgresql`).
-        connection: object = await asyncpg.connect(dsn, timeout=BUSY_SECONDS, command_timeout=COMMAND_SECONDS)
+        connection: object = await asyncpg.connect(dsn, timeout=int(BUSY_SECONDS), command_timeout=COMMAND_SECONDS)
         return connection
 
     return create_async_engine("postgresql+asyncpg://", async_creator=connect, hide_parameters=True, **options)

@@ -110,7 +110,7 @@ class UsageStore:
             statement = statement.where(usage.c.key_id == key_id)
         ordered = statement.order_by(usage.c.day, usage.c.key_id, usage.c.service, usage.c.model)
         rows = await self._database.read(lambda connection: connection.execute(ordered).all())
-        return [UsageRow(**(dict(row._mapping) | {"key_id": row.key_id or None})) for row in rows]
+        return [_usage_row(row) for row in rows]
 
     async def log(self, *, limit: int = 100, before: str | None = None, key_id: int | None = None) -> list[CallRecord]:
         """Return calls, the newest first; `before` is the id of the last one of the page before."""
@@ -183,3 +183,19 @@ def _write(
 
 def _record(row: Row[Any]) -> CallRecord:
     return CallRecord(**{name: getattr(row, name) for name in _LOGGED})
+
+
+def _usage_row(row: Row[*tuple[Any, ...]]) -> UsageRow:
+    return UsageRow(
+        day=row.day,
+        key_id=row.key_id or None,
+        key_name=row.key_name,
+        service=row.service,
+        model=row.model,
+        requests=row.requests,
+        errors=row.errors,
+        input_tokens=row.input_tokens,
+        output_tokens=row.output_tokens,
+        cost=row.cost,
+        unpriced=row.unpriced,
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import binascii
 from base64 import b64decode
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import TypeAlias, cast, get_args
 
 from trunkline import (
@@ -545,7 +545,8 @@ class _Reader:
         name = self._tool_names[call_id] = _required_text(body, "name", f"{at}.{kind}")
         family, metadata = self._call_metadata(fields)
         if text is not None:
-            own = self._own_metadata({**metadata.get(self._provider or "", {}), "type": "custom"})
+            typed: JSONObject = {**as_object(metadata.get(self._provider or "")), "type": "custom"}
+            own = self._own_metadata(typed)
             return ToolCall(
                 id=call_id,
                 name=name,
@@ -555,7 +556,8 @@ class _Reader:
                 provider_metadata={**metadata, **own},
             )
         if kind != "function":
-            metadata = {**metadata, **self._own_metadata({**metadata.get(self._provider or "", {}), "type": kind})}
+            other: JSONObject = {**as_object(metadata.get(self._provider or "")), "type": str(kind)}
+            metadata = {**metadata, **self._own_metadata(other)}
         given = body.get("arguments", "")
         if not isinstance(given, str):
             raise _wrong_type(f"{at}.function.arguments", "a string", given)
@@ -625,7 +627,7 @@ def _metadata(fields: JSONObject) -> ProviderOptions:
     return cast("ProviderOptions", fields.get("metadata", {}))
 
 
-def _restored(parts: list[Part], entries: list[object], fields: JSONObject) -> list[Part]:
+def _restored(parts: list[Part], entries: Sequence[object], fields: JSONObject) -> list[Part]:
     """Cut the text of an answer into its parts again, at the offsets that `chat.StreamWriter` wrote.
 
     If the client changed the text, so that the offsets do not fit, the text stays whole.

@@ -78,7 +78,7 @@ def _texts(value: JSONValue) -> tuple[str, ...]:
             message = "Arrays of tokens are not supported, since each model has its own. Send 'input' as text."
             raise invalid(message, param="input", code="unsupported_value")
         raise invalid(f"'input[{position}]' must be a string.", param=f"input[{position}]", code="invalid_type")
-    return tuple(value)
+    return tuple(text for text in value if isinstance(text, str))
 
 
 def write_response(response: EmbedResponse, body: JSONObject, target: Target) -> JSONObject:
