@@ -32,6 +32,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if self.path.endswith("/embeddings"):
+            given = body["input"]
+            entries = [
+                {"object": "embedding", "index": index, "embedding": [0.5, -1.0]}
+                for index in range(1 if isinstance(given, str) else len(given))
+            ]
+            counts = {"prompt_tokens": 3, "total_tokens": 3}
+            self._send(json.dumps({"object": "list", "model": "m", "data": entries, "usage": counts}).encode())
+            return
         usage = {"prompt_tokens": 10, "completion_tokens": 4, "total_tokens": 14}
         answer = {"id": "c1", "object": "chat.completion", "created": 1, "model": "m"}
         if not body.get("stream"):
