@@ -81,6 +81,7 @@ ASYNC_IN_GATEWAY = (
     "redis_limits.py",
     "server.py",
     "services.py",
+    "state.py",
 )
 """The gateway is a web application. What it reads and writes of wire formats, and its values, are pure."""
 LIBRARIES = {"trunkline-ray"}
