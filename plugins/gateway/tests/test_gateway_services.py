@@ -379,7 +379,7 @@ async def test_a_composed_service_of_a_wrong_one_works_when_that_one_does() -> N
     await services.reload()
     assert "a" in str(state(services, "b").error)
     assert "b" in str(state(services, "c").error)
-    await services.save("a", compatible("a", URL).table, {})
+    await services.save("a", compatible("a", URL).table, {"api_key": KEY})
     assert [found.error for found in services.states()] == [None, None, None]
     await services.aclose()
 
@@ -523,3 +523,30 @@ async def test_services_of_a_database(backend: Callable[[str], Awaitable[Backend
         assert again.aliases == {"fast": "both"}
         assert await say(again, "main") == "one"
         await again.aclose()
+
+
+@pytest.mark.parametrize("moved", ["https://other.example.com/v1", "other.example.com", "http://api.example.com/v1"])
+async def test_a_stored_secret_is_not_sent_to_another_server_unless_it_is_entered_again(moved: str) -> None:
+    services = Services(MemoryStore())
+    table = {"provider": "openai-compatible", "api_url": "https://api.example.com/v1", "default_model": "m"}
+    try:
+        await services.save("main", table, {"api_key": KEY})
+        await services.save("main", {**table, "api_url": "https://api.example.com/v2"}, {"api_key": None})
+        with pytest.raises(ConfigurationError, match="has to be entered again, since api_url leads to another server"):
+            await services.save("main", {**table, "api_url": moved}, {"api_key": None})
+        report = await services.check("main", {**table, "api_url": moved}, {"api_key": ""}, None)
+        assert report.ok is False or KEY not in str(report)
+        await services.save("main", {**table, "api_url": moved}, {"api_key": KEY})
+    finally:
+        await services.aclose()
+
+
+async def test_a_stored_secret_is_not_sent_through_a_new_proxy() -> None:
+    services = Services(MemoryStore())
+    table = {"provider": "openai-compatible", "api_url": "http://127.0.0.1:9/v1", "default_model": "m"}
+    try:
+        await services.save("main", table, {"api_key": KEY})
+        with pytest.raises(ConfigurationError, match="since proxy leads to another server"):
+            await services.save("main", {**table, "proxy": "http://127.0.0.1:8"}, {})
+    finally:
+        await services.aclose()

@@ -211,7 +211,27 @@ class ServiceDraft:
                 if not is_blank(secret):
                     secrets[setting] = secret
         self._move_secrets(table, secrets)
-        return StoredService(name=self.name, table=table, secrets=secrets), errors
+        service = StoredService(name=self.name, table=table, secrets=secrets)
+        return service, [*errors, *self._redirected(service, infos or {})]
+
+    def _redirected(self, service: StoredService, infos: Mapping[str, SettingInfo]) -> Iterator[ConfigurationError]:
+        """Yield an error for each stored secret that would be sent to another server than before.
+
+        Whoever uses the console cannot read a secret. They could have it sent to a server of their own otherwise.
+        """
+        if self.before is None:
+            return
+        old, new = merged(self.before), merged(service)
+        moved = [
+            name
+            for name, info in infos.items()
+            if (server := _server(info, new.get(name))) is not None and server != _server(info, old.get(name))
+        ]
+        if not moved:
+            return
+        for name, secret in service.secrets.items():
+            if self.before.secrets.get(name) == secret and is_blank(self.secrets.get(name)):
+                yield self._error(name, f"has to be entered again, since {moved[0]} leads to another server")
 
     def _kept_secrets(self, infos: Mapping[str, SettingInfo] | None) -> dict[str, str]:
         """Return the stored secrets of secret settings. Those of another provider must not be sent to this one."""
@@ -273,6 +293,23 @@ class ServiceDraft:
 def _text(table: Mapping[str, object], name: str) -> str | None:
     value = table.get(name)
     return value.strip() if isinstance(value, str) else None
+
+
+def _server(info: SettingInfo, value: object) -> str | None:
+    """Return the scheme, host and port of a setting that is a URL, or `None`."""
+    if not isinstance(value, str) or is_blank(value):
+        return None
+    url = value.strip()
+    if info.base_url is not None:
+        try:
+            url = info.base_url(url)[0]
+        except (ValueError, ConfigurationError):  # reported together with the other mistakes
+            return url
+    scheme, found, rest = url.partition("://")
+    if not found:
+        return None
+    authority = re.split(r"[/?#\\]", rest, maxsplit=1)[0]
+    return f"{scheme}://{authority.rpartition('@')[2]}".casefold()
 
 
 def _typed(info: SettingInfo, value: JSONValue) -> JSONValue:
