@@ -17,7 +17,7 @@ def test_a_request_continues_the_trace_of_its_client_and_is_the_parent_of_what_r
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     span_of = make_trace(provider)
     headers = {b"traceparent": f"00-{TRACE}-b7ad6b7169203331-01".encode(), b"authorization": b"Bearer tlk_secret"}
-    with span_of("/v1/responses", headers, "req_1"):
+    with span_of("POST", "/v1/responses", headers, "req_1"):
         inside = trace.get_current_span().get_span_context()
     provider.shutdown()
     [span] = exporter.get_finished_spans()

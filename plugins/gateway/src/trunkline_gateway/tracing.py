@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
-Trace = Callable[[str, Mapping[bytes, bytes], str], AbstractContextManager[None]]
-"""Makes the span of a request, from its path, its headers and its id."""
+Trace = Callable[[str, str, Mapping[bytes, bytes], str], AbstractContextManager[None]]
+"""Makes the span of a request, from its method, path, headers and id."""
 
 
 def make_trace(provider: TracerProvider | None = None) -> Trace:
@@ -22,20 +22,20 @@ def make_trace(provider: TracerProvider | None = None) -> Trace:
     try:
         from opentelemetry import propagate, trace
     except ImportError:
-        return lambda path, headers, request_id: nullcontext()
+        return lambda method, path, headers, request_id: nullcontext()
 
     tracer = trace.get_tracer("trunkline_gateway", tracer_provider=provider)
 
     @contextmanager
-    def span(path: str, headers: Mapping[bytes, bytes], request_id: str) -> Iterator[None]:
+    def span(method: str, path: str, headers: Mapping[bytes, bytes], request_id: str) -> Iterator[None]:
         carrier = {
             name: headers[name.encode()].decode("latin-1")
             for name in ("traceparent", "tracestate")
             if name.encode() in headers
         }
-        attributes = {"http.request.method": "POST", "http.route": path, "trunkline.request_id": request_id}
+        attributes = {"http.request.method": method, "http.route": path, "trunkline.request_id": request_id}
         with tracer.start_as_current_span(
-            f"POST {path}", context=propagate.extract(carrier), kind=trace.SpanKind.SERVER, attributes=attributes
+            f"{method} {path}", context=propagate.extract(carrier), kind=trace.SpanKind.SERVER, attributes=attributes
         ):
             yield
 

@@ -42,7 +42,7 @@ class Endpoint(ABC):
         exchange = Exchange(scope, receive, send, request_id=new_request_id(), dialect=dialect)
         try:
             key = await self.calls.authenticate(exchange.secret)
-            with self._trace(self.api, exchange.headers, f"req_{exchange.request_id}"):
+            with self._trace(exchange.method, self.api, exchange.headers, f"req_{exchange.request_id}"):
                 await self.answer(exchange, key)
         except (ClientGone, StreamClosed):
             return  # nobody reads an answer

@@ -46,6 +46,7 @@ class Exchange:
         self.headers: dict[bytes, bytes] = dict(headers)
         # Of several, a proxy may have checked another one than the last.
         self._is_ambiguous = any(sum(name == sent for sent, _ in headers) > 1 for name in _WITH_KEYS)
+        self.method: str = scope["method"]
         self.has_started = False
         self.body_size = 0
         self._parameters: dict[str, object] = scope.get("path_params", {})

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import attrs
 from starlette.types import Scope
-from trunkline import EmbedResponse, UnsupportedOperation, until_disconnect
+from trunkline import CallWarning, EmbedResponse, UnsupportedOperation, until_disconnect
 
 from trunkline_gateway.api.endpoint import Endpoint
 from trunkline_gateway.api.exchange import ClientGone, Exchange
 from trunkline_gateway.keys import Key
 from trunkline_gateway.problems import GatewayError, Problem
 from trunkline_gateway.wires import Dialect, chat, embeddings, messages, models
+
+
+_ESTIMATED = CallWarning(
+    kind="emulated",
+    subject="count_tokens",
+    message="the provider does not count tokens, so this is an estimate",
+    lossy=True,
+)
 
 
 class EmbeddingsEndpoint(Endpoint):
@@ -63,7 +71,7 @@ class CountTokensEndpoint(Endpoint):
                 tokens = await until_disconnect(service.count_tokens(request), receive=exchange.receive)
             except UnsupportedOperation:
                 tokens = self.calls.admit(key, target, request, api=self.api).input_estimate
-                exchange.add_warnings((), ())
+                exchange.add_warnings([_ESTIMATED])
         if tokens is None:
             raise ClientGone
         await exchange.send_json(messages.write_count(tokens))
