@@ -12,7 +12,6 @@ from trunkline_gateway.keys import Key
 from trunkline_gateway.problems import GatewayError, Problem
 from trunkline_gateway.wires import Dialect, chat, embeddings, messages, models
 
-
 _ESTIMATED = CallWarning(
     kind="emulated",
     subject="count_tokens",
