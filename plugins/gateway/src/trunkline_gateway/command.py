@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Annotated, Literal
 
@@ -60,9 +62,19 @@ def _has_uvloop() -> bool:
     return True
 
 
-async def _serve(settings: GatewaySettings) -> int:
+@contextmanager
+def _configuration_errors() -> Iterator[None]:
+    """Raise errors of the database and of encryption as `ConfigurationError`, which the command line reports."""
     from trunkline_gateway.database.engine import DatabaseError
     from trunkline_gateway.encryption import EncryptionError
+
+    try:
+        yield
+    except (DatabaseError, EncryptionError) as error:
+        raise ConfigurationError(str(error)) from None
+
+
+async def _serve(settings: GatewaySettings) -> int:
     from trunkline_gateway.gateway import Gateway
     from trunkline_gateway.server import serve as run
 
@@ -75,11 +87,9 @@ async def _serve(settings: GatewaySettings) -> int:
             print(f"Key      {gateway.new_admin_key}  (to sign in to the console; it is not shown again)")  # noqa: T201
             gateway.new_admin_key = None
 
-    try:
+    with _configuration_errors():
         async with gateway:
             await run(gateway, announce)
-    except (DatabaseError, EncryptionError) as error:
-        raise ConfigurationError(str(error)) from None
     return 0
 
 
@@ -98,14 +108,12 @@ def migrate(
     revision
         The revision to migrate to.
     """
-    from trunkline_gateway.database.engine import DatabaseError, migrate
+    from trunkline_gateway.database.engine import migrate
 
     checked = settings or GatewaySettings()
     checked.make_data_dir()
-    try:
+    with _configuration_errors():
         migrate(checked.database_url, revision)
-    except DatabaseError as error:
-        raise ConfigurationError(str(error)) from None
     print(f"the database is at {revision}")  # noqa: T201
     return 0
 
@@ -114,7 +122,7 @@ def migrate(
 def reset_admin_key(*, settings: Annotated[GatewaySettings | None, Parameter(name="*")] = None) -> int:
     """Make a new key to sign in to the console with, print it, and end all sessions."""
     from trunkline_gateway.console.admin_key import replace_admin_key
-    from trunkline_gateway.database.engine import Database, DatabaseError
+    from trunkline_gateway.database.engine import Database
     from trunkline_gateway.database.sessions import SessionStore
 
     checked = settings or GatewaySettings()
@@ -124,10 +132,8 @@ def reset_admin_key(*, settings: Annotated[GatewaySettings | None, Parameter(nam
         async with await Database.open(checked.database_url) as database:
             return await replace_admin_key(SessionStore(database))
 
-    try:
+    with _configuration_errors():
         print(anyio.run(run))  # noqa: T201
-    except DatabaseError as error:
-        raise ConfigurationError(str(error)) from None
     return 0
 
 
@@ -166,7 +172,7 @@ def create_key(
         The period of the budget, in UTC.
     """
     from trunkline_gateway.budgets import NANO
-    from trunkline_gateway.database.engine import Database, DatabaseError
+    from trunkline_gateway.database.engine import Database
     from trunkline_gateway.database.keys import KeyStore
     from trunkline_gateway.keys import Budget, KeyDraft
 
@@ -188,19 +194,17 @@ def create_key(
         async with await Database.open(checked.database_url) as database:
             return (await KeyStore(database).create(draft))[1]
 
-    try:
+    with _configuration_errors():
         print(anyio.run(run))  # noqa: T201
-    except DatabaseError as error:
-        raise ConfigurationError(str(error)) from None
     return 0
 
 
 @app.command
 def reencrypt(*, settings: Annotated[GatewaySettings | None, Parameter(name="*")] = None) -> int:
     """Encrypt the services' secrets again, with the first of the keys in `encryption_key`. The others can then go."""
-    from trunkline_gateway.database.engine import Database, DatabaseError
+    from trunkline_gateway.database.engine import Database
     from trunkline_gateway.database.services import ServiceStore
-    from trunkline_gateway.encryption import EncryptionError, encryption_of
+    from trunkline_gateway.encryption import encryption_of
 
     checked = settings or GatewaySettings()
     checked.make_data_dir()
@@ -209,9 +213,7 @@ def reencrypt(*, settings: Annotated[GatewaySettings | None, Parameter(name="*")
         async with await Database.open(checked.database_url) as database:
             await ServiceStore(database, encryption_of(checked)).reencrypt()
 
-    try:
+    with _configuration_errors():
         anyio.run(run)
-    except (DatabaseError, EncryptionError) as error:
-        raise ConfigurationError(str(error)) from None
     print("the secrets are encrypted with the first key")  # noqa: T201
     return 0
