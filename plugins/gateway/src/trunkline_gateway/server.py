@@ -7,7 +7,7 @@ import logging
 import math
 import resource
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ import uvicorn
 from trunkline import ConfigurationError
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from trunkline_gateway.background import Background
 from trunkline_gateway.gateway import Gateway
 
 logger = logging.getLogger("trunkline_gateway")
@@ -149,7 +150,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._gateway = gateway
         self._on_start = on_start
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
 
     async def startup(self, sockets: Any = None) -> None:
         await super().startup(sockets)
@@ -190,12 +191,7 @@ class _Server(uvicorn.Server):
             except ConfigurationError as error:
                 logger.error("not reloaded: %s", error)
 
-        self._start(reload())
-
-    def _start(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._background.start(reload())
 
 
 async def serve(gateway: Gateway, on_start: Callable[[str], None]) -> None:
