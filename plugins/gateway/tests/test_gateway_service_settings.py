@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping
+from importlib.metadata import entry_points
 from typing import cast
 
 import pytest
@@ -13,7 +14,7 @@ from trunkline.authoring.provider import Provider
 from trunkline.settings import json_schema, setting_infos
 from trunkline.testing import Exchange, serve
 from trunkline_gateway.database.services import ServiceStore, StoredService
-from trunkline_gateway.installed import find_provider, provider_names
+from trunkline_gateway.installed import find_provider
 from trunkline_gateway.services import Services, ServiceState
 from trunkline_gateway.target_wires import wire_of
 
@@ -21,6 +22,7 @@ from .gateway_store import MemoryStore
 
 pytestmark = pytest.mark.anyio
 
+PROVIDERS = sorted({entry_point.name for entry_point in entry_points(group="trunkline.providers")})
 KEY = "sk-test-0123456789abcdef"
 URL = "http://127.0.0.1:9/v1"
 TABLE = {"provider": "openai-compatible", "api_url": URL, "default_model": "m"}
@@ -273,7 +275,7 @@ def installed_provider(name: str) -> Provider:
     return provider
 
 
-@pytest.mark.parametrize("name", provider_names())
+@pytest.mark.parametrize("name", PROVIDERS)
 @pytest.mark.parametrize("blank", ["", "  ", "\n", None])
 async def test_blanks_of_every_provider_s_form_are_unset(services: Services, name: str, blank: str | None) -> None:
     provider = installed_provider(name)
@@ -294,7 +296,7 @@ async def test_blanks_of_every_provider_s_form_are_unset(services: Services, nam
         assert state(services, "main").table == {"provider": name}
 
 
-@pytest.mark.parametrize("name", provider_names())
+@pytest.mark.parametrize("name", PROVIDERS)
 def test_every_provider_has_a_schema_for_its_form(name: str) -> None:
     assert json_schema(installed_provider(name).settings)["properties"]
 

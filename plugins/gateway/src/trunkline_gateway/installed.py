@@ -24,8 +24,3 @@ def find_provider(name: str) -> Provider | None:
             if isinstance(loaded, Provider):
                 return _found.setdefault(name, loaded)
     return None
-
-
-def provider_names() -> tuple[str, ...]:
-    """Return the names of the installed providers. Nothing is imported."""
-    return tuple(sorted({entry_point.name for entry_point in entry_points(group="trunkline.providers")}))

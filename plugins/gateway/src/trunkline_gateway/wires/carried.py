@@ -59,7 +59,7 @@ def unwrap(text: str) -> JSONObject | None:
         fields = loads(decoded)
     except (binascii.Error, ValueError, RecursionError):
         return None
-    if not isinstance(fields, dict) or not _is_whole(fields) or is_deep(fields, decoded):
+    if not isinstance(fields, dict) or not _is_whole(fields) or _is_deep(fields, decoded):
         return None
     return fields
 
@@ -83,12 +83,12 @@ def _is_metadata(value: object) -> TypeGuard[ProviderOptions]:
     return isinstance(value, dict) and all(isinstance(item, dict) for item in value.values())
 
 
-def is_deep(value: object, encoded: bytes | None = None, *, deepest: int = _DEEPEST) -> bool:
+def _is_deep(value: object, encoded: bytes | None = None) -> bool:
     """Whether a JSON value is nested too deeply to be sent. With its encoded form, the usual answer is fast."""
-    if encoded is not None and encoded.count(b"{") + encoded.count(b"[") <= deepest:
+    if encoded is not None and encoded.count(b"{") + encoded.count(b"[") <= _DEEPEST:
         return False
     level = [value]
-    for _ in range(deepest):
+    for _ in range(_DEEPEST):
         level = [
             item
             for container in level

@@ -11,10 +11,10 @@ from trunkline.authoring.json import JSONObject, JSONValue
 from trunkline_gateway.problems import invalid
 
 
-def write_openai_model(model: ModelInfo, *, owner: str | None = None) -> JSONObject:
-    """Write one model in OpenAI's form, for `/v1/models/{id}`. `owner` is by default the service in its name."""
+def write_openai_model(model: ModelInfo) -> JSONObject:
+    """Write one model in OpenAI's form, for `/v1/models/{id}`. Its owner is the service in its name."""
     service = model.id.split("/", 1)[0]
-    return {"id": model.id, "object": "model", "created": _time(model), "owned_by": owner or service}
+    return {"id": model.id, "object": "model", "created": _time(model), "owned_by": service}
 
 
 def write_openai_list(models: Sequence[ModelInfo]) -> JSONObject:
