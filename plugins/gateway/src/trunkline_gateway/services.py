@@ -60,7 +60,7 @@ from trunkline_gateway.service_tables import (
 from trunkline_gateway.target_wires import wire_of
 from trunkline_gateway.targets import Target, Wire
 
-_log = logging.getLogger("trunkline.gateway")
+_log = logging.getLogger("trunkline_gateway")
 
 _MAX_TARGETS = 10_000
 """How many resolved names are remembered. Clients choose the names of models, so their number has no other bound."""
