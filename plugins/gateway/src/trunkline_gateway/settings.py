@@ -67,7 +67,7 @@ class GatewaySettings:
     drain_timeout: float = 30.0
     """The seconds that calls in flight get after SIGTERM. Then they are ended, and their usage is settled."""
     reserved_output_tokens: int = 4096
-    """The output tokens that are reserved of a budget and a limit for a request that sets no limit of its own."""
+    """The output tokens that are reserved for a request that does not set a maximum itself."""
     allowed_networks: tuple[str, ...] = ()
     """The networks outside the public Internet and loopback that a service's URL may lead to, such as `10.0.0.0/8`, or
     `private` for all private networks. Addresses of cloud metadata services are always refused."""

@@ -33,7 +33,7 @@ async def show_about(console: Console, request: Request, session: Session) -> Re
     redis = "not used; limits hold in this instance" if settings.redis is None else "used for limits"
     if settings.redis is not None:
         redis += "; while it cannot be reached, calls with limits are " + (
-            "refused" if settings.redis_failure == "closed" else "sent without limits"
+            "refused" if settings.redis_failure == "closed" else "limited by each instance alone"
         )
     sign_in = f"OpenID Connect ({settings.oidc_issuer})" if console.uses_oidc else "admin key"
     services = "the console" if settings.services is None else str(settings.services)
