@@ -357,7 +357,7 @@ def _sqlite_engine(url: URL, **options: object) -> Engine:
     @event.listens_for(engine, "connect")
     def configure(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
         assert isinstance(connection, sqlite3.Connection)
-        # Python's driver begins transactions by rules of its own, and none for DDL.
+        # Python's driver begins transactions where it sees fit, and none for DDL.
         connection.isolation_level = None
         # Waiting first: setting the mode needs a lock.
         connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")

@@ -41,7 +41,7 @@ class UsageStore:
     """Usage by day, key, service and model, and the log of calls.
 
     `record` only queues. `run` writes what is queued about once a second, many calls in one transaction; `flush` at
-    once. A `kill -9` loses the usage of the last second, but nothing of a budget.
+    once. A `kill -9` loses the usage of the last second, but budgets are not affected.
     """
 
     def __init__(self, database: Database, *, log_days: int) -> None:

@@ -19,7 +19,7 @@ Dialect: TypeAlias = Literal["openai", "anthropic"]
 
 @attrs.frozen(kw_only=True)
 class Reply:
-    """What a writer has to know of the call besides the response."""
+    """What a writer has to know of the call, apart from the response."""
 
     target: Target
     id: str

@@ -126,7 +126,7 @@ def _passes(target: Target) -> bool:
 
 
 def _rest(body: JSONObject, tool_choice: JSONValue) -> dict[str, JSONValue]:
-    """Return what a request has besides the fields that the gateway reads, in the form of the API."""
+    """Return what a request has apart from the fields that the gateway reads, in the form of the API."""
     rest: dict[str, JSONValue] = _without(body, _READ)
     if rest.get("truncation") == "disabled":  # the default
         del rest["truncation"]
