@@ -6,15 +6,18 @@ import datetime
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
+from pathlib import Path
 from typing import Annotated, Literal
 
 import anyio
+import attrs
 import cyclopts
 from cyclopts import App, Parameter
-from trunkline import ConfigurationError
+from platformdirs import user_data_path
+from trunkline import ConfigurationError, Secret
 
 from trunkline_gateway.keys import Period
-from trunkline_gateway.settings import GatewaySettings
+from trunkline_gateway.settings import GatewaySettings, secret_of
 
 VARIABLES = "TRUNKLINE_GATEWAY_"
 """How the environment variables of the settings begin."""
@@ -27,6 +30,25 @@ app = App(
     help="Administer the gateway: its database, its keys, and the key of its console.",
     config=_variables,
 )
+
+
+@attrs.frozen(kw_only=True)
+class DataSettings:
+    """The settings that say where the data of a gateway is, for commands that do not serve."""
+
+    data_dir: Path = attrs.field(factory=lambda: user_data_path("trunkline-gateway"))
+    """The folder of the SQLite database and of the encryption key."""
+    database: Secret | None = attrs.field(default=None, converter=secret_of)
+    """The URL of a database: `postgresql://user:password@host/name`. Default: SQLite in `data_dir`."""
+    encryption_key: Secret | None = attrs.field(default=None, converter=secret_of)
+    """The key that encrypts the services' secrets in the database. Default: the file `encryption.key` in `data_dir`.
+    Several keys separated by commas: the first encrypts, all decrypt."""
+
+    def checked(self) -> GatewaySettings:
+        """Return them as the settings of a gateway whose folder of data exists. Raises `OSError`."""
+        settings = GatewaySettings(data_dir=self.data_dir, database=self.database, encryption_key=self.encryption_key)
+        settings.make_data_dir()
+        return settings
 
 
 @serve_app.default
@@ -97,7 +119,7 @@ async def _serve(settings: GatewaySettings) -> int:
 def migrate(
     revision: str = "head",
     *,
-    settings: Annotated[GatewaySettings | None, Parameter(name="*")] = None,
+    settings: Annotated[DataSettings | None, Parameter(name="*")] = None,
 ) -> int:
     """Migrate the database to a revision, forward or back: `head`, `base` or the number of a migration.
 
@@ -110,8 +132,7 @@ def migrate(
     """
     from trunkline_gateway.database.engine import migrate
 
-    checked = settings or GatewaySettings()
-    checked.make_data_dir()
+    checked = (settings or DataSettings()).checked()
     with _configuration_errors():
         migrate(checked.database_url, revision)
     print(f"the database is at {revision}")  # noqa: T201
@@ -119,14 +140,13 @@ def migrate(
 
 
 @app.command(name="reset-admin-key")
-def reset_admin_key(*, settings: Annotated[GatewaySettings | None, Parameter(name="*")] = None) -> int:
+def reset_admin_key(*, settings: Annotated[DataSettings | None, Parameter(name="*")] = None) -> int:
     """Make a new key to sign in to the console with, print it, and end all sessions."""
     from trunkline_gateway.console.admin_key import replace_admin_key
     from trunkline_gateway.database.engine import Database
     from trunkline_gateway.database.sessions import SessionStore
 
-    checked = settings or GatewaySettings()
-    checked.make_data_dir()
+    checked = (settings or DataSettings()).checked()
 
     async def run() -> str:
         async with await Database.open(checked.database_url) as database:
@@ -148,7 +168,7 @@ def create_key(
     budget_tokens: int | None = None,
     budget_usd: Decimal | None = None,
     budget_period: Period = "month",
-    settings: Annotated[GatewaySettings | None, Parameter(name="*")] = None,
+    settings: Annotated[DataSettings | None, Parameter(name="*")] = None,
 ) -> int:
     """Make a key for clients, and print it. It is not shown again. A gateway that runs accepts it within a second.
 
@@ -187,8 +207,7 @@ def create_key(
         tokens_per_minute=tokens_per_minute,
         budget=Budget(period=budget_period, tokens=budget_tokens, cost=cost) if has_budget else None,
     )
-    checked = settings or GatewaySettings()
-    checked.make_data_dir()
+    checked = (settings or DataSettings()).checked()
 
     async def run() -> str:
         async with await Database.open(checked.database_url) as database:
@@ -200,14 +219,13 @@ def create_key(
 
 
 @app.command
-def reencrypt(*, settings: Annotated[GatewaySettings | None, Parameter(name="*")] = None) -> int:
+def reencrypt(*, settings: Annotated[DataSettings | None, Parameter(name="*")] = None) -> int:
     """Encrypt the services' secrets again, with the first of the keys in `encryption_key`. The others can then go."""
     from trunkline_gateway.database.engine import Database
     from trunkline_gateway.database.services import ServiceStore
     from trunkline_gateway.encryption import encryption_of
 
-    checked = settings or GatewaySettings()
-    checked.make_data_dir()
+    checked = (settings or DataSettings()).checked()
 
     async def run() -> None:
         async with await Database.open(checked.database_url) as database:

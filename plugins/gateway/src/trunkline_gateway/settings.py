@@ -12,7 +12,8 @@ from trunkline import Secret
 
 
 # Cyclopts reads the type of the converter's parameter. The value of the option is the text of the secret.
-def _secret(value: Annotated[str | Secret | None, Parameter(accepts_keys=False)]) -> Secret | None:
+def secret_of(value: Annotated[str | Secret | None, Parameter(accepts_keys=False)]) -> Secret | None:
+    """Wrap the text of a secret."""
     return Secret(value) if isinstance(value, str) else value
 
 
@@ -26,24 +27,24 @@ class GatewaySettings:
     """The port to listen on; 0 takes any that is free."""
     data_dir: Path = attrs.field(factory=lambda: user_data_path("trunkline-gateway"))
     """The folder of the SQLite database and of the encryption key, which is made at the first start."""
-    database: Secret | None = attrs.field(default=None, converter=_secret)
+    database: Secret | None = attrs.field(default=None, converter=secret_of)
     """The URL of a database: `postgresql://user:password@host/name`. Default: SQLite in `data_dir`."""
     services: Path | None = None
     """A configuration file of services, `trunkline.toml`. The console then shows them and cannot change them."""
-    redis: Secret | None = attrs.field(default=None, converter=_secret)
+    redis: Secret | None = attrs.field(default=None, converter=secret_of)
     """The URL of a Redis or Valkey server, by which several instances share the limits of keys."""
     redis_failure: Literal["closed", "open"] = "closed"
     """What happens to calls with limits without Redis: they are refused, or each instance counts alone."""
-    encryption_key: Secret | None = attrs.field(default=None, converter=_secret)
+    encryption_key: Secret | None = attrs.field(default=None, converter=secret_of)
     """The key that encrypts the services' secrets in the database. Default: the file `encryption.key` in `data_dir`.
     Several keys separated by commas: the first encrypts, all decrypt."""
-    admin_key: Secret | None = attrs.field(default=None, converter=_secret)
+    admin_key: Secret | None = attrs.field(default=None, converter=secret_of)
     """The key to sign in to the console with. Default: one that is made and printed once, at the first start."""
     oidc_issuer: str | None = None
     """The URL of an OpenID Connect provider, by which administrators then sign in instead of with the admin key."""
     oidc_client_id: str | None = None
     """The client id of the gateway at the OpenID Connect provider."""
-    oidc_client_secret: Secret | None = attrs.field(default=None, converter=_secret)
+    oidc_client_secret: Secret | None = attrs.field(default=None, converter=secret_of)
     """The client secret of the gateway at the OpenID Connect provider."""
     oidc_admins: tuple[str, ...] = ()
     """The verified e-mail addresses of the administrators. Nobody else may sign in."""
@@ -71,7 +72,7 @@ class GatewaySettings:
     allowed_networks: tuple[str, ...] = ()
     """The networks outside the public Internet and loopback that a service's URL may lead to, such as `10.0.0.0/8`, or
     `private` for all private networks. Addresses of cloud metadata services are always refused."""
-    metrics_token: Secret | None = attrs.field(default=None, converter=_secret)
+    metrics_token: Secret | None = attrs.field(default=None, converter=secret_of)
     """The bearer token for `/metrics`. Without it, metrics are served to loopback addresses only."""
 
     @property
