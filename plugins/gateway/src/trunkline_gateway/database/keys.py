@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, insert, select, update
 
+from trunkline_gateway.budgets import NANO
 from trunkline_gateway.database.engine import Database, InvalidValueError, check_name, grow_revision
 from trunkline_gateway.database.tables import budgets, keys
 from trunkline_gateway.keys import PREFIX, Budget, Key, KeyDraft, digest, new_secret
@@ -154,7 +155,11 @@ def _number(value: int | None, what: str) -> int | None:
 def _values(draft: KeyDraft) -> dict[str, Any]:
     if draft.budget is not None:
         _number(draft.budget.tokens, "the budget in tokens")
-        _number(draft.budget.cost, "the budget in nano-dollars")
+        cost = draft.budget.cost
+        if cost is not None and not 0 <= cost <= LARGEST:
+            raise InvalidValueError(
+                f"the budget is {cost / NANO:,.2f} US dollars; it must be from 0 to {LARGEST // NANO}"
+            )
     return {
         "name": check_name(draft.name, "the key"),
         "scopes": json.dumps([check_name(scope, "a scope") for scope in draft.scopes]),
