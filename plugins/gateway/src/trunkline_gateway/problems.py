@@ -82,7 +82,7 @@ def problem_of(error: BaseException) -> Problem:
         return _rate_limited(message, error.retry_after)
     if isinstance(error, BudgetExceeded):
         resets = error.resets_after
-        message = "The budget of this key is used up." + (
+        message = "The budget of this key has less left than this call may need." + (
             "" if resets is None else f" It resets in {_seconds(resets)}."
         )
         return Problem(kind="quota", status=429, message=message, code="insufficient_quota", retry_after=resets)
