@@ -33,7 +33,8 @@ def dollars(nano: float | None) -> str:
         return "unknown"
     value = nano / NANO
     if value and abs(value) < 0.01:
-        return f"${value:.6f}".rstrip("0")
+        text = f"${value:.6f}".rstrip("0")
+        return "$0.00" if text.endswith(".") else text
     return f"${value:,.2f}"
 
 
@@ -76,8 +77,11 @@ def prose(text: object) -> Markup:
 
 
 def sentence(text: object) -> str:
-    """Begin a text with a capital letter."""
+    """Begin a text with a capital letter, unless its first word is a setting or the name of a service."""
     string = str(text)
+    first, _, rest = string.partition(" ")
+    if "_" in first or rest.startswith("("):
+        return string
     return string[:1].upper() + string[1:]
 
 
