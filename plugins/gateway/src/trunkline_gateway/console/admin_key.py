@@ -23,7 +23,7 @@ async def ensure_admin_key(sessions: SessionStore, settings: GatewaySettings) ->
     """
     if settings.oidc_issuer is not None:
         return None
-    if settings.admin_key is not None:
+    if settings.admin_key is not None and settings.admin_key.reveal().strip():
         wanted = digest(settings.admin_key.reveal().strip())
         if await sessions.get_value(VALUE) != wanted:
             await sessions.set_value(VALUE, wanted)
@@ -49,5 +49,8 @@ async def _store_new(sessions: SessionStore, *, only_if_absent: bool) -> str | N
 
 async def is_admin_key(sessions: SessionStore, given: str) -> bool:
     """Whether this is the admin key. `False` if there is none. Compares digests in constant time."""
+    # An empty variable must not become a key that everybody knows.
+    if not given.strip():
+        return False
     stored = await sessions.get_value(VALUE)
     return stored is not None and hmac.compare_digest(stored.encode(), digest(given.strip()).encode())
