@@ -496,7 +496,7 @@ def tests_gateway(session: nox.Session) -> None:
 
     Tests are skipped whose programs are missing: Chromium, PostgreSQL and Redis. `.ci/run` installs them.
     """
-    install(session, *group("tests"), extras="answers,cli,fast,testing,tools")
+    install(session, *group("tests"), *group("gateway-clients"), extras="answers,cli,fast,testing,tools")
     tests = ROOT / GATEWAY / "tests"
     units = sorted(
         str(path.relative_to(ROOT)) for pattern in GATEWAY_LONG for path in tests.glob(f"test_{pattern[1:]}")
