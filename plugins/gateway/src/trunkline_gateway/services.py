@@ -1,9 +1,9 @@
 """The open services: from the database or from a file, replaced without a restart.
 
-A service is open as one or several parts, each with connections of its own. A call holds the parts that it may use: one
-for a service with a provider, those of all members for a service that is composed of others, and the whole file for
-services of a file. `reload` replaces the parts whose settings have changed. A replaced part is closed when its last
-call has ended, in a task of its own, so no call waits for it.
+The connections are held in parts, which are closed separately. A service with a provider has one part; a service that
+is composed of others uses the parts of its members; the services of a file share one part. A call holds the parts of
+its service. `reload` replaces the parts whose settings have changed. A replaced part is closed in the background when
+its last call has ended, so no call waits for it.
 """
 
 from __future__ import annotations
@@ -11,49 +11,35 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import tomllib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
 import anyio
 import attrs
-from trunkline import (
-    ConfigurationError,
-    LimitedService,
-    ProviderService,
-    Service,
-    Services as OpenServices,
-    Settings,
-    TrunklineError,
-    balance,
-    fallback,
-    limit,
-    open_services,
-)
+from trunkline import ConfigurationError, ProviderService, Service, TrunklineError, open_services
 from trunkline.authoring.json import JSONObject
-from trunkline.cli.check import Report, Step, check_service
-from trunkline.cli.diagnosis import diagnose
+from trunkline.cli.check import Report, check_service
 from trunkline.cli.selection import SelectedService, WrongService
-from trunkline.settings import convert, raise_config_errors, setting_infos
 from trunkline_prices import PricesSettings
 
 from trunkline_gateway.background import Background
 from trunkline_gateway.database.services import ServiceStore, StoredService
-from trunkline_gateway.networks import NetworkGuard, Networks
+from trunkline_gateway.networks import Networks
 from trunkline_gateway.problems import GatewayError, Problem
+from trunkline_gateway.service_checks import check_draft, check_members, one_error, validate
+from trunkline_gateway.service_opening import compose, composition_errors, file_tables, open_stored, without_limits
 from trunkline_gateway.service_tables import (
     ServiceDraft,
     check_alias,
     display_name,
     hint_of,
-    is_blank,
     is_composed,
     kind_of,
     members_of,
-    merged,
     shown_secrets,
     shown_table,
 )
@@ -91,7 +77,7 @@ class ServiceState:
 
 
 class _Part:
-    """Connections that are closed together, when nobody holds them any more."""
+    """Connections that are closed together, after the last call that holds them."""
 
     __slots__ = ("_background", "_close", "_closed", "_holds", "_retired")
 
@@ -241,7 +227,7 @@ class Services:
     def _read_file(self, path: Path) -> dict[str, _Entry]:
         wrong: dict[str, ConfigurationError] = {}
         opened = open_services(path, wrong=wrong)
-        tables = _file_tables(path)
+        tables = file_tables(path)
         part = _Part(opened.aclose, self._background)
         entries: dict[str, _Entry] = {}
         for name in (*opened, *wrong):
@@ -254,7 +240,7 @@ class Services:
             )
             if name not in wrong:
                 service = opened[name]
-                entry = attrs.evolve(entry, service=service, settings=_without_limits(service), parts=(part,))
+                entry = attrs.evolve(entry, service=service, settings=without_limits(service), parts=(part,))
             entries[name] = entry
         return entries
 
@@ -266,7 +252,7 @@ class Services:
         for service in by_name.values():
             if not is_composed(service.table):
                 entries[service.name] = await self._leaf(service)
-        wrong = _composition_errors(by_name)
+        wrong = composition_errors(by_name)
         for service in by_name.values():
             if is_composed(service.table):
                 self._compose(service, by_name, wrong, entries)
@@ -284,11 +270,7 @@ class Services:
             secrets=shown_secrets(stored.table, stored.secrets),
         )
         try:
-            # It imports the provider, and reads files that the settings name.
-            opened = await anyio.to_thread.run_sync(_open_one, stored, self._networks)
-            service = opened[stored.name]
-            provider_service = _without_limits(service)
-            assert provider_service is not None
+            opened, provider_service = await open_stored(stored, self._networks)
             await self._networks.check(provider_service.settings)
         except ConfigurationError as error:
             return attrs.evolve(entry, error=str(error))
@@ -296,7 +278,7 @@ class Services:
             _log.error("service %s: opening it failed: %s", stored.name, type(error).__name__)
             return attrs.evolve(entry, error=f"opening it failed with an unexpected {type(error).__name__}")
         part = _Part(opened.aclose, self._background)
-        return attrs.evolve(entry, service=service, settings=provider_service, parts=(part,))
+        return attrs.evolve(entry, service=opened[stored.name], settings=provider_service, parts=(part,))
 
     def _compose(
         self,
@@ -334,7 +316,7 @@ class Services:
             return before  # it knows which members rest, and what its limits have counted
         parts = {id(part): part for member in members for part in member.parts}
         try:
-            service = _compose(entry.name, entry.table, services)
+            service = compose(entry.name, entry.table, services)
         except ConfigurationError as error:
             return attrs.evolve(entry, error=str(error))
         return attrs.evolve(entry, service=service, parts=tuple(parts.values()), members=services)
@@ -388,7 +370,7 @@ class Services:
         entry = self._entries.get(service)
         if entry is None or (slash and not model):
             raise _not_found(name)
-        # The scopes of keys and the prices are for models, so a service's name stands for its default model.
+        # Scopes of keys and prices are looked up by model, so a service's name stands for its default model.
         chosen = model or (None if entry.settings is None else entry.settings.settings.default_model)
         return self._target(entry, name, chosen)
 
@@ -451,37 +433,11 @@ class Services:
             errors = draft.name_errors(await store.aliases())
             if errors:  # its other mistakes are found under another name
                 draft = attrs.evolve(draft, name=_UNNAMED)
-            service, more = await self._validated(draft, stored)
+            service, more = await validate(draft, stored, self._networks)
             if errors or more:
-                raise _one_error([*errors, *more], name)
+                raise one_error([*errors, *more], name)
             await store.save(service)
             await self._reload()
-
-    async def _validated(
-        self, draft: ServiceDraft, stored: Mapping[str, StoredService]
-    ) -> tuple[StoredService, list[ConfigurationError]]:
-        """Return a service as it would be stored, and its mistakes."""
-        service, errors = draft.stored()
-        if is_composed(service.table):
-            wrong = _composition_errors({**stored, draft.name: service})
-            if draft.name in wrong:
-                errors.append(wrong[draft.name])
-            return service, errors
-        opened: ProviderService | None = None
-        try:
-            services = await anyio.to_thread.run_sync(_open_one, service, self._networks)
-        except ConfigurationError as error:
-            errors.append(error)
-        else:
-            opened = _without_limits(services[service.name])
-        errors += draft.form_errors(service, errors)
-        if opened is not None:
-            errors += draft.secret_errors(opened)
-            try:
-                await self._networks.check(opened.settings)
-            except ConfigurationError as error:
-                errors.append(error)
-        return service, errors
 
     async def delete(self, name: str) -> None:
         """Delete a service. Raises `ConfigurationError` if another one is composed of it."""
@@ -511,31 +467,13 @@ class Services:
     async def check(self, name: str, table: JSONObject, secrets: dict[str, str | None], model: str | None) -> Report:
         """Test settings as `trunkline check` does, without storing them. Secrets are as in `save`.
 
-        A service of a file is tested as it is; `table` and `secrets` do not matter then.
+        A service of a file is tested as the file has it; `table` and `secrets` do not matter then.
         """
         if self._store is None:
             return await self._check_opened(name, model)
-        store = self._store
-        stored = {service.name: service for service in await store.list()}
+        stored = {service.name: service for service in await self._store.list()}
         draft = ServiceDraft(name=name, table=table, secrets=secrets, before=stored.get(name))
-        service, errors = await self._validated(draft, stored)
-        if errors:
-            return await check_service(WrongService(error=_one_error(errors, name), provider=_text(table, "provider")))
-        every = {**stored, name: service}
-        if not is_composed(service.table):
-            return await self._check_leaf(service, model)
-        report = Report(name=name)
-        reports: dict[str, Report] = {}
-        leaves = [every[member] for member in _leaves(name, every)]
-
-        async def check_member(member: StoredService) -> None:
-            reports[member.name] = await self._check_leaf(member, None)
-
-        async with anyio.create_task_group() as tasks:
-            for leaf in leaves:
-                tasks.start_soon(check_member, leaf)
-        _conclude(report, kind_of(service.table), {leaf.name: reports[leaf.name] for leaf in leaves})
-        return report
+        return await check_draft(draft, stored, model, self._networks)
 
     async def _check_opened(self, name: str, model: str | None) -> Report:
         """Test a service of the file."""
@@ -547,31 +485,9 @@ class Services:
         if entry.settings is not None:
             selected = SelectedService(name=name, settings=entry.settings.settings, origin=f"the file {self._path}")
             return await check_service(selected, model=model)
-        report = Report(name=name)
         names = [member for member in members_of(entry.table) if member in self._entries]
-        reports: dict[str, Report] = {}
-
-        async def check_member(member: str) -> None:
-            reports[member] = await self._check_opened(member, None)
-
-        async with anyio.create_task_group() as tasks:
-            for member in names:
-                tasks.start_soon(check_member, member)
-        _conclude(report, kind_of(entry.table), {member: reports[member] for member in names})
-        return report
-
-    async def _check_leaf(self, stored: StoredService, model: str | None) -> Report:
-        provider = _text(stored.table, "provider")
-        try:
-            opened = await anyio.to_thread.run_sync(_open_one, stored, self._networks)
-            service = _without_limits(opened[stored.name])
-            assert service is not None
-            await self._networks.check(service.settings)
-        except ConfigurationError as error:
-            error.service = error.service or stored.name
-            return await check_service(WrongService(error=error, provider=provider))
-        selected = SelectedService(name=stored.name, settings=service.settings, origin="the console")
-        return await check_service(selected, model=model)
+        checks = {member: partial(self._check_opened, member, None) for member in names}
+        return await check_members(name, kind_of(entry.table), checks)
 
     def _writable(self) -> ServiceStore:
         if self._store is None:
@@ -599,142 +515,3 @@ def _digest(stored: StoredService) -> bytes:
     """Return a digest of what a service is made of. It is keyed by nothing, so it stays in memory."""
     text = json.dumps([stored.table, dict(stored.secrets)], sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-
-
-def _open_one(stored: StoredService, networks: Networks) -> OpenServices:
-    """Open a service with a provider. Nothing comes from the environment. Raises `ConfigurationError`."""
-    table = merged(stored)
-    given = table.get("extensions")
-    if isinstance(given, str):
-        given = given.split(",")
-    if given is None or isinstance(given, (list, tuple)):  # anything else is reported
-        table["extensions"] = [NetworkGuard(networks), *(given or ())]
-    return open_services({"services": {stored.name: table}}, environ={})
-
-
-def _without_limits(service: Service) -> ProviderService | None:
-    """Return the service with a provider, or `None` for a composed service."""
-    inner = service.service if isinstance(service, LimitedService) else service
-    return inner if isinstance(inner, ProviderService) else None
-
-
-def _composition_errors(stored: Mapping[str, StoredService]) -> dict[str, ConfigurationError]:
-    """Return the mistakes in the tables of services that are composed of others, by name.
-
-    The core finds them. It gets no settings of the members, whose own mistakes are found when they are opened: they
-    lack their provider, so nothing is imported.
-    """
-    composed = [name for name, service in stored.items() if is_composed(service.table)]
-    if not composed:
-        return {}
-    tables = {
-        name: service.table
-        if is_composed(service.table)
-        else {key: value for key, value in service.table.items() if key == "limits"}
-        for name, service in stored.items()
-    }
-    wrong: dict[str, ConfigurationError] = {}
-    try:
-        open_services({"services": tables}, environ={}, wrong=wrong)
-    except ConfigurationError as error:  # all are composed, so none of them leads to a provider
-        wrong.update((single.service or "", single) for single in (error.errors or (error,)))
-        wrong.update((name, error) for name in composed if name not in wrong)
-    # An error that only says that members are wrong is about no setting.
-    return {name: wrong[name] for name in composed if name in wrong and (wrong[name].setting or wrong[name].errors)}
-
-
-def _compose(name: str, table: JSONObject, members: Sequence[Service]) -> Service:
-    """Compose a service whose table is right, as the core does for one of a file."""
-    kind = kind_of(table)
-    value = table.get(kind or "")
-    total = _total_timeout(table.get("total_timeout"))
-    composed: Service
-    if kind == "balance":
-        weights = [float(str(weight)) for weight in value.values()] if isinstance(value, Mapping) else None
-        composed = balance(*members, weights=weights, name=name, total_timeout=total)
-    else:
-        composed = fallback(*members, name=name, total_timeout=total)
-    given = table.get("limits")
-    counts = (
-        {key: count for key, count in given.items() if isinstance(count, int)} if isinstance(given, Mapping) else {}
-    )
-    if not counts:
-        return composed
-    return limit(
-        composed,
-        concurrency=counts.get("concurrency"),
-        requests_per_minute=counts.get("requests_per_minute"),
-        tokens_per_minute=counts.get("tokens_per_minute"),
-        name=name,
-    )
-
-
-def _total_timeout(value: object) -> float | None:
-    (info,) = (info for info in setting_infos(Settings) if info.name == "total_timeout")
-    seconds = None if is_blank(value) else convert(info, value)
-    return seconds if isinstance(seconds, (int, float)) else None
-
-
-def _leaves(name: str, stored: Mapping[str, StoredService]) -> list[str]:
-    """Return the services with a provider that a composed service is made of. It has no cycle."""
-    found: dict[str, None] = {}
-    for member in members_of(stored[name].table):
-        if is_composed(stored[member].table):
-            found.update(dict.fromkeys(_leaves(member, stored)))
-        else:
-            found[member] = None
-    return list(found)
-
-
-def _conclude(report: Report, kind: str | None, members: Mapping[str, Report]) -> None:
-    """Complete the report of a composed service from those of its members. It works if one of them does."""
-    report.members = {name: member.ok for name, member in members.items()}
-    report.notes += [f"{name} does not work: {_reason(member)}" for name, member in members.items() if not member.ok]
-    if any(report.members.values()):
-        detail = f"{kind} of {', '.join(members)}"
-        report.steps.append(Step(name="settings", status="ok", seconds=0.0, detail=detail))
-    else:
-        error = ConfigurationError(f"none of the services that it is made of works: {', '.join(members)}")
-        report.fail("settings", diagnose(error, None, None), seconds=0.0)
-    report.running = None
-
-
-def _reason(report: Report) -> str:
-    return report.diagnosis.message if report.diagnosis is not None else "it was not tested"
-
-
-def _one_error(errors: Sequence[ConfigurationError], name: str) -> ConfigurationError:
-    """Return one error for all, whose `errors` lists each with its setting, also if there is only one."""
-    flat = [single for error in errors for single in (error.errors or (error,))]
-    for single in flat:
-        # An error about the installation of a provider, for example.
-        single.setting = single.setting or "provider"
-    try:
-        raise_config_errors(flat)
-    except ConfigurationError as error:
-        return (
-            error
-            if error.errors
-            else ConfigurationError(str(error), service=name, setting=error.setting, errors=[error])
-        )
-    raise AssertionError("there is at least one error")
-
-
-def _text(table: Mapping[str, object], name: str) -> str | None:
-    value = table.get(name)
-    return value.strip() if isinstance(value, str) else None
-
-
-def _file_tables(path: Path) -> dict[str, dict[str, object]]:
-    """Return the tables of a file that has been read without an error, each with its defaults."""
-    try:
-        data = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
-    except (OSError, ValueError):  # it has just been replaced, and is read again at the next reload
-        return {}
-    services, defaults = data.get("services"), data.get("defaults")
-    common = defaults if isinstance(defaults, dict) else {}
-    return {
-        name: table if is_composed(table) else {**common, **table}
-        for name, table in (services if isinstance(services, dict) else {}).items()
-        if isinstance(table, dict)
-    }
