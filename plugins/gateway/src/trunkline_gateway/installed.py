@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
 from importlib.metadata import entry_points
 
 from trunkline.authoring.provider import Provider
@@ -18,9 +18,24 @@ def find_provider(name: str) -> Provider | None:
     provider = _found.get(name)
     if provider is not None:
         return provider
-    for entry_point in entry_points(group="trunkline.providers", name=name):
-        with suppress(Exception):  # opening a service of this provider says what is wrong with it
-            loaded = entry_point.load()
-            if isinstance(loaded, Provider):
-                return _found.setdefault(name, loaded)
+    for _, loaded in load_providers(name):
+        if isinstance(loaded, Provider):  # otherwise, opening a service of this provider says what is wrong with it
+            return _found.setdefault(name, loaded)
     return None
+
+
+def load_providers(name: str | None = None) -> Iterator[tuple[str, Provider | Exception]]:
+    """Import the installed providers, or only the one with `name`.
+
+    Yields each name with its provider, or with the error if the provider cannot be imported.
+    """
+    installed = entry_points(group="trunkline.providers")
+    for entry_point in installed if name is None else installed.select(name=name):
+        try:
+            loaded = entry_point.load()
+            if not isinstance(loaded, Provider):
+                raise TypeError(f"{entry_point.value} is not a Provider")
+        except Exception as error:  # a broken plugin must not hide the others
+            yield entry_point.name, error
+        else:
+            yield entry_point.name, loaded

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import entry_points
 
 import attrs
 from trunkline.authoring.json import JSONObject
-from trunkline.authoring.provider import Provider
 from trunkline.settings import SettingInfo, json_schema, setting_infos
+
+from trunkline_gateway.installed import load_providers
 
 
 @attrs.frozen(kw_only=True)
@@ -37,18 +37,17 @@ def installed_providers() -> tuple[dict[str, InstalledProvider], tuple[BrokenPro
     """
     found: list[InstalledProvider] = []
     broken: list[BrokenProvider] = []
-    for entry_point in entry_points(group="trunkline.providers"):
+    for name, provider in load_providers():
         try:
-            provider = entry_point.load()
-            if not isinstance(provider, Provider):
-                raise TypeError(f"{entry_point.value} is not a Provider")
+            if isinstance(provider, Exception):
+                raise provider
             schema = json_schema(provider.settings)
         except Exception as error:  # a broken plugin must not hide the others
-            broken.append(BrokenProvider(name=entry_point.name, problem=f"{type(error).__name__}: {error}"))
+            broken.append(BrokenProvider(name=name, problem=f"{type(error).__name__}: {error}"))
             continue
         found.append(
             InstalledProvider(
-                name=entry_point.name,
+                name=name,
                 display_name=str(schema["title"]),
                 schema=schema,
                 infos=setting_infos(provider.settings),
