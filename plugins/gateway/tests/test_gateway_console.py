@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime
 import json
+import logging
 import re
 import shlex
 from collections.abc import AsyncIterator
@@ -23,7 +24,7 @@ from trunkline_gateway.console.admin_key import ensure_admin_key, is_admin_key, 
 from trunkline_gateway.console.app import LIFETIME, STATIC
 from trunkline_gateway.console.attempts import Attempts
 from trunkline_gateway.console.providers import installed_providers
-from trunkline_gateway.database.engine import Database
+from trunkline_gateway.database.engine import Database, DatabaseError
 from trunkline_gateway.database.sessions import SessionStore
 from trunkline_gateway.keys import Budget, KeyDraft, digest
 from trunkline_gateway.running import RunningCall
@@ -286,6 +287,44 @@ async def test_each_response_has_a_strict_policy(admin: httpx.AsyncClient) -> No
         if "/static/" not in path:
             assert response.headers["cache-control"] == "no-store"
         assert not re.search(r"<script(?![^>]*\bsrc=)|\sstyle=|\son[a-z]+=|javascript:", response.text), path
+
+
+async def test_a_failure_is_a_page_with_the_policy(
+    gateway: Gateway, admin: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(logging.getLogger("trunkline_gateway"), "propagate", True)
+    for error, status, text in (
+        (DatabaseError("the database postgresql://db.internal/x: gone"), 503, "The database does not answer"),
+        (RuntimeError("sk-secret"), 500, "The log of the gateway says more"),
+    ):
+
+        async def fail(error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(gateway.keys, "list", fail)
+        page = await admin.get("/console/keys")
+        assert page.status_code == status
+        assert text in page.text
+        assert str(error) not in page.text
+        assert "default-src 'none'" in page.headers["content-security-policy"]
+        assert str(error) in caplog.text
+
+    async def find(cookie: str) -> None:
+        raise DatabaseError("gone")
+
+    monkeypatch.setattr(gateway.sessions, "find", find)
+    page = await admin.get("/console/services")
+    assert page.status_code == 503
+    assert "The database does not answer" in page.text
+
+
+@pytest.mark.parametrize("path", ["/sign-in", "/keys/new"])
+async def test_a_form_with_surrogates_is_refused(admin: httpx.AsyncClient, path: str) -> None:
+    fields = b'--x\r\nContent-Disposition: form-data; name="csrf"\r\n\r\n+2AA-\r\n--x--\r\n'
+    headers = {"content-type": "multipart/form-data; boundary=x; charset=utf-7"}
+    response = await admin.post(f"/console{path}", content=fields, headers=headers)
+    assert response.status_code == 400
+    assert "characters that are not valid" in response.text
 
 
 async def test_names_are_escaped_on_each_page(gateway: Gateway, admin: httpx.AsyncClient) -> None:

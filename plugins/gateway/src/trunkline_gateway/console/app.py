@@ -7,7 +7,8 @@ a route of it that first looks for the session and checks where a form comes fro
 from __future__ import annotations
 
 import datetime
-import json
+import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property
 from hashlib import sha256
@@ -18,7 +19,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -26,11 +27,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from trunkline_gateway.calls import Calls
 from trunkline_gateway.console import filters, security
 from trunkline_gateway.console.attempts import Attempts
+from trunkline_gateway.database.engine import DatabaseError, InvalidValueError
 from trunkline_gateway.database.sessions import Session
+from trunkline_gateway.problems import GatewayError
 
 if TYPE_CHECKING:
     from trunkline_gateway.console.oidc import OpenIDConnect
     from trunkline_gateway.state import GatewayState
+
+logger = logging.getLogger("trunkline_gateway")
 
 SESSION_COOKIE = "trunkline_session"
 LIFETIME = datetime.timedelta(hours=12)
@@ -39,6 +44,7 @@ MOST_BODY = 8 * 1024 * 1024
 """The largest body of a request to the console, in bytes."""
 
 _MOST_FIELDS = 2000
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 STATIC = Path(__file__).parent / "static"
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -187,14 +193,24 @@ class Console:
         if not security.same_token(given, csrf):
             raise HTTPException(403, "The form is no longer valid. Go back, reload the page and try again.")
 
-    async def show_error(self, request: Request, error: Exception) -> Response:
+    async def show_error(self, request: Request, error: HTTPException) -> Response:
         """Show an error as a page."""
-        assert isinstance(error, HTTPException)
         headers = dict(error.headers or {})
         if request.headers.get("accept") in ("text/event-stream", "application/json"):
             return PlainTextResponse(error.detail, error.status_code, headers)
-        titles = {401: "Signed out", 403: "Refused", 404: "Not found", 405: "Not possible", 413: "Too large"}
-        session = await self.session(request)
+        titles = {
+            401: "Signed out",
+            403: "Refused",
+            404: "Not found",
+            405: "Not possible",
+            413: "Too large",
+            500: "Failed",
+            503: "Not available",
+        }
+        try:
+            session = await self.session(request)
+        except DatabaseError:
+            session = None
         response = self.render(
             request,
             "error.html",
@@ -257,14 +273,40 @@ class Console:
 
             try:
                 await router(scope, receive_some, send_with_headers)
-            except HTTPException as error:
+            except ClientDisconnect:
+                return  # nobody reads an answer
+            except Exception as error:
+                shown = _shown_error(error)
+                if shown.status_code >= 500 and not isinstance(error, HTTPException):
+                    _log_failure(scope, error)
                 if has_started:
                     raise
-                request = Request(scope)
-                response = await self.show_error(request, error)
+                response = await self.show_error(Request(scope), shown)
                 await response(scope, receive, send_with_headers)
 
         return ConsoleApp(serve, router.routes)
+
+
+def _shown_error(error: Exception) -> HTTPException:
+    """Return what an administrator sees of an error that no page has handled."""
+    match error:
+        case HTTPException():
+            return error
+        case GatewayError():
+            return HTTPException(error.problem.status, f"{error.problem.message}.")
+        case InvalidValueError():
+            return HTTPException(400, f"This cannot be stored: {error}.")
+        case DatabaseError():
+            return HTTPException(503, "The database does not answer. Try again; the log of the gateway says more.")
+    return HTTPException(500, "The console failed at this request. The log of the gateway says more.")
+
+
+def _log_failure(scope: Scope, error: Exception) -> None:
+    text = "the console failed at %s %r"
+    if isinstance(error, DatabaseError):
+        logger.error(f"{text}: %s", scope["method"], scope["path"], error)
+    else:
+        logger.error(text, scope["method"], scope["path"], exc_info=error)
 
 
 class ConsoleApp:
@@ -282,15 +324,14 @@ Page: TypeAlias = Callable[[Console, Request, Session], Awaitable[Response]]
 
 
 async def form_of(request: Request) -> FormData:
-    """Return the form of a request, which is read once."""
-    return await request.form(max_files=0, max_fields=_MOST_FIELDS, max_part_size=MOST_BODY)
+    """Return the form of a request, which is read once. Raises `HTTPException`."""
+    form = await request.form(max_files=0, max_fields=_MOST_FIELDS, max_part_size=MOST_BODY)
+    # Some charsets of multipart forms can write a surrogate, which can neither be stored nor shown.
+    if any(_SURROGATE.search(text) for item in form.multi_items() for text in item if isinstance(text, str)):
+        raise HTTPException(400, "The form contains characters that are not valid.")
+    return form
 
 
 async def texts_of(request: Request) -> dict[str, str]:
     """Return the fields of a form that are text."""
     return {name: value for name, value in (await form_of(request)).items() if isinstance(value, str)}
-
-
-def as_json(value: object) -> str:
-    """Write JSON for an attribute of an element."""
-    return json.dumps(value, ensure_ascii=False)
