@@ -29,6 +29,7 @@ import anyio.to_thread
 import pytest
 import trunkline
 from doc_examples import Example, examples
+from gateway_process import gateway_process
 from model_server import model
 from trunkline.testing import serve
 
@@ -235,17 +236,23 @@ def sessions() -> set[str]:
 def test_shell_runs(
     example: Example, folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`trunkline …` is run; of other commands the names are checked."""
+    """`trunkline …` is run, `trunkline serve` until it serves; of other commands the names are checked."""
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     if example.not_run is not None:
         pytest.skip(example.not_run)
     distributions = {"trunkline", *(f"trunkline-{path.parent.name}" for path in ROOT.glob("plugins/*/pyproject.toml"))}
 
     async def main() -> None:
+        exported: dict[str, str] = {}
         async with surroundings(example, folder) as url:
             for line in placed(example.code, url).replace("\\\n", " ").splitlines():
                 words = shlex.split(line, comments=True)
-                if words[:1] == ["trunkline"]:
+                if words[:1] == ["export"]:
+                    exported |= dict(word.split("=", 1) for word in words[1:])
+                if words[:2] == ["trunkline", "serve"]:
+                    with gateway_process(folder / "gateway", *words[2:], environment=exported) as gateway:
+                        assert await anyio.to_thread.run_sync(gateway.stop) == 0, (line, gateway.log.read_text())
+                elif words[:1] == ["trunkline"]:
                     from trunkline.cli import main as command
 
                     assert await anyio.to_thread.run_sync(command, words[1:]) == 0, (line, capfd.readouterr())

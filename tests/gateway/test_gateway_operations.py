@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import resource
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +16,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from gateway_process import GatewayProcess, gateway_process
+from gateway_process import TRUNKLINE, GatewayProcess, gateway_process
 from streaming_server import streaming_server
 
 SERVICE = """
@@ -197,3 +200,26 @@ def test_a_changed_file_of_services_is_read_after_sighup(provider: str, tmp_path
         while "not reloaded" not in gateway.log.read_text() and time.monotonic() < deadline:
             pass
         assert status() == 200
+
+
+def start(*options: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run `trunkline serve` where it cannot start."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TRUNKLINE_GATEWAY_")}
+    command = [*TRUNKLINE, "serve", *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment | variables, check=False)
+
+
+def test_a_port_in_use_is_reported_in_one_line_and_the_key_of_the_first_start_is_not_lost(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        done = start("--port", str(other.getsockname()[1]), "--data-dir", str(tmp_path / "data"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"trunkline: cannot listen on host 127.0.0.1, port \d+: .*--port\n", done.stderr)
+    assert not (tmp_path / "data" / "gateway.sqlite3").exists()
+
+
+def test_a_blank_variable_sets_nothing_and_a_wrong_one_is_named(tmp_path: Path) -> None:
+    blanks = dict.fromkeys(("PORT", "SERVICES", "HOST", "OIDC_ISSUER", "OIDC_ADMINS", "LOG_FORMAT"), "")
+    variables = {f"TRUNKLINE_GATEWAY_{name}": value for name, value in blanks.items()}
+    done = start("--data-dir", str(tmp_path), **{**variables, "TRUNKLINE_GATEWAY_PUBLIC_URL": "nonsense"})
+    assert done.returncode == 1
+    assert re.fullmatch(r"trunkline: the gateway's setting public_url must be .*\n", done.stderr)

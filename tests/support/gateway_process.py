@@ -52,7 +52,11 @@ def gateway_process(
 ) -> Iterator[GatewayProcess]:
     """Start `trunkline serve` on a free port. `services` is the text of a configuration file."""
     variables = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("TRUNKLINE_GATEWAY_")},
+        **{
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("TRUNKLINE_GATEWAY_") and name != "PYTHONUNBUFFERED"
+        },
         "TRUNKLINE_GATEWAY_ADMIN_KEY": ADMIN_KEY,
         **(environment or {}),
     }

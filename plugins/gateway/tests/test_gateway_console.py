@@ -156,6 +156,19 @@ async def test_the_admin_key_is_made_once_and_stored_as_its_digest(tmp_path: Pat
         assert await sessions.find(cookie) is None
 
 
+@pytest.mark.parametrize("blank", ["", " ", "\n"])
+async def test_a_blank_admin_key_in_the_settings_is_none_and_nobody_signs_in_with_it(
+    tmp_path: Path, blank: str
+) -> None:
+    async with Gateway(GatewaySettings(data_dir=tmp_path, admin_key=blank)) as gateway:
+        assert gateway.new_admin_key is not None
+        assert await is_admin_key(gateway.sessions, gateway.new_admin_key)
+        for given in ("", " ", blank):
+            assert not await is_admin_key(gateway.sessions, given)
+        await gateway.sessions.set_value("admin_key", digest(""))
+        assert not await is_admin_key(gateway.sessions, "")
+
+
 async def test_another_admin_key_in_the_settings_ends_all_sessions(tmp_path: Path) -> None:
     settings = GatewaySettings(data_dir=tmp_path, admin_key="first")
     async with await Database.open(settings.database_url) as database:
@@ -221,7 +234,9 @@ async def test_signing_in_again_makes_another_session(gateway: Gateway, admin: h
 
 
 async def test_with_openid_connect_sessions_of_the_admin_key_end(gateway: Gateway, admin: httpx.AsyncClient) -> None:
-    settings = attrs.evolve(gateway.settings, oidc_issuer="https://id.test", oidc_admins=("ada@example.com",))
+    settings = attrs.evolve(
+        gateway.settings, oidc_issuer="https://id.test", oidc_client_id="gateway", oidc_admins=("ada@example.com",)
+    )
     gateway.settings = settings
     assert (await admin.get("/console/services")).status_code == 303
     page = await admin.get("/console/sign-in")
@@ -232,6 +247,21 @@ async def test_with_openid_connect_sessions_of_the_admin_key_end(gateway: Gatewa
         headers = {"cookie": f"trunkline_session={cookie}"}
         admin.cookies.clear()
         assert (await admin.get("/console/services", headers=headers)).status_code == status
+
+
+@pytest.mark.parametrize("given", ["/services\r\nx: y", "/sérvices", "/\u2028", "/%zz", "/☃"])
+async def test_a_malformed_page_to_go_to_is_quoted_in_the_headers_of_both_kinds(
+    visitor: httpx.AsyncClient, given: str
+) -> None:
+    for headers, name in (({}, "location"), ({"hx-request": "true"}, "hx-redirect")):
+        visitor.cookies.clear()
+        page = await visitor.get("/console/sign-in")
+        fields = {"csrf": csrf_of(page.text), "key": KEY, "next": given}
+        response = await visitor.post("/console/sign-in", data=fields, headers=headers)
+        assert response.status_code in (200, 303)
+        assert response.headers[name].startswith("/console/")
+        assert response.headers[name].isascii()
+        assert "x" not in response.headers
 
 
 async def test_after_signing_in_only_pages_of_the_console_follow(visitor: httpx.AsyncClient) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -22,12 +23,27 @@ from trunkline_gateway.settings import GatewaySettings, secret_of
 VARIABLES = "TRUNKLINE_GATEWAY_"
 """How the environment variables of the settings begin."""
 
-_variables = cyclopts.config.Env(VARIABLES, command=False)
+
+class _Variables(cyclopts.config.Env):
+    """Reads settings from variables. A blank variable, as container files often have, sets nothing."""
+
+    def __call__(self, app: App, commands: tuple[str, ...], arguments: cyclopts.ArgumentCollection) -> None:
+        """Add the variables to the arguments that are settings, not to those that a command has itself."""
+        settings = arguments.copy()
+        settings[:] = (argument for argument in arguments if argument.keys)
+        super().__call__(app, commands, settings)
+        for argument in settings:
+            given = [token for token in argument.tokens if token.source != self.source or token.value.strip()]
+            argument.tokens[:] = given
+
+
+_variables = _Variables(VARIABLES, command=False, show=False)
 
 serve_app = App(name="serve", config=_variables)
 app = App(
     name="gateway",
-    help="Administer the gateway: its database, its keys, and the key of its console.",
+    help="Administer the gateway: its database, its keys, and the key of its console.\n\n"
+    "The options that say where its data is are also read from variables: --data-dir from TRUNKLINE_GATEWAY_DATA_DIR.",
     config=_variables,
 )
 
@@ -55,7 +71,9 @@ class DataSettings:
 def serve(
     *,
     settings: Annotated[GatewaySettings | None, Parameter(name="*")] = None,
-    log_format: Literal["text", "json"] = "text",
+    log_format: Annotated[
+        Literal["text", "json"], Parameter(env_var=f"{VARIABLES}LOG_FORMAT", show_env_var=False)
+    ] = "text",
 ) -> int:
     """Serve the configured services to OpenAI and Anthropic clients, with a console in the browser.
 
@@ -98,20 +116,24 @@ def _configuration_errors() -> Iterator[None]:
 
 async def _serve(settings: GatewaySettings) -> int:
     from trunkline_gateway.gateway import Gateway
-    from trunkline_gateway.server import serve as run
+    from trunkline_gateway.server import listen, serve as run
 
     gateway = Gateway(settings)
 
     def announce(address: str) -> None:
-        print(f"API      {address}/v1  (base URL of OpenAI clients; Anthropic clients: {address})")  # noqa: T201
-        print(f"Console  {address}/console")  # noqa: T201
+        lines = [
+            f"API      {address}/v1  (base URL of OpenAI clients; Anthropic clients: {address})",
+            f"Console  {address}/console",
+        ]
         if gateway.new_admin_key is not None:
-            print(f"Key      {gateway.new_admin_key}  (to sign in to the console; it is not shown again)")  # noqa: T201
+            lines.append(f"Key      {gateway.new_admin_key}  (to sign in to the console; it is not shown again)")
             gateway.new_admin_key = None
+        print("\n".join(lines), flush=True)  # noqa: T201  # to the log of a container at once
 
     with _configuration_errors():
-        async with gateway:
-            await run(gateway, announce)
+        # Listening comes first: if it failed after the database is made, the key of the first start would be lost.
+        async with listen(settings) as sockets, gateway:
+            await run(gateway, sockets, announce)
     return 0
 
 
@@ -142,6 +164,11 @@ def migrate(
 @app.command(name="reset-admin-key")
 def reset_admin_key(*, settings: Annotated[DataSettings | None, Parameter(name="*")] = None) -> int:
     """Make a new key to sign in to the console with, print it, and end all sessions."""
+    if os.environ.get(f"{VARIABLES}ADMIN_KEY", "").strip():
+        raise ConfigurationError(
+            f"the key is that of the variable {VARIABLES}ADMIN_KEY, which the gateway takes at each start; change or "
+            "unset the variable instead"
+        )
     from trunkline_gateway.console.admin_key import replace_admin_key
     from trunkline_gateway.database.engine import Database
     from trunkline_gateway.database.sessions import SessionStore

@@ -7,18 +7,24 @@ import logging
 import math
 import resource
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+import anyio
 import uvicorn
+from anyio.abc import SocketAttribute
 from trunkline import ConfigurationError
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from trunkline_gateway.background import Background
 from trunkline_gateway.gateway import Gateway
+from trunkline_gateway.settings import GatewaySettings
 
 logger = logging.getLogger("trunkline_gateway")
+
+_BACKLOG = 2048
 
 SETTLING = 5
 """The seconds that calls get after the drain timeout to settle their usage."""
@@ -194,14 +200,28 @@ class _Server(uvicorn.Server):
         self._background.start(reload())
 
 
-async def serve(gateway: Gateway, on_start: Callable[[str], None]) -> None:
-    """Serve an entered gateway until SIGTERM or SIGINT. `on_start` gets the address. Raises `OSError`."""
+@asynccontextmanager
+async def listen(settings: GatewaySettings) -> AsyncIterator[list[socket.socket]]:
+    """Listen on the address of the settings. Raises `ConfigurationError`."""
+    try:
+        listener = await anyio.create_tcp_listener(
+            local_host=settings.host, local_port=settings.port, backlog=_BACKLOG, reuse_port=False
+        )
+    except (OSError, UnicodeError) as error:  # a label of a host name that is too long is a UnicodeError
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise ConfigurationError(
+            f"cannot listen on host {settings.host}, port {settings.port}: {reason}. Choose others: --host, --port"
+        ) from None
+    async with listener:
+        yield [single.extra(SocketAttribute.raw_socket) for single in listener.listeners]
+
+
+async def serve(gateway: Gateway, sockets: list[socket.socket], on_start: Callable[[str], None]) -> None:
+    """Serve an entered gateway until SIGTERM or SIGINT, on sockets that listen. `on_start` gets the address."""
     settings = gateway.settings
     _raise_open_files()
     config = uvicorn.Config(
         gateway.app,
-        host=settings.host,
-        port=settings.port,
         http=protocol_for(gateway),
         ws="none",
         lifespan="off",
@@ -212,9 +232,9 @@ async def serve(gateway: Gateway, on_start: Callable[[str], None]) -> None:
         proxy_headers=settings.public_url is not None,
         timeout_keep_alive=max(1, math.ceil(settings.idle_timeout)),
         timeout_graceful_shutdown=math.ceil(settings.drain_timeout) + SETTLING,
-        backlog=2048,
+        backlog=_BACKLOG,
     )
-    await _Server(config, gateway, on_start).serve()
+    await _Server(config, gateway, on_start).serve(sockets)
 
 
 def _raise_open_files() -> None:

@@ -2,19 +2,49 @@
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import attrs
 from cyclopts import Parameter
 from platformdirs import user_data_path
-from trunkline import Secret
+from trunkline import ConfigurationError, Secret
 
 
 # Cyclopts reads the type of the converter's parameter. The value of the option is the text of the secret.
 def secret_of(value: Annotated[str | Secret | None, Parameter(accepts_keys=False)]) -> Secret | None:
-    """Wrap the text of a secret."""
-    return Secret(value) if isinstance(value, str) else value
+    """Wrap the text of a secret. A blank one, such as that of an empty variable, is none."""
+    text = value.reveal() if isinstance(value, Secret) else value or ""
+    return Secret(text.strip()) if text.strip() else None
+
+
+def _text_of(value: str | None) -> str | None:
+    """Return a text without the space around it; a blank one is none."""
+    return (value or "").strip() or None
+
+
+_LAST_PORT = 65535
+
+
+def _is_address(text: str) -> bool:
+    """Whether a text is a URL of a web server, without a login, a query or a fragment."""
+    try:
+        parts = urlsplit(text)
+        has_port = parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+    is_plain = text.isprintable() and not re.search(r"[\s\\?#@]", text)
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and has_port and is_plain
+
+
+def is_secure_url(text: str) -> bool:
+    """Whether a URL is HTTPS, or HTTP on this machine."""
+    parts = urlsplit(text)
+    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1"))
 
 
 @attrs.frozen(kw_only=True)
@@ -40,15 +70,15 @@ class GatewaySettings:
     Several keys separated by commas: the first encrypts, all decrypt."""
     admin_key: Secret | None = attrs.field(default=None, converter=secret_of)
     """The key to sign in to the console with. Default: one that is made and printed once, at the first start."""
-    oidc_issuer: str | None = None
+    oidc_issuer: str | None = attrs.field(default=None, converter=_text_of)
     """The URL of an OpenID Connect provider, by which administrators then sign in instead of with the admin key."""
-    oidc_client_id: str | None = None
+    oidc_client_id: str | None = attrs.field(default=None, converter=_text_of)
     """The client id of the gateway at the OpenID Connect provider."""
     oidc_client_secret: Secret | None = attrs.field(default=None, converter=secret_of)
     """The client secret of the gateway at the OpenID Connect provider."""
     oidc_admins: tuple[str, ...] = ()
     """The verified e-mail addresses of the administrators. Nobody else may sign in."""
-    public_url: str | None = None
+    public_url: str | None = attrs.field(default=None, converter=_text_of)
     """The address at which browsers reach the gateway, if it is behind a proxy: `https://llm.example.com`."""
     log_contents: bool = False
     """Whether the log of calls holds the messages and answers."""
@@ -74,6 +104,39 @@ class GatewaySettings:
     `private` for all private networks. Addresses of cloud metadata services are always refused."""
     metrics_token: Secret | None = attrs.field(default=None, converter=secret_of)
     """The bearer token for `/metrics`. Without it, metrics are served to loopback addresses only."""
+
+    def __attrs_post_init__(self) -> None:
+        """Raise `ConfigurationError` for settings with which the gateway cannot run."""
+        errors = [
+            ConfigurationError(f"the gateway's setting {name} {problem}", setting=name)
+            for name, problem in self._problems()
+        ]
+        if errors:
+            raise ConfigurationError("; ".join(map(str, errors)), setting=errors[0].setting, errors=errors)
+
+    def _problems(self) -> Iterator[tuple[str, str]]:
+        """Yield the settings that are wrong, each with what is accepted."""
+        if not self.host.strip():
+            yield "host", "is blank; give an address to listen on, such as 127.0.0.1, or 0.0.0.0 for all"
+        if not 0 <= self.port <= _LAST_PORT:
+            yield "port", f"is {self.port}; it must be from 0 to {_LAST_PORT}, where 0 takes any port that is free"
+        for name in ("max_body", "max_headers", "max_connections", "idle_timeout", "heartbeat"):
+            if not 0 < getattr(self, name) < math.inf:
+                yield name, f"is {getattr(self, name)}; it must be more than 0"
+        for name in ("drain_timeout", "log_days", "reserved_output_tokens"):
+            if not 0 <= getattr(self, name) < math.inf:
+                yield name, f"is {getattr(self, name)}; it must be 0 or more"
+        if self.public_url is not None and not _is_address(self.public_url):
+            yield "public_url", "must be the address of the gateway in browsers, such as https://llm.example.com"
+        if self.oidc_issuer is not None:
+            if not _is_address(self.oidc_issuer) or not is_secure_url(self.oidc_issuer):
+                yield "oidc_issuer", "must be the HTTPS URL of the provider, such as https://login.example.com"
+            if self.oidc_client_id is None:
+                yield "oidc_client_id", "is required with oidc_issuer"
+            if not any(address.strip() for address in self.oidc_admins):
+                yield "oidc_admins", "is required with oidc_issuer; nobody could sign in"
+        elif self.oidc_client_id is not None or self.oidc_client_secret is not None or self.oidc_admins:
+            yield "oidc_issuer", "is required with the other settings of OpenID Connect"
 
     @property
     def database_url(self) -> str:

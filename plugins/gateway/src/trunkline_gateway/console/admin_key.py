@@ -23,8 +23,8 @@ async def ensure_admin_key(sessions: SessionStore, settings: GatewaySettings) ->
     """
     if settings.oidc_issuer is not None:
         return None
-    if settings.admin_key is not None and settings.admin_key.reveal().strip():
-        wanted = digest(settings.admin_key.reveal().strip())
+    if settings.admin_key is not None:
+        wanted = digest(settings.admin_key.reveal())
         if await sessions.get_value(VALUE) != wanted:
             await sessions.set_value(VALUE, wanted)
             await sessions.end_all()

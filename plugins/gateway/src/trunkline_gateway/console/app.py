@@ -46,6 +46,9 @@ MOST_BODY = 8 * 1024 * 1024
 _MOST_FIELDS = 2000
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
+_SAFE_IN_URLS = "/:?#[]@!$&'()*+,;=%"
+"""What may stand in a URL unquoted (RFC 3986, section 2.2). A header has no other characters beyond ASCII."""
+
 STATIC = Path(__file__).parent / "static"
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
@@ -156,7 +159,7 @@ class Console:
         """Go to another page of the console. `query` is shown there, such as `done="The key was revoked"`."""
         url = self.base(request) + path + (f"?{urlencode(query)}" if query else "")
         if "hx-request" in request.headers:
-            return Response(headers={"hx-redirect": url})
+            return Response(headers={"hx-redirect": quote(url, safe=_SAFE_IN_URLS)})
         return RedirectResponse(url, 303)
 
     def page(self, path: str, function: Page, *, methods: tuple[str, ...] = ("GET",)) -> Route:

@@ -8,7 +8,6 @@ import json
 import secrets
 import time
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 import anyio
 import attrs
@@ -19,7 +18,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
-from trunkline_gateway.settings import GatewaySettings
+from trunkline_gateway.settings import GatewaySettings, is_secure_url
 
 STATE_COOKIE = "trunkline_oidc"
 """The cookie that binds the answer of the provider to the browser that asked."""
@@ -123,7 +122,7 @@ class OpenIDConnect:
         if found.get("issuer") != self._issuer:
             raise OIDCError("The identity provider names itself differently from the gateway's setting oidc_issuer.")
         urls = [found.get(name) for name in ("authorization_endpoint", "token_endpoint", "jwks_uri")]
-        authorization, token, keys = (url if isinstance(url, str) and _is_url(url) else None for url in urls)
+        authorization, token, keys = (url if isinstance(url, str) and is_secure_url(url) else None for url in urls)
         if authorization is None or token is None or keys is None:
             raise OIDCError("The identity provider's metadata lacks an endpoint.")
         self._metadata = _Metadata(
@@ -177,12 +176,6 @@ class OpenIDConnect:
 
 def _key_set(metadata: _Metadata) -> KeySet:
     return KeySet.import_key_set(metadata.keys)  # type: ignore[arg-type]  # the provider's JSON, checked there
-
-
-def _is_url(text: str) -> bool:
-    """Whether a URL is HTTPS, or HTTP on this machine."""
-    parts = urlsplit(text)
-    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1"))
 
 
 def _read_kept(kept: str) -> dict[str, str]:
