@@ -18,7 +18,8 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from typing import TypeGuard, cast
 
-from trunkline.authoring.json import JSONObject, JSONValue, ProviderOptions, dumps, loads
+from trunkline import Reasoning
+from trunkline.authoring.json import JSONObject, JSONValue, ProviderOptions, as_string, dumps, loads
 
 PREFIX = "tl1."
 """How wrapped data begins. The digit is the version of the format."""
@@ -62,6 +63,24 @@ def unwrap(text: str) -> JSONObject | None:
     if not isinstance(fields, dict) or not _is_whole(fields) or _is_deep(fields, decoded):
         return None
     return fields
+
+
+def carried_metadata(fields: JSONObject) -> ProviderOptions:
+    """Return the metadata of what `unwrap` returned."""
+    return cast("ProviderOptions", fields.get("metadata", {}))
+
+
+def carried_reasoning(fields: JSONObject, text: str) -> Reasoning:
+    """Return the reasoning that `unwrap` returned, with the text that the client has of it."""
+    return Reasoning(
+        text=text,
+        provider=as_string(fields["provider"]),
+        signature=as_string(fields.get("signature")),
+        encrypted=as_string(fields.get("encrypted")),
+        redacted=fields.get("redacted") is True,
+        family=as_string(fields["family"]),
+        provider_metadata=carried_metadata(fields),
+    )
 
 
 def _is_number(value: JSONValue) -> bool:

@@ -36,7 +36,8 @@ from trunkline.request import Effort
 
 from trunkline_gateway.problems import GatewayError, invalid
 from trunkline_gateway.targets import Target
-from trunkline_gateway.wires.carried import unwrap
+from trunkline_gateway.wires.carried import carried_metadata, carried_reasoning, unwrap
+from trunkline_gateway.wires.fields import FieldReader, Fields, ignored_names, present, shown, type_name
 
 WIRE = "openai-chat"
 
@@ -46,9 +47,7 @@ CARRIED = "trunkline"
 OWN_AUDIO = "audio-gateway-"
 """How the id of audio begins that has none from the provider, so that it is not sent to one."""
 
-Fields: TypeAlias = Mapping[str, object]
-
-_READ = frozenset(
+_KNOWN = frozenset(
     {
         "frequency_penalty",
         "function_call",
@@ -102,7 +101,6 @@ _ASSISTANT_FIELDS = _MESSAGE_FIELDS | {
     "tool_calls",
 }
 _CALL_FIELDS = frozenset({"id", "type", "function", "custom", "index", "extra_content"})
-_MOST_IGNORED = 20
 
 
 def read_request(body: JSONObject, target: Target) -> ChatRequest:
@@ -112,9 +110,9 @@ def read_request(body: JSONObject, target: Target) -> ChatRequest:
 
 def ignored_fields(body: JSONObject, target: Target) -> tuple[str, ...]:
     """Return the top-level fields of a request that do not reach the provider: those that only its own format has."""
-    if body.keys() <= _READ or target.wire == WIRE:
+    if body.keys() <= _KNOWN or target.wire == WIRE:
         return ()
-    return tuple(_ignored(body))
+    return ignored_names(body, _KNOWN, _USUAL)
 
 
 def custom_tools(body: JSONObject) -> frozenset[str]:
@@ -131,16 +129,6 @@ def wants_usage(body: JSONObject) -> bool:
     return as_object(body.get("stream_options")).get("include_usage") is True
 
 
-def _ignored(body: JSONObject) -> Iterator[str]:
-    names = (
-        name
-        for name, value in body.items()
-        if name not in _READ and value is not None and value != {} and value not in _USUAL.get(name, ())
-    )
-    for _, name in zip(range(_MOST_IGNORED), names, strict=False):
-        yield name
-
-
 class _Reader:
     """Reads one request. Tool results need the names of the calls before them."""
 
@@ -152,17 +140,17 @@ class _Reader:
         self._function_calls: dict[str, str] = {}
 
     def request(self, body: JSONObject) -> ChatRequest:
-        fields = _present(body)
+        fields = present(body)
         if fields.get("n", 1) != 1:
             raise invalid("Only one choice can be asked for: 'n' must be 1.", param="n", code="unsupported_value")
         for name, instead in (("functions", "tools"), ("function_call", "tool_choice")):
             if name in fields:
                 raise invalid(f"'{name}' is no longer supported. Use '{instead}'.", param=name, code="unsupported")
-        _flag(fields, "stream")
-        _optional_object(fields, "stream_options")
+        _read.flag(fields, "stream")
+        _read.optional_object(fields, "stream_options")
         more: dict[str, JSONValue] = {}
-        if self._same and not fields.keys() <= _READ:
-            more = {name: cast("JSONValue", value) for name, value in fields.items() if name not in _READ}
+        if self._same and not fields.keys() <= _KNOWN:
+            more = {name: cast("JSONValue", value) for name, value in fields.items() if name not in _KNOWN}
         tools = self._tools(fields)
         tools, choice = self._tool_choice(fields, tools, more)
         return ChatRequest(
@@ -170,21 +158,21 @@ class _Reader:
             model=self._target.model,
             tools=tools,
             tool_choice=choice,
-            parallel_tool_calls=_flag(fields, "parallel_tool_calls"),
+            parallel_tool_calls=_read.flag(fields, "parallel_tool_calls"),
             response_format=self._response_format(fields, more),
             reasoning=self._reasoning_options(fields, more),
             max_output_tokens=self._max_tokens(fields),
-            temperature=_number(fields, "temperature"),
-            top_p=_number(fields, "top_p"),
-            top_k=_integer(fields, "top_k"),
+            temperature=_read.number(fields, "temperature"),
+            top_p=_read.number(fields, "top_p"),
+            top_k=_read.integer(fields, "top_k"),
             stop=_stop(fields),
-            seed=_integer(fields, "seed"),
-            frequency_penalty=_number(fields, "frequency_penalty"),
-            presence_penalty=_number(fields, "presence_penalty"),
-            logprobs=_flag(fields, "logprobs"),
-            top_logprobs=_integer(fields, "top_logprobs", least=0),
-            cache_key=_text(fields, "prompt_cache_key"),
-            user_id=_text(fields, "safety_identifier") or _text(fields, "user"),
+            seed=_read.integer(fields, "seed"),
+            frequency_penalty=_read.number(fields, "frequency_penalty"),
+            presence_penalty=_read.number(fields, "presence_penalty"),
+            logprobs=_read.flag(fields, "logprobs"),
+            top_logprobs=_read.integer(fields, "top_logprobs", least=0),
+            cache_key=_read.text(fields, "prompt_cache_key"),
+            user_id=_read.text(fields, "safety_identifier") or _read.text(fields, "user"),
             metadata=_texts(fields, "metadata"),
             provider_options=self._options(more),
         )
@@ -205,10 +193,10 @@ class _Reader:
     @staticmethod
     def _max_tokens(fields: Fields) -> int | None:
         name = "max_completion_tokens" if "max_completion_tokens" in fields else "max_tokens"
-        return _integer(fields, name, least=1)
+        return _read.integer(fields, name, least=1)
 
     def _reasoning_options(self, fields: Fields, more: dict[str, JSONValue]) -> ReasoningOptions | None:
-        effort = _text(fields, "reasoning_effort")
+        effort = _read.text(fields, "reasoning_effort")
         if effort is None:
             return None
         if effort not in _EFFORTS and self._same:
@@ -219,11 +207,11 @@ class _Reader:
         return ReasoningOptions(effort=cast("Effort", effort))
 
     def _response_format(self, fields: Fields, more: dict[str, JSONValue]) -> ResponseFormat | None:
-        form = _optional_object(fields, "response_format")
+        form = _read.optional_object(fields, "response_format")
         if form is None:
             return None
         at = "response_format"
-        kind = _required_text(form, "type", at)
+        kind = _read.required_text(form, "type", at)
         if kind == "text":
             return None
         if kind == "json_object":
@@ -234,31 +222,31 @@ class _Reader:
                 more[at] = cast("JSONValue", fields[at])
                 return None
             raise _unsupported_value(f"{at}.type", kind, ("text", "json_object", "json_schema"))
-        given = _required_object(form, "json_schema", at)
+        given = _read.required_object(form, "json_schema", at)
         at = f"{at}.json_schema"
         return ResponseFormat(
             schema=_schema(given.get("schema", {}), f"{at}.schema"),
-            name=_required_text(given, "name", at),
-            description=_text(given, "description", at),
-            strict=_flag(given, "strict", at),
+            name=_read.required_text(given, "name", at),
+            description=_read.text(given, "description", at),
+            strict=_read.flag(given, "strict", at),
         )
 
     def _tools(self, fields: Fields) -> tuple[Tool, ...]:
         tools: dict[str, Tool] = {}
-        for at, tool in _objects(fields, "tools"):
+        for at, tool in _read.objects(fields, "tools"):
             read = self._tool(at, tool)
             if tools.setdefault(read.name, read) is not read:
-                raise invalid(f"'{at}' has the same name as a tool before it: {_shown(read.name)}.", param=at)
+                raise invalid(f"'{at}' has the same name as a tool before it: {shown(read.name)}.", param=at)
         return tuple(tools.values())
 
     def _tool(self, at: str, tool: Fields) -> Tool:
-        kind = "function" if "type" not in tool and "function" in tool else _required_text(tool, "type", at)
+        kind = "function" if "type" not in tool and "function" in tool else _read.required_text(tool, "type", at)
         if kind == "function":
-            function = _required_object(tool, "function", at)
+            function = _read.required_object(tool, "function", at)
             inner = f"{at}.function"
-            name = _required_text(function, "name", inner)
-            description = _text(function, "description", inner)
-            strict = _flag(function, "strict", inner)
+            name = _read.required_text(function, "name", inner)
+            description = _read.text(function, "description", inner)
+            strict = _read.flag(function, "strict", inner)
             options = self._rest(tool, {"type", "function"})
             cache = None if self._same else _lifetime(tool)
             if not function.get("parameters"):
@@ -273,9 +261,9 @@ class _Reader:
                 provider_options=options,
             )
         if kind == "custom":
-            custom = _required_object(tool, "custom", at)
+            custom = _read.required_object(tool, "custom", at)
             return Tool(
-                name=_required_text(custom, "name", f"{at}.custom"),
+                name=_read.required_text(custom, "name", f"{at}.custom"),
                 description=_with_grammar(custom, f"{at}.custom"),
                 parameters=_CUSTOM_PARAMETERS,
                 provider_options=self._options(cast("JSONObject", tool)),
@@ -301,27 +289,27 @@ class _Reader:
             if value == "required" and not tools:
                 raise invalid("'tool_choice' is 'required', but there are no 'tools'.", param=at)
             return tools, ToolChoice(mode=value)  # type: ignore[arg-type]  # checked just above
-        choice = _object(value, at, "a string or an object")
-        kind = _required_text(choice, "type", at)
+        choice = _read.object(value, at, "a string or an object")
+        kind = _read.required_text(choice, "type", at)
         if kind in ("function", "custom"):
-            name = _required_text(_required_object(choice, kind, at), "name", f"{at}.{kind}")
+            name = _read.required_text(_read.required_object(choice, kind, at), "name", f"{at}.{kind}")
             if all(tool.name != name for tool in tools):
-                raise invalid(f"'tool_choice' names the tool {_shown(name)}, which is not in 'tools'.", param=at)
+                raise invalid(f"'tool_choice' names the tool {shown(name)}, which is not in 'tools'.", param=at)
             return tools, ToolChoice.tool(name)
         if kind != "allowed_tools":
             if self._same:
                 more[at] = cast("JSONValue", value)
                 return tools, None
             raise _unsupported_value(f"{at}.type", kind, ("function", "custom", "allowed_tools"))
-        allowed = _required_object(choice, "allowed_tools", at)
+        allowed = _read.required_object(choice, "allowed_tools", at)
         at = f"{at}.allowed_tools"
-        mode = _required_text(allowed, "mode", at)
+        mode = _read.required_text(allowed, "mode", at)
         if mode not in ("auto", "required"):
             raise _unsupported_value(f"{at}.mode", mode, ("auto", "required"))
-        names = {self._allowed_name(where, tool) for where, tool in _objects(allowed, "tools", at)}
+        names = {self._allowed_name(where, tool) for where, tool in _read.objects(allowed, "tools", at)}
         if unknown := sorted(names.difference(tool.name for tool in tools)):
             raise invalid(
-                f"'{at}.tools' has the tool {_shown(unknown[0])}, which is not in 'tools'.", param=f"{at}.tools"
+                f"'{at}.tools' has the tool {shown(unknown[0])}, which is not in 'tools'.", param=f"{at}.tools"
             )
         if self._same:
             more["tool_choice"] = cast("JSONValue", value)  # which keeps the cached prompt valid
@@ -331,9 +319,9 @@ class _Reader:
 
     @staticmethod
     def _allowed_name(at: str, tool: Fields) -> str:
-        kind = _required_text(tool, "type", at)
+        kind = _read.required_text(tool, "type", at)
         if kind in ("function", "custom"):
-            return _required_text(_required_object(tool, kind, at), "name", f"{at}.{kind}")
+            return _read.required_text(_read.required_object(tool, kind, at), "name", f"{at}.{kind}")
         return as_string(tool.get("name")) or kind
 
     def _messages(self, fields: Fields) -> tuple[Message, ...]:
@@ -341,7 +329,7 @@ class _Reader:
             raise invalid(
                 "Missing required parameter: 'messages'.", param="messages", code="missing_required_parameter"
             )
-        messages = tuple(self._message(at, message) for at, message in _objects(fields, "messages"))
+        messages = tuple(self._message(at, message) for at, message in _read.objects(fields, "messages"))
         if not messages:
             raise invalid("'messages' must have at least one message.", param="messages", code="empty_array")
         return messages
@@ -352,16 +340,16 @@ class _Reader:
             return Message(
                 role="user" if role == "user" else "system",
                 parts=self._content(at, fields, _INPUT_PARTS),
-                name=_text(fields, "name", at),
+                name=_read.text(fields, "name", at),
                 provider_options=self._rest(fields, _MESSAGE_FIELDS),
             )
         if role == "assistant":
             return self._assistant(at, fields)
         if role == "tool":
-            call_id = _required_text(fields, "tool_call_id", at)
+            call_id = _read.required_text(fields, "tool_call_id", at)
             return self._tool_result(at, fields, call_id, self._tool_names.get(call_id))
         if role == "function":
-            name = _required_text(fields, "name", at)
+            name = _read.required_text(fields, "name", at)
             if name not in self._function_calls:
                 raise invalid(f"'{at}' is the result of a function that was not called before it.", param=at)
             return self._tool_result(at, fields, self._function_calls[name], name)
@@ -388,10 +376,10 @@ class _Reader:
             )
         if not isinstance(content, list):
             raise _wrong_type(f"{at}.content", "a string or an array of objects", content)
-        return tuple(self._part(where, part, kinds) for where, part in _objects(fields, "content", at))
+        return tuple(self._part(where, part, kinds) for where, part in _read.objects(fields, "content", at))
 
     def _part(self, at: str, fields: Fields, kinds: Mapping[str, PartReader]) -> Part:
-        kind = _required_text(fields, "type", at)
+        kind = _read.required_text(fields, "type", at)
         read = kinds.get(kind)
         if read is None or (self._same and _has_web_address(fields)):
             if self._same and self._provider is not None and kind not in _ANSWER_PARTS.keys() - {"file"}:
@@ -416,7 +404,7 @@ class _Reader:
         value = fields.get("thinking")
         items = value if isinstance(value, list) else [value]
         texts = [item if isinstance(item, str) else as_string(as_object(item).get("text")) for item in items]
-        signature = _text(fields, "signature", at)
+        signature = _read.text(fields, "signature", at)
         return Reasoning(
             text="".join(text for text in texts if text is not None),
             provider=self._provider,
@@ -433,31 +421,31 @@ class _Reader:
             parts += self._content(at, fields, _ANSWER_PARTS)
         if extra:
             parts = self._with_extra(parts, extra)
-        if refusal := _text(fields, "refusal", at):
+        if refusal := _read.text(fields, "refusal", at):
             parts.append(Text(text=refusal, refusal=True))
         if not fields.keys() <= _PLAIN_ASSISTANT:
             parts += self._additions(at, fields)
-        parts += [self._tool_call(where, call) for where, call in _objects(fields, "tool_calls", at)]
+        parts += [self._tool_call(where, call) for where, call in _read.objects(fields, "tool_calls", at)]
         if "function_call" in fields:
-            parts.append(self._function_call(at, _required_object(fields, "function_call", at)))
+            parts.append(self._function_call(at, _read.required_object(fields, "function_call", at)))
         return Message(
             role="assistant",
             parts=tuple(parts),
-            name=_text(fields, "name", at),
+            name=_read.text(fields, "name", at),
             provider_options=self._rest(fields, _ASSISTANT_FIELDS),
         )
 
     def _reasoning(self, at: str, fields: Fields) -> Iterator[Reasoning]:
-        text = _text(fields, "reasoning_content", at) or _text(fields, "reasoning", at) or ""
+        text = _read.text(fields, "reasoning_content", at) or _read.text(fields, "reasoning", at) or ""
         own: list[JSONValue] = []
         position, carried = 0, False
-        for _, detail in _objects(fields, "reasoning_details", at):
+        for _, detail in _read.objects(fields, "reasoning_details", at):
             data = detail.get("data")
             wrapped = unwrap(data) if isinstance(data, str) else None
             if wrapped is None:
                 own.append(dict(cast("JSONObject", detail)))
                 continue
-            part, carried = _carried_reasoning(wrapped), True
+            part, carried = carried_reasoning(wrapped, as_string(wrapped.get("text")) or ""), True
             found = as_count(wrapped.get("at"))
             if found is None or found < position or not text.startswith(part.text, found):
                 position = len(text)  # the client changed the text, so what it belongs to is not known
@@ -504,7 +492,7 @@ class _Reader:
         return parts
 
     def _additions(self, at: str, fields: Fields) -> Iterator[Part]:
-        for _, item in _objects(fields, "annotations", at):
+        for _, item in _read.objects(fields, "annotations", at):
             citation = as_object(item.get("url_citation"))
             if item.get("type") == "url_citation" and citation:
                 yield Citation(
@@ -517,32 +505,32 @@ class _Reader:
             elif self._same and self._provider is not None:
                 kind = "annotation." + (as_string(item.get("type")) or "unknown")
                 yield Opaque(provider=self._provider, kind=kind, data=dict(cast("JSONObject", item)))
-        for where, image in _objects(fields, "images", at):
+        for where, image in _read.objects(fields, "images", at):
             yield self._part(where, image, {"image_url": _image})
-        audio = _optional_object(fields, "audio", at)
+        audio = _read.optional_object(fields, "audio", at)
         if audio is not None:
             where = f"{at}.audio"
-            transcript, audio_id = _text(audio, "transcript", where), _text(audio, "id", where)
+            transcript, audio_id = _read.text(audio, "transcript", where), _read.text(audio, "id", where)
             own = audio_id is not None and not audio_id.startswith(OWN_AUDIO)
             metadata = self._own_metadata({"id": audio_id}) if own else {}
             try:
-                data = b64decode(_text(audio, "data", where) or "", validate=True)
+                data = b64decode(_read.text(audio, "data", where) or "", validate=True)
             except (binascii.Error, ValueError):
                 raise invalid(f"'{where}.data' is not base64.", param=f"{where}.data") from None
             if data or transcript or metadata:
                 yield Audio(data=data, transcript=transcript, provider_metadata=metadata)
 
     def _tool_call(self, at: str, fields: Fields) -> ToolCall:
-        call_id = _required_text(fields, "id", at)
+        call_id = _read.required_text(fields, "id", at)
         kind = fields.get("type", "function")
         if kind == "custom":
-            body = _required_object(fields, "custom", at)
-            text: str | None = _required_text(body, "input", f"{at}.custom")
+            body = _read.required_object(fields, "custom", at)
+            text: str | None = _read.required_text(body, "input", f"{at}.custom")
         else:
             kind = kind if self._same and isinstance(kind, str) else "function"
-            body = _required_object(fields, "function", at)
+            body = _read.required_object(fields, "function", at)
             text = None
-        name = self._tool_names[call_id] = _required_text(body, "name", f"{at}.{kind}")
+        name = self._tool_names[call_id] = _read.required_text(body, "name", f"{at}.{kind}")
         family, metadata = self._call_metadata(fields)
         if text is not None:
             typed: JSONObject = {**as_object(metadata.get(self._provider or "")), "type": "custom"}
@@ -579,13 +567,13 @@ class _Reader:
         carried = as_string(extra.get(CARRIED))
         wrapped = unwrap(carried) if carried is not None else None
         if wrapped is not None:
-            return as_string(wrapped["family"]), _metadata(wrapped)
+            return as_string(wrapped["family"]), carried_metadata(wrapped)
         return None, self._own_metadata({"extra_content": extra})
 
     def _function_call(self, at: str, fields: Fields) -> ToolCall:
         where = f"{at}.function_call"
-        name = _required_text(fields, "name", where)
-        given = _text(fields, "arguments", where) or ""
+        name = _read.required_text(fields, "name", where)
+        given = _read.text(fields, "arguments", where) or ""
         arguments, invalid_arguments = decode_arguments(given)
         call_id = self._function_calls[name] = f"function_call_{at[len('messages[') : -1]}"
         return ToolCall(id=call_id, name=name, arguments=arguments, invalid_arguments=invalid_arguments)
@@ -602,29 +590,13 @@ _CUSTOM_PARAMETERS: JSONObject = {
 
 
 def _with_grammar(custom: Fields, at: str) -> str | None:
-    description = _text(custom, "description", at)
+    description = _read.text(custom, "description", at)
     grammar = as_object(as_object(custom.get("format")).get("grammar"))
     definition, syntax = as_string(grammar.get("definition")), as_string(grammar.get("syntax"))
     if definition is None:
         return description
     rule = f"The input must follow this grammar ({syntax or 'lark'}):\n{definition}"
     return rule if description is None else f"{description}\n\n{rule}"
-
-
-def _carried_reasoning(fields: JSONObject) -> Reasoning:
-    return Reasoning(
-        text=as_string(fields.get("text")) or "",
-        provider=as_string(fields["provider"]),
-        signature=as_string(fields.get("signature")),
-        encrypted=as_string(fields.get("encrypted")),
-        redacted=fields.get("redacted") is True,
-        family=as_string(fields["family"]),
-        provider_metadata=_metadata(fields),
-    )
-
-
-def _metadata(fields: JSONObject) -> ProviderOptions:
-    return cast("ProviderOptions", fields.get("metadata", {}))
 
 
 def _restored(parts: list[Part], entries: Sequence[object], fields: JSONObject) -> list[Part]:
@@ -660,32 +632,35 @@ PartReader: TypeAlias = Callable[[str, Fields, ProviderOptions, "CacheLifetime |
 
 
 def _text_part(at: str, fields: Fields, options: ProviderOptions, cache: CacheLifetime | None) -> Part:
-    return Text(text=_required_text(fields, "text", at), cache=cache, provider_options=options)
+    return Text(text=_read.required_text(fields, "text", at), cache=cache, provider_options=options)
 
 
 def _refusal(at: str, fields: Fields, options: ProviderOptions, cache: CacheLifetime | None) -> Part:
-    return Text(text=_required_text(fields, "refusal", at), refusal=True, cache=cache, provider_options=options)
+    return Text(text=_read.required_text(fields, "refusal", at), refusal=True, cache=cache, provider_options=options)
 
 
 def _image(at: str, fields: Fields, options: ProviderOptions, cache: CacheLifetime | None) -> Part:
     value = fields.get("image_url")
     if isinstance(value, str):
         return Image(url=value, cache=cache, provider_options=options)
-    image = _required_object(fields, "image_url", at)
+    image = _read.required_object(fields, "image_url", at)
     at = f"{at}.image_url"
     return Image(
-        url=_required_text(image, "url", at), detail=_text(image, "detail", at), cache=cache, provider_options=options
+        url=_read.required_text(image, "url", at),
+        detail=_read.text(image, "detail", at),
+        cache=cache,
+        provider_options=options,
     )
 
 
 def _audio(at: str, fields: Fields, options: ProviderOptions, cache: CacheLifetime | None) -> Part:
-    audio = _required_object(fields, "input_audio", at)
+    audio = _read.required_object(fields, "input_audio", at)
     at = f"{at}.input_audio"
-    form = _required_text(audio, "format", at)
+    form = _read.required_text(audio, "format", at)
     if not (form.isascii() and form.replace("-", "").isalnum()):
         raise _unsupported_value(f"{at}.format", form, ("wav", "mp3"))
     return Audio(
-        data=b64decode(_required_text(audio, "data", at), validate=True),
+        data=b64decode(_read.required_text(audio, "data", at), validate=True),
         media_type="audio/mpeg" if form == "mp3" else f"audio/{form.lower()}",
         provider_options=options,
     )
@@ -698,9 +673,9 @@ def _has_web_address(fields: Fields) -> bool:
 
 
 def _file(at: str, fields: Fields, options: ProviderOptions, cache: CacheLifetime | None) -> Part:
-    file = _required_object(fields, "file", at)
+    file = _read.required_object(fields, "file", at)
     at = f"{at}.file"
-    name, file_id, data = (_text(file, key, at) for key in ("filename", "file_id", "file_data"))
+    name, file_id, data = (_read.text(file, key, at) for key in ("filename", "file_id", "file_data"))
     if (file_id is None) == (data is None):
         raise invalid(f"'{at}' must have either 'file_id' or 'file_data'.", param=at)
     if data is not None and data[:5].lower() != "data:" and not _has_web_address(fields):
@@ -738,20 +713,11 @@ def _last(objects: list[dict[str, JSONValue]], name: str) -> str | None:
 
 def _stop(fields: Fields) -> tuple[str, ...]:
     value = fields.get("stop")
-    if value is None:
-        return ()
-    if isinstance(value, str):
-        return (value,)
-    if not isinstance(value, list):
-        raise _wrong_type("stop", "a string or an array of strings", value)
-    for position, item in enumerate(value):
-        if not isinstance(item, str):
-            raise _wrong_type(f"stop[{position}]", "a string", item)
-    return tuple(value)
+    return (value,) if isinstance(value, str) else _read.texts(fields, "stop", "a string or an array of strings")
 
 
 def _texts(fields: Fields, name: str) -> Mapping[str, str]:
-    values = _optional_object(fields, name)
+    values = _read.optional_object(fields, name)
     for key, value in (values or {}).items():
         if not isinstance(value, str):
             raise _wrong_type(f"{name}.{key[:50]}", "a string", value)
@@ -764,97 +730,16 @@ def _schema(value: object, at: str) -> JSONObject:
     return value
 
 
-def _present(fields: Mapping[str, object]) -> Fields:
-    """The fields that are not null, which counts as absent."""
-    return {name: value for name, value in fields.items() if value is not None} if None in fields.values() else fields
-
-
-def _object(value: object, at: str, expected: str = "an object") -> Fields:
-    if not isinstance(value, dict):
-        raise _wrong_type(at, expected, value)
-    return _present(value)
-
-
-def _optional_object(fields: Fields, name: str, at: str = "") -> Fields | None:
-    return _object(fields[name], _join(at, name)) if name in fields else None
-
-
-def _required_object(fields: Fields, name: str, at: str) -> Fields:
-    if name not in fields:
-        raise _missing(_join(at, name))
-    return _object(fields[name], _join(at, name))
-
-
-def _objects(fields: Fields, name: str, at: str = "") -> Iterable[tuple[str, Fields]]:
-    """The objects in an array, each with its place."""
-    items = fields.get(name)
-    if items is None:
-        return
-    place = _join(at, name)
-    if not isinstance(items, list):
-        raise _wrong_type(place, "an array of objects", items)
-    for position, item in enumerate(items):
-        where = f"{place}[{position}]"
-        yield where, _object(item, where)
-
-
-def _text(fields: Fields, name: str, at: str = "") -> str | None:
-    value = fields.get(name)
-    if value is not None and not isinstance(value, str):
-        raise _wrong_type(_join(at, name), "a string", value)
-    return value
-
-
-def _required_text(fields: Fields, name: str, at: str) -> str:
-    value = fields.get(name)
-    if isinstance(value, str):
-        return value
-    if value is None:
-        raise _missing(_join(at, name))
-    raise _wrong_type(_join(at, name), "a string", value)
-
-
-def _flag(fields: Fields, name: str, at: str = "") -> bool | None:
-    value = fields.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise _wrong_type(_join(at, name), "a boolean", value)
-    return value
-
-
-def _number(fields: Fields, name: str) -> float | None:
-    value = fields.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise _wrong_type(name, "a number", value)
-    return value
-
-
-def _integer(fields: Fields, name: str, *, least: int | None = None) -> int | None:
-    value = fields.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise _wrong_type(name, "an integer", value)
-    if least is not None and value < least:
-        raise invalid(f"'{name}' must be at least {least}.", param=name, code="integer_below_min_value")
-    if not -(2**63) <= value < 2**63:
-        raise invalid(f"'{name}' must be an integer of at most 64 bits.", param=name, code="integer_above_max_value")
-    return value
-
-
-def _join(at: str, name: str) -> str:
-    return f"{at}.{name}" if at else name
-
-
-_JSON_TYPES = {bool: "a boolean", str: "a string", int: "an integer", float: "a number", list: "an array"}
-
-
 def _wrong_type(at: str, expected: str, value: object) -> GatewayError:
-    got = "null" if value is None else _JSON_TYPES.get(type(value), "an object")
     return invalid(
-        f"Invalid type for '{at}': expected {expected}, but got {got} instead.", param=at, code="invalid_type"
+        f"Invalid type for '{at}': expected {expected}, but got {type_name(value)} instead.",
+        param=at,
+        code="invalid_type",
     )
+
+
+def _out_of_range(at: str, expected: str, code: str) -> GatewayError:
+    return invalid(f"'{at}' must be {expected}.", param=at, code=code)
 
 
 def _missing(at: str) -> GatewayError:
@@ -864,9 +749,10 @@ def _missing(at: str) -> GatewayError:
 def _unsupported_value(at: str, value: str, supported: Iterable[str]) -> GatewayError:
     names = ", ".join(f"'{one}'" for one in supported)
     return invalid(
-        f"Invalid value for '{at}': {_shown(value)}. Supported values are: {names}.", param=at, code="invalid_value"
+        f"Invalid value for '{at}': {shown(value)}. Supported values are: {names}.", param=at, code="invalid_value"
     )
 
 
-def _shown(value: str) -> str:
-    return repr(value if len(value) <= 50 else value[:49] + "…")
+_read = FieldReader(
+    wrong_type=_wrong_type, missing=_missing, out_of_range=_out_of_range, place="{}[{}]", drops_nulls=True
+)

@@ -14,10 +14,11 @@ from trunkline.authoring.json import JSONObject, JSONValue
 from trunkline_gateway.problems import invalid
 from trunkline_gateway.targets import Target
 from trunkline_gateway.wires.chat_reader import WIRE
+from trunkline_gateway.wires.fields import MOST_IGNORED
 
 Encoding: TypeAlias = Literal["float", "base64"]
 
-_READ = frozenset({"dimensions", "encoding_format", "input", "input_type", "model", "user"})
+_KNOWN = frozenset({"dimensions", "encoding_format", "input", "input_type", "model", "user"})
 
 
 def read_request(body: JSONObject, target: Target) -> EmbedRequest:
@@ -35,7 +36,7 @@ def read_request(body: JSONObject, target: Target) -> EmbedRequest:
     if kind not in (None, "document", "query"):
         raise invalid("'input_type' must be 'document' or 'query'.", param="input_type", code="invalid_value")
     same = target.provider is not None and target.wire == WIRE
-    more = {name: value for name, value in body.items() if name not in _READ and value is not None} if same else {}
+    more = {name: value for name, value in body.items() if name not in _KNOWN and value is not None} if same else {}
     return EmbedRequest(
         inputs=_texts(body.get("input")),
         model=target.model,
@@ -48,9 +49,9 @@ def read_request(body: JSONObject, target: Target) -> EmbedRequest:
 
 def ignored_fields(body: JSONObject, target: Target) -> tuple[str, ...]:
     """Return the fields of a request that do not reach the provider: those that only its own format has."""
-    if target.wire == WIRE or body.keys() <= _READ:
+    if target.wire == WIRE or body.keys() <= _KNOWN:
         return ()
-    return tuple(name for name, value in body.items() if name not in _READ and value is not None)[:20]
+    return tuple(name for name, value in body.items() if name not in _KNOWN and value is not None)[:MOST_IGNORED]
 
 
 def encoding_format(body: JSONObject) -> Encoding:

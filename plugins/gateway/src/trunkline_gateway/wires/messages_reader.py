@@ -9,7 +9,7 @@ from __future__ import annotations
 import binascii
 from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping, Set
-from typing import TypeAlias, cast, get_args
+from typing import cast, get_args
 
 import attrs
 from trunkline import (
@@ -35,13 +35,12 @@ from trunkline.request import Effort
 
 from trunkline_gateway.problems import GatewayError, invalid
 from trunkline_gateway.targets import Target
-from trunkline_gateway.wires.carried import unwrap
+from trunkline_gateway.wires.carried import carried_metadata, carried_reasoning, unwrap
+from trunkline_gateway.wires.fields import FieldReader, Fields, ignored_names, join, present, shown, type_name
 
 WIRE = "anthropic-messages"
 
-Fields: TypeAlias = Mapping[str, object]
-
-_READ = frozenset(
+_KNOWN = frozenset(
     {
         "cache_control",
         "max_tokens",
@@ -76,7 +75,6 @@ _CALL_FIELDS = frozenset({"type", "id", "name", "input", "cache_control"})
 _THINKING_FIELDS = frozenset({"type", "thinking", "signature"})
 _REDACTED_FIELDS = frozenset({"type", "data"})
 _TOOL_FIELDS = frozenset({"type", "name", "description", "input_schema", "strict"})
-_MOST_IGNORED = 20
 
 
 def read_request(body: JSONObject, target: Target) -> ChatRequest:
@@ -104,24 +102,14 @@ def with_betas(request: ChatRequest, target: Target, header: str | None) -> Chat
 
 def ignored_fields(body: JSONObject, target: Target) -> tuple[str, ...]:
     """Return the top-level fields of a request that do not reach the provider: those that only its own format has."""
-    if body.keys() <= _READ or is_same(target):
+    if body.keys() <= _KNOWN or is_same(target):
         return ()
-    return tuple(_ignored(body))
+    return ignored_names(body, _KNOWN, _USUAL)
 
 
 def is_same(target: Target) -> bool:
     """Whether the provider speaks this format too, so that unknown fields pass through."""
     return target.wire == WIRE and target.provider is not None
-
-
-def _ignored(body: JSONObject) -> Iterator[str]:
-    names = (
-        name
-        for name, value in body.items()
-        if name not in _READ and value is not None and value != {} and value != [] and value not in _USUAL.get(name, ())
-    )
-    for _, name in zip(range(_MOST_IGNORED), names, strict=False):
-        yield name
 
 
 class _Reader:
@@ -134,15 +122,15 @@ class _Reader:
         self._tool_names: dict[str, str] = {}
 
     def request(self, body: JSONObject, *, needs_limit: bool) -> ChatRequest:
-        fields = _present(body)
-        _flag(fields, "stream")
+        fields = present(body)
+        _read.flag(fields, "stream")
         more: dict[str, JSONValue] = {}
-        if self._same and not fields.keys() <= _READ:
-            more = {name: cast("JSONValue", value) for name, value in fields.items() if name not in _READ}
+        if self._same and not fields.keys() <= _KNOWN:
+            more = {name: cast("JSONValue", value) for name, value in fields.items() if name not in _KNOWN}
         limit = self._limit(fields, more, needed=needs_limit)
         tools = self._tools(fields)
         choice, parallel = self._tool_choice(fields, tools)
-        config = _optional_object(fields, "output_config") or {}
+        config = _read.optional_object(fields, "output_config") or {}
         form = self._format(fields, config, more)
         reasoning = self._reasoning_options(fields, config, more)
         if self._same and config.keys() - {"effort", "format"}:
@@ -157,10 +145,10 @@ class _Reader:
             response_format=form,
             reasoning=reasoning,
             max_output_tokens=limit,
-            temperature=_number(fields, "temperature"),
-            top_p=_number(fields, "top_p"),
-            top_k=_integer(fields, "top_k"),
-            stop=_texts(fields, "stop_sequences"),
+            temperature=_read.number(fields, "temperature"),
+            top_p=_read.number(fields, "top_p"),
+            top_k=_read.integer(fields, "top_k"),
+            stop=_read.texts(fields, "stop_sequences"),
             cache=self._cache(fields, more),
             user_id=self._user_id(fields, more),
             provider_options=self._options(more),
@@ -178,7 +166,7 @@ class _Reader:
 
     def _marked(self, at: str, fields: Fields, known: Set[str]) -> tuple[CacheLifetime | None, ProviderOptions]:
         """The cache breakpoint of a block or a tool, and the options of the provider."""
-        control = _optional_object(fields, "cache_control", at)
+        control = _read.optional_object(fields, "cache_control", at)
         if control is None:
             return None, self._rest(fields, known)
         if self._same and not control.keys() <= {"type", "ttl"}:
@@ -188,7 +176,7 @@ class _Reader:
     # Options
 
     def _limit(self, fields: Fields, more: dict[str, JSONValue], *, needed: bool) -> int | None:
-        limit = _integer(fields, "max_tokens", least=0)
+        limit = _read.integer(fields, "max_tokens", least=0)
         if limit is None and needed:
             raise _missing("max_tokens")
         if limit == 0:  # fills the cache without an answer
@@ -199,7 +187,7 @@ class _Reader:
         return limit
 
     def _cache(self, fields: Fields, more: dict[str, JSONValue]) -> CacheLifetime | None:
-        control = _optional_object(fields, "cache_control")
+        control = _read.optional_object(fields, "cache_control")
         if control is None:
             return None
         if self._same:
@@ -208,34 +196,34 @@ class _Reader:
         return _lifetime(control)
 
     def _user_id(self, fields: Fields, more: dict[str, JSONValue]) -> str | None:
-        metadata = _optional_object(fields, "metadata") or {}
+        metadata = _read.optional_object(fields, "metadata") or {}
         if self._same and metadata.keys() - {"user_id"}:
             more["metadata"] = {name: cast("JSONValue", metadata[name]) for name in metadata.keys() - {"user_id"}}
-        return _text(metadata, "user_id", "metadata")
+        return _read.text(metadata, "user_id", "metadata")
 
     def _format(self, fields: Fields, config: Fields, more: dict[str, JSONValue]) -> ResponseFormat | None:
-        at, form = "output_config.format", _optional_object(config, "format", "output_config")
+        at, form = "output_config.format", _read.optional_object(config, "format", "output_config")
         if form is None:
-            at, form = "output_format", _optional_object(fields, "output_format")  # of an older beta version
+            at, form = "output_format", _read.optional_object(fields, "output_format")  # of an older beta version
         if form is None:
             return None
-        kind = _required_text(form, "type", at)
+        kind = _read.required_text(form, "type", at)
         if kind == "json_schema":
-            return ResponseFormat(schema=cast("JSONObject", _required_object(form, "schema", at)))
+            return ResponseFormat(schema=cast("JSONObject", _read.required_object(form, "schema", at)))
         if not self._same:
             raise _unsupported_value(f"{at}.type", kind, ("json_schema",))
         more["output_config"] = {"format": cast("JSONValue", form)}
         return None
 
     def _reasoning_options(self, fields: Fields, config: Fields, more: dict[str, JSONValue]) -> ReasoningOptions | None:
-        thinking, effort = _optional_object(fields, "thinking"), _text(config, "effort", "output_config")
+        thinking, effort = _read.optional_object(fields, "thinking"), _read.text(config, "effort", "output_config")
         if effort is not None and effort not in _EFFORTS:
             if not self._same:
                 raise _unsupported_value("output_config.effort", effort, _EFFORTS)
             _pass_effort(effort, more)
             effort = None
         level = cast("Effort | None", effort)
-        kind = None if thinking is None else _required_text(thinking, "type", "thinking")
+        kind = None if thinking is None else _read.required_text(thinking, "type", "thinking")
         if thinking is None or kind == "disabled":
             if effort is not None and self._same:
                 # It holds for the whole answer, and does not turn thinking on.
@@ -247,7 +235,7 @@ class _Reader:
         display, read = thinking.get("display"), {"type", "display"}
         budget = None
         if kind == "enabled":
-            budget, read = _integer(thinking, "budget_tokens", "thinking", least=1), read | {"budget_tokens"}
+            budget, read = _read.integer(thinking, "budget_tokens", "thinking", least=1), read | {"budget_tokens"}
             if budget is None:
                 raise _missing("thinking.budget_tokens")
         elif kind != "adaptive" and not self._same:
@@ -263,25 +251,25 @@ class _Reader:
 
     def _tools(self, fields: Fields) -> tuple[Tool, ...]:
         names: set[str] = set()
-        return tuple(self._tool(at, tool, names) for at, tool in _objects(fields, "tools"))
+        return tuple(self._tool(at, tool, names) for at, tool in _read.objects(fields, "tools"))
 
     def _tool(self, at: str, tool: Fields, names: set[str]) -> Tool:
-        kind = _text(tool, "type", at) or "custom"
+        kind = _read.text(tool, "type", at) or "custom"
         if kind == "custom":
             cache, options = self._marked(at, tool, _TOOL_FIELDS)
-            name = _required_text(tool, "name", at)
+            name = _read.required_text(tool, "name", at)
             _add_name(name, at, names)
             return Tool(
                 name=name,
-                description=_text(tool, "description", at),
-                parameters=cast("JSONObject", _required_object(tool, "input_schema", at)),
-                strict=_flag(tool, "strict", at),
+                description=_read.text(tool, "description", at),
+                parameters=cast("JSONObject", _read.required_object(tool, "input_schema", at)),
+                strict=_read.flag(tool, "strict", at),
                 cache=cache,
                 provider_options=options,
             )
         if not self._same:
             raise invalid(
-                f"'{at}.type': the tool {_shown(kind)} is Anthropic's own, and the model {_shown(self._target.name)} "
+                f"'{at}.type': the tool {shown(kind)} is Anthropic's own, and the model {shown(self._target.name)} "
                 "does not have it. Use a tool with an 'input_schema' instead.",
                 param=f"{at}.type",
                 code="unsupported",
@@ -292,11 +280,11 @@ class _Reader:
         return Tool(name=name, provider_options=self._options(cast("JSONObject", tool)))
 
     def _tool_choice(self, fields: Fields, tools: tuple[Tool, ...]) -> tuple[ToolChoice | None, bool | None]:
-        at, choice = "tool_choice", _optional_object(fields, "tool_choice")
+        at, choice = "tool_choice", _read.optional_object(fields, "tool_choice")
         if choice is None:
             return None, None
-        kind = _required_text(choice, "type", at)
-        parallel = False if _flag(choice, "disable_parallel_tool_use", at) else None
+        kind = _read.required_text(choice, "type", at)
+        parallel = False if _read.flag(choice, "disable_parallel_tool_use", at) else None
         if kind in ("auto", "none"):
             return ToolChoice(mode=kind), parallel  # type: ignore[arg-type]  # checked just above
         if kind == "any":
@@ -305,9 +293,9 @@ class _Reader:
             return ToolChoice(mode="required"), parallel
         if kind != "tool":
             raise _unsupported_value(f"{at}.type", kind, ("auto", "any", "tool", "none"))
-        name = _required_text(choice, "name", at)
+        name = _read.required_text(choice, "name", at)
         if all(tool.name != name for tool in tools):
-            raise invalid(f"'tool_choice' names the tool {_shown(name)}, which is not in 'tools'.", param=f"{at}.name")
+            raise invalid(f"'tool_choice' names the tool {shown(name)}, which is not in 'tools'.", param=f"{at}.name")
         return ToolChoice.tool(name), parallel
 
     # Messages
@@ -322,13 +310,15 @@ class _Reader:
     def _messages(self, fields: Fields) -> tuple[Message, ...]:
         if "messages" not in fields:
             raise _missing("messages")
-        messages = tuple(message for at, given in _objects(fields, "messages") for message in self._message(at, given))
+        messages = tuple(
+            message for at, given in _read.objects(fields, "messages") for message in self._message(at, given)
+        )
         if not messages:
             raise invalid("'messages' must have at least one message.", param="messages")
         return messages
 
     def _message(self, at: str, fields: Fields) -> Iterator[Message]:
-        role = _required_text(fields, "role", at)
+        role = _read.required_text(fields, "role", at)
         if fields.get("content") is None:
             raise _missing(f"{at}.content")
         if role == "user":
@@ -358,7 +348,7 @@ class _Reader:
             yield Message(role="user", parts=tuple(parts))
 
     def _result(self, at: str, block: Fields) -> ToolResult:
-        call_id = _required_text(block, "tool_use_id", at)
+        call_id = _read.required_text(block, "tool_use_id", at)
         cache, options = self._marked(at, block, _RESULT_FIELDS)
         parts = [
             part
@@ -370,17 +360,17 @@ class _Reader:
             tool_call_id=call_id,
             name=self._tool_names.get(call_id),
             parts=cast("tuple[ToolResultPart, ...]", tuple(parts)),
-            is_error=_flag(block, "is_error", at) or False,
+            is_error=_read.flag(block, "is_error", at) or False,
             cache=cache,
             provider_options=options,
         )
 
     def _input(self, at: str, block: Fields) -> Iterator[Part]:
         """A block of a user message, a system prompt or a tool result."""
-        kind = _required_text(block, "type", at)
+        kind = _read.required_text(block, "type", at)
         if kind == "text":
             cache, options = self._marked(at, block, _TEXT_FIELDS)
-            yield Text(text=_required_text(block, "text", at), cache=cache, provider_options=options)
+            yield Text(text=_read.required_text(block, "text", at), cache=cache, provider_options=options)
         elif kind == "image" or kind == "document":
             try:
                 yield from self._image(at, block) if kind == "image" else self._document(at, block)
@@ -389,61 +379,65 @@ class _Reader:
         elif self._same and self._provider is not None:
             yield Opaque(provider=self._provider, kind=kind, data=cast("JSONObject", dict(block)))
         elif kind == "search_result":
-            found = "\n".join(_required_text(item, "text", where) for where, item in _objects(block, "content", at))
+            found = "\n".join(
+                _read.required_text(item, "text", where) for where, item in _read.objects(block, "content", at)
+            )
             cache, _ = self._marked(at, block, frozenset())
-            heading = [text for name in ("title", "source") if (text := _text(block, name, at))]
+            heading = [text for name in ("title", "source") if (text := _read.text(block, name, at))]
             yield Text(text="\n".join([*heading, found]), cache=cache)
         else:
             raise _unsupported_value(f"{at}.type", kind, ("text", "image", "document", "search_result", "tool_result"))
 
     def _image(self, at: str, block: Fields) -> Iterator[Part]:
         cache, options = self._marked(at, block, _MEDIA_FIELDS)
-        source = _required_object(block, "source", at)
+        source = _read.required_object(block, "source", at)
         at = f"{at}.source"
-        kind = _required_text(source, "type", at)
+        kind = _read.required_text(source, "type", at)
         if kind == "base64":
             yield Image(
                 data=_decoded(source, at),
-                media_type=_text(source, "media_type", at),
+                media_type=_read.text(source, "media_type", at),
                 cache=cache,
                 provider_options=options,
             )
         elif kind == "url":
-            yield Image(url=_required_text(source, "url", at), cache=cache, provider_options=options)
+            yield Image(url=_read.required_text(source, "url", at), cache=cache, provider_options=options)
         elif kind == "file":
-            yield Image(file_id=_required_text(source, "file_id", at), cache=cache, provider_options=options)
+            yield Image(file_id=_read.required_text(source, "file_id", at), cache=cache, provider_options=options)
         else:
             yield self._own_block(f"{at}.type", block, kind, ("base64", "url", "file"))
 
     def _document(self, at: str, block: Fields) -> Iterator[Part]:
         cache, options = self._marked(at, block, _DOCUMENT_FIELDS)
-        title = _text(block, "title", at)
-        if not self._same and (context := _text(block, "context", at)):
+        title = _read.text(block, "title", at)
+        if not self._same and (context := _read.text(block, "context", at)):
             yield Text(text=context)
-        source = _required_object(block, "source", at)
+        source = _read.required_object(block, "source", at)
         at = f"{at}.source"
-        kind = _required_text(source, "type", at)
+        kind = _read.required_text(source, "type", at)
         if kind == "base64":
             yield Document(
                 data=_decoded(source, at),
-                media_type=_text(source, "media_type", at) or "application/pdf",
+                media_type=_read.text(source, "media_type", at) or "application/pdf",
                 name=title,
                 cache=cache,
                 provider_options=options,
             )
         elif kind == "text":
             yield Document(
-                data=_encoded(_required_text(source, "data", at), f"{at}.data"),
-                media_type=_text(source, "media_type", at) or "text/plain",
+                data=_encoded(_read.required_text(source, "data", at), f"{at}.data"),
+                media_type=_read.text(source, "media_type", at) or "text/plain",
                 name=title,
                 cache=cache,
                 provider_options=options,
             )
         elif kind == "url":
-            yield Document(url=_required_text(source, "url", at), name=title, cache=cache, provider_options=options)
+            yield Document(
+                url=_read.required_text(source, "url", at), name=title, cache=cache, provider_options=options
+            )
         elif kind == "file":
             yield Document(
-                file_id=_required_text(source, "file_id", at), name=title, cache=cache, provider_options=options
+                file_id=_read.required_text(source, "file_id", at), name=title, cache=cache, provider_options=options
             )
         elif kind == "content" and not self._same:
             if title:
@@ -466,10 +460,10 @@ class _Reader:
         length = 0
         last_text: int | None = None  # where the text is that the block before was for
         for where, block in blocks:
-            kind = _required_text(block, "type", where)
+            kind = _read.required_text(block, "type", where)
             before, last_text = last_text, None
             if kind == "text":
-                text = _required_text(block, "text", where)
+                text = _read.required_text(block, "text", where)
                 last_text = len(parts)
                 parts += self._answer(where, block, text, length)
                 length += len(text)
@@ -513,10 +507,10 @@ class _Reader:
             )
 
     def _thinking(self, at: str, block: Fields) -> Reasoning:
-        text, signature = _required_text(block, "thinking", at), _text(block, "signature", at) or None
+        text, signature = _read.required_text(block, "thinking", at), _read.text(block, "signature", at) or None
         wrapped = unwrap(signature) if signature is not None else None
         if wrapped is not None:
-            return _carried_reasoning(wrapped, text)
+            return carried_reasoning(wrapped, text)
         # A signature that another provider made says nothing to this one.
         provider = self._provider if self._same or signature is None else None
         return Reasoning(
@@ -528,7 +522,7 @@ class _Reader:
 
     def _redacted(self, at: str, block: Fields) -> Part | JSONObject | None:
         """Encrypted thinking, or the data that a `redacted_thinking` of this gateway carries."""
-        data = _required_text(block, "data", at)
+        data = _read.required_text(block, "data", at)
         fields = unwrap(data)
         if fields is None:
             return Reasoning(
@@ -553,26 +547,26 @@ class _Reader:
                 family=as_string(fields["family"]),
                 awaits_answer=fields.get("awaits_answer") is True,
             )
-        return _carried_reasoning(fields, as_string(fields.get("text")) or "")
+        return carried_reasoning(fields, as_string(fields.get("text")) or "")
 
     def _call(self, at: str, block: Fields, carried: Mapping[str, JSONObject]) -> ToolCall:
-        call_id, name = _required_text(block, "id", at), _required_text(block, "name", at)
+        call_id, name = _read.required_text(block, "id", at), _read.required_text(block, "name", at)
         self._tool_names[call_id] = name
         fields = carried.get(call_id)
         metadata = self._rest(block, _CALL_FIELDS)
         return ToolCall(
             id=call_id,
             name=name,
-            arguments=cast("JSONObject", _required_object(block, "input", at)),
+            arguments=cast("JSONObject", _read.required_object(block, "input", at)),
             family=None if fields is None else as_string(fields["family"]),
             provider_options=self._rest(block, block.keys() - {"cache_control"}),
-            provider_metadata=metadata if fields is None else {**metadata, **_metadata(fields)},
+            provider_metadata=metadata if fields is None else {**metadata, **carried_metadata(fields)},
         )
 
 
 def _add_name(name: str, at: str, names: set[str]) -> None:
     if name in names:
-        raise invalid(f"'{at}.name': another tool has the name {_shown(name)} too.", param=f"{at}.name")
+        raise invalid(f"'{at}.name': another tool has the name {shown(name)} too.", param=f"{at}.name")
     names.add(name)
 
 
@@ -593,26 +587,10 @@ def _carried_calls(blocks: Iterable[tuple[str, Fields]]) -> Mapping[str, JSONObj
 
 def _with_carried(text: Text | None, fields: JSONObject) -> Text:
     """A text with the metadata that a `redacted_thinking` carries for it. `None` stands for a text without a block."""
-    family, metadata = as_string(fields["family"]), _metadata(fields)
+    family, metadata = as_string(fields["family"]), carried_metadata(fields)
     if text is None:
         return Text(text="", family=family, provider_metadata=metadata)
     return attrs.evolve(text, family=family, provider_metadata={**text.provider_metadata, **metadata})
-
-
-def _carried_reasoning(fields: JSONObject, text: str) -> Reasoning:
-    return Reasoning(
-        text=text,
-        provider=as_string(fields["provider"]),
-        signature=as_string(fields.get("signature")),
-        encrypted=as_string(fields.get("encrypted")),
-        redacted=fields.get("redacted") is True,
-        family=as_string(fields["family"]),
-        provider_metadata=_metadata(fields),
-    )
-
-
-def _metadata(fields: JSONObject) -> ProviderOptions:
-    return cast("ProviderOptions", fields.get("metadata", {}))
 
 
 def _lifetime(control: Fields) -> CacheLifetime:
@@ -621,7 +599,7 @@ def _lifetime(control: Fields) -> CacheLifetime:
 
 def _decoded(source: Fields, at: str) -> bytes:
     try:
-        return b64decode(_required_text(source, "data", at), validate=True)
+        return b64decode(_read.required_text(source, "data", at), validate=True)
     except (binascii.Error, ValueError):
         raise invalid(f"'{at}.data' is not base64.", param=f"{at}.data") from None
 
@@ -633,124 +611,26 @@ def _encoded(text: str, at: str) -> bytes:
         raise invalid(f"'{at}' has half of a surrogate pair, which is not Unicode text.", param=at) from None
 
 
-# Fields. Anthropic names a place as in `messages.0.content.1.text`.
-
-
-def _present(fields: Mapping[str, object]) -> Fields:
-    """The fields that are not null, which counts as absent."""
-    return {name: value for name, value in fields.items() if value is not None} if None in fields.values() else fields
-
-
-def _object(value: object, at: str) -> Fields:
-    if not isinstance(value, dict):
-        raise _wrong_type(at, "an object", value)
-    return value
-
-
-def _optional_object(fields: Fields, name: str, at: str = "") -> Fields | None:
-    value = fields.get(name)
-    return None if value is None else _object(value, _join(at, name))
-
-
-def _required_object(fields: Fields, name: str, at: str) -> Fields:
-    value = fields.get(name)
-    if value is None:
-        raise _missing(_join(at, name))
-    return _object(value, _join(at, name))
-
-
-def _objects(fields: Fields, name: str, at: str = "") -> Iterator[tuple[str, Fields]]:
-    """The objects in an array, each with its place."""
-    items = fields.get(name)
-    if items is None:
-        return
-    place = _join(at, name)
-    if not isinstance(items, list):
-        raise _wrong_type(place, "an array of objects", items)
-    for position, item in enumerate(items):
-        where = f"{place}.{position}"
-        yield where, _object(item, where)
-
-
 def _blocks(fields: Fields, name: str, at: str = "") -> Iterator[tuple[str, Fields]]:
     """The blocks of a field that may also be a string."""
     content = fields.get(name)
     if isinstance(content, str):
-        yield _join(at, name), {"type": "text", "text": content}
+        yield join(at, name), {"type": "text", "text": content}
         return
     if content is not None and not isinstance(content, list):
-        raise _wrong_type(_join(at, name), "a string or an array of objects", content)
-    yield from _objects(fields, name, at)
+        raise _wrong_type(join(at, name), "a string or an array of objects", content)
+    yield from _read.objects(fields, name, at)
 
 
-def _text(fields: Fields, name: str, at: str = "") -> str | None:
-    value = fields.get(name)
-    if value is not None and not isinstance(value, str):
-        raise _wrong_type(_join(at, name), "a string", value)
-    return value
-
-
-def _required_text(fields: Fields, name: str, at: str) -> str:
-    value = fields.get(name)
-    if isinstance(value, str):
-        return value
-    if value is None:
-        raise _missing(_join(at, name))
-    raise _wrong_type(_join(at, name), "a string", value)
-
-
-def _texts(fields: Fields, name: str) -> tuple[str, ...]:
-    value = fields.get(name)
-    if value is None:
-        return ()
-    if not isinstance(value, list):
-        raise _wrong_type(name, "an array of strings", value)
-    for position, item in enumerate(value):
-        if not isinstance(item, str):
-            raise _wrong_type(f"{name}.{position}", "a string", item)
-    return tuple(value)
-
-
-def _flag(fields: Fields, name: str, at: str = "") -> bool | None:
-    value = fields.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise _wrong_type(_join(at, name), "a boolean", value)
-    return value
-
-
-def _number(fields: Fields, name: str) -> float | None:
-    value = fields.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise _wrong_type(name, "a number", value)
-    return value
-
-
-def _integer(fields: Fields, name: str, at: str = "", *, least: int | None = None) -> int | None:
-    value = fields.get(name)
-    if value is None:
-        return None
-    place = _join(at, name)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise _wrong_type(place, "an integer", value)
-    if least is not None and value < least:
-        raise invalid(f"'{place}' must be at least {least}.", param=place)
-    if not -(2**63) <= value < 2**63:
-        raise invalid(f"'{place}' must be an integer of at most 64 bits.", param=place)
-    return value
-
-
-def _join(at: str, name: str) -> str:
-    return f"{at}.{name}" if at else name
-
-
-_JSON_TYPES = {bool: "a boolean", str: "a string", int: "an integer", float: "a number", list: "an array"}
+# Anthropic's API names a place as in `messages.0.content.1.text`.
 
 
 def _wrong_type(at: str, expected: str, value: object) -> GatewayError:
-    got = "null" if value is None else _JSON_TYPES.get(type(value), "an object")
-    return invalid(f"'{at}' must be {expected}, not {got}.", param=at)
+    return invalid(f"'{at}' must be {expected}, not {type_name(value)}.", param=at)
+
+
+def _out_of_range(at: str, expected: str, code: str) -> GatewayError:
+    return invalid(f"'{at}' must be {expected}.", param=at)
 
 
 def _missing(at: str) -> GatewayError:
@@ -759,8 +639,7 @@ def _missing(at: str) -> GatewayError:
 
 def _unsupported_value(at: str, value: str, supported: Iterable[str]) -> GatewayError:
     names = ", ".join(f"'{one}'" for one in supported)
-    return invalid(f"'{at}' is {_shown(value)}, but it must be one of {names}.", param=at)
+    return invalid(f"'{at}' is {shown(value)}, but it must be one of {names}.", param=at)
 
 
-def _shown(value: str) -> str:
-    return repr(value if len(value) <= 50 else value[:49] + "…")
+_read = FieldReader(wrong_type=_wrong_type, missing=_missing, out_of_range=_out_of_range, place="{}.{}")

@@ -40,7 +40,8 @@ from trunkline.request import Effort
 
 from trunkline_gateway.problems import invalid
 from trunkline_gateway.targets import Target
-from trunkline_gateway.wires.carried import PREFIX, unwrap
+from trunkline_gateway.wires.carried import PREFIX, carried_reasoning, unwrap
+from trunkline_gateway.wires.fields import MOST_IGNORED
 
 WIRE = "openai-responses"
 """The name of this wire format. Provider data of unknown origin has it as the name of its provider, so that it is sent
@@ -85,9 +86,6 @@ _ROLES: Mapping[str, Role] = {"user": "user", "system": "system", "developer": "
 _ANSWERS = re.compile(r".*(_output|_response)")
 """The types of items with which an application answers calls that only the provider understands."""
 
-_MOST_IGNORED = 20
-"""The most ignored fields that are named. The names are put into a header."""
-
 T = TypeVar("T")
 
 
@@ -112,7 +110,7 @@ def ignored_fields(body: JSONObject, target: Target) -> tuple[str, ...]:
             names += [f"include[{each}]" for each in value if isinstance(each, str)]
         elif name != "tool_choice":
             names.append(name)
-    return tuple(names[:_MOST_IGNORED])
+    return tuple(names[:MOST_IGNORED])
 
 
 def custom_tools(body: JSONObject) -> frozenset[str]:
@@ -545,15 +543,7 @@ def _carried_part(carried: JSONObject, text: str) -> Part:
             family=fields["family"],
             awaits_answer=fields.get("awaits_answer", False),
         )
-    return Reasoning(
-        text=text,
-        provider=fields["provider"],
-        family=fields["family"],
-        signature=fields.get("signature"),
-        encrypted=fields.get("encrypted"),
-        redacted=fields.get("redacted", False),
-        provider_metadata=fields.get("metadata", {}),
-    )
+    return carried_reasoning(carried, text)
 
 
 def _generated_image(at: str, fields: JSONObject) -> Image:
