@@ -88,3 +88,9 @@ def test_a_killed_gateway_frees_what_its_streams_had_reserved_and_charges_each_o
         assert reserved == 0
         assert 14 + STREAMS <= first <= 14 + STREAMS * 50
         assert second == first + 14
+    with closing(sqlite3.connect(tmp_path / "gateway.sqlite3")) as database:
+        outcomes = database.execute("SELECT outcome, count(*) FROM log WHERE service = 'endless' GROUP BY outcome")
+        assert outcomes.fetchall() == [("interrupted", STREAMS)]
+        columns = "requests, errors, input_tokens, output_tokens"
+        counted = database.execute(f"SELECT {columns} FROM usage WHERE service = 'endless'").fetchone()
+        assert counted == (STREAMS, STREAMS, first - 14, 0)

@@ -8,16 +8,19 @@ import json
 import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import httpx
 import pytest
 import uvicorn
+from gateway_servers import redis_server
 from scripted_provider import Call, Provider, scripted_provider, served_gateway
 from starlette.applications import Starlette
+from trunkline import Secret
 from trunkline_gateway import Gateway, GatewaySettings
 from trunkline_gateway.keys import Budget, Key, KeyDraft
+from trunkline_gateway.limits import LimiterUnavailable
 
 pytestmark = pytest.mark.anyio
 
@@ -332,6 +335,34 @@ async def test_a_mounted_gateway_answers_below_its_path_once_it_is_entered(tmp_p
         assert (await client.get("/llm/v1/models")).status_code == 503
         with pytest.raises(RuntimeError, match="only once"):
             await gateway.__aenter__()
+
+
+@pytest.mark.parametrize(("failure", "status"), [("closed", 503), ("open", 200)])
+async def test_a_gateway_is_ready_without_redis_if_it_takes_calls_without(
+    failure: Literal["closed", "open"], status: int, tmp_path: Path
+) -> None:
+    with redis_server() as redis:
+        settings = GatewaySettings(data_dir=tmp_path, redis=Secret(redis.url), redis_failure=failure)
+        async with Gateway(settings) as gateway:
+            transport = httpx.ASGITransport(gateway.app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+
+                async def wait_for(status: int) -> str:
+                    async with asyncio.timeout(20):
+                        while (answer := await client.get("/readyz")).status_code != status:
+                            pass
+                    return str(answer.json()["status"])
+
+                assert await wait_for(200) == "ready"
+                redis.kill()
+                with pytest.raises(LimiterUnavailable):
+                    while True:
+                        await gateway.limiter.check()
+                        await asyncio.sleep(0)
+                assert await wait_for(status) == ("ready" if status == 200 else "Redis cannot be reached")
+                assert (await client.get("/healthz")).status_code == 200
+                redis.start()
+                assert await wait_for(200) == "ready"
 
 
 # Endings

@@ -12,6 +12,7 @@ from subprocess import PIPE, Popen as Process
 from typing import TypeVar
 
 import anyio
+import attrs
 import pytest
 from gateway_servers import PostgresqlServer, postgresql_server
 from hypothesis import HealthCheck, settings, strategies as st
@@ -24,6 +25,7 @@ from trunkline_gateway.database.engine import Database
 from trunkline_gateway.database.keys import KeyStore
 from trunkline_gateway.database.tables import budgets, instances, reservations
 from trunkline_gateway.keys import Budget, Key, KeyDraft
+from trunkline_gateway.usage import CallRecord
 
 T = TypeVar("T")
 
@@ -211,6 +213,41 @@ async def test_reservations_of_a_dead_instance_are_charged_for_their_input_once(
     assert (state.spent.tokens, state.reserved.tokens) == (21, 50)
     await one.settle(alive, Amount(tokens=10))
     assert (await balance(one, key)).spent.tokens == 31
+
+
+@pytest.mark.anyio
+async def test_calls_of_a_dead_instance_are_recorded_as_interrupted_once(database: Database) -> None:
+    recorded: list[CallRecord] = []
+    dead = BudgetStore(database, instance="dead")
+    one, two = (BudgetStore(database, instance=name, record=recorded.append) for name in ("one", "two"))
+    key = await make_key(database, Budget(period="total", tokens=1000))
+    call = CallRecord(
+        id="1",
+        key_id=key.id,
+        key_name="a",
+        service="main",
+        model="m\0\ud800\N{SNOWMAN}",
+        api="/v1/messages",
+        started_at=datetime.datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=datetime.UTC),
+        outcome="interrupted",
+        status=500,
+        seconds=0.0,
+        input_tokens=7,
+        estimated=True,
+        cost=None,
+    )
+    await dead.beat()
+    await dead.reserve(key, Amount(tokens=100), input_amount=Amount(tokens=7), call=call)
+    settled = await dead.reserve(
+        key, Amount(tokens=100), input_amount=Amount(tokens=7), call=attrs.evolve(call, id="2")
+    )
+    assert settled is not None
+    await dead.settle(settled, Amount(tokens=9))
+    await make_old(database)
+    async with anyio.create_task_group() as tasks:
+        for store in (one, two, one, two):
+            tasks.start_soon(store.recover)
+    assert recorded == [call]
 
 
 @pytest.mark.anyio

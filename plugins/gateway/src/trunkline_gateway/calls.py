@@ -218,12 +218,33 @@ class AdmittedCall:
                 key,
                 self._amount(input_tokens, tokens - input_tokens, needs_price),
                 input_amount=self._amount(input_tokens, 0, needs_price),
+                call=self._interrupted(input_tokens),
             )
         except BaseException:
             if self.grant is not None:
                 with anyio.CancelScope(shield=True):
                     await gateway.limiter.settle(self.grant, 0)
             raise
+
+    def _interrupted(self, input_tokens: int) -> CallRecord:
+        """How the call is recorded if the gateway's process dies: how long it ran and what was answered is lost."""
+        running = self.running
+        return CallRecord(
+            id=running.id,
+            key_id=running.key_id,
+            key_name=running.key_name,
+            service=running.service,
+            model=running.model,
+            api=running.api,
+            started_at=self._started_at,
+            outcome="interrupted",
+            status=500,
+            seconds=0.0,
+            input_tokens=input_tokens,
+            estimated=True,
+            cost=self._estimated_cost(input_tokens, 0),
+            error="the gateway's process ended during the call; only its input was charged",
+        )
 
     def _most_output(self) -> int:
         if isinstance(self.request, EmbedRequest):

@@ -98,7 +98,7 @@ class Gateway(GatewayState):
         stack.push_async_callback(database.aclose)
         self.sessions = SessionStore(database)
         self.keys = KeyStore(database)
-        self.budgets = BudgetStore(database, instance=self.instance)
+        self.budgets = BudgetStore(database, instance=self.instance, record=self.record)
         self.usage = UsageStore(database, log_days=settings.log_days)
         stack.push_async_callback(self.usage.flush)
         self.limiter = self._make_limiter()

@@ -72,6 +72,9 @@ class RateLimiter(Protocol):
     async def settle(self, grant: Grant, tokens: int) -> None:
         """Correct the tokens of a request to what it used. Never raises; does nothing for a window that has passed."""
 
+    async def check(self) -> None:
+        """Raise `LimiterUnavailable` if what counts cannot be reached now, whatever `redis_failure` is."""
+
     async def aclose(self) -> None:
         """Close connections."""
 
@@ -147,6 +150,9 @@ class LocalLimiter:
         usage = self._usages.get(grant.key)
         if usage is not None:
             usage.settle(int(self._clock()), grant.second, tokens - grant.tokens)
+
+    async def check(self) -> None:
+        """Do nothing: this process counts."""
 
     async def aclose(self) -> None:
         """Do nothing: there are no connections."""

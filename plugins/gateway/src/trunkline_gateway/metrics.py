@@ -49,7 +49,8 @@ class Metrics:
         self._tokens.labels(record.service, "output").inc(record.output_tokens)
         if record.cost:
             self._cost.labels(record.service).inc(record.cost / NANO)
-        self._seconds.labels(record.api, record.service).observe(record.seconds)
+        if record.outcome != "interrupted":
+            self._seconds.labels(record.api, record.service).observe(record.seconds)
         if record.first_token_seconds is not None:
             self._first.labels(record.api, record.service).observe(record.first_token_seconds)
 

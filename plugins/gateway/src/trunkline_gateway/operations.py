@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from trunkline_gateway.database.engine import DatabaseError
+from trunkline_gateway.limits import LimiterUnavailable
 
 if TYPE_CHECKING:
     from trunkline_gateway.state import GatewayState
@@ -28,15 +29,9 @@ def operation_routes(gateway: GatewayState) -> list[BaseRoute]:
         return JSONResponse({"status": "ok"})
 
     async def readyz(request: Request) -> Response:
-        """The gateway takes calls: it is not draining, and its database answers."""
-        if gateway.is_draining:
-            return JSONResponse({"status": "draining"}, status_code=503)
-        try:
-            with anyio.fail_after(READY_LIMIT):
-                await gateway.database.ping()
-        except (DatabaseError, TimeoutError):
-            return JSONResponse({"status": "the database cannot be reached"}, status_code=503)
-        return JSONResponse({"status": "ready"})
+        """The gateway takes calls: it is not draining, and what they need can be reached."""
+        problem = await _reason_not_ready(gateway)
+        return JSONResponse({"status": problem or "ready"}, status_code=503 if problem else 200)
 
     async def metrics(request: Request) -> Response:
         if not _may_read_metrics(request, gateway):
@@ -44,6 +39,22 @@ def operation_routes(gateway: GatewayState) -> list[BaseRoute]:
         return Response(gateway.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
+
+
+async def _reason_not_ready(gateway: GatewayState) -> str | None:
+    if gateway.is_draining:
+        return "draining"
+    try:
+        with anyio.fail_after(READY_LIMIT):
+            await gateway.database.ping()
+    except (DatabaseError, TimeoutError):
+        return "the database cannot be reached"
+    if gateway.settings.redis_failure == "closed":
+        try:
+            await gateway.limiter.check()
+        except LimiterUnavailable:
+            return "Redis cannot be reached"
+    return None
 
 
 def _may_read_metrics(request: Request, gateway: GatewayState) -> bool:

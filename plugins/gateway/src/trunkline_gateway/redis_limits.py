@@ -224,7 +224,7 @@ class RedisLimiter:
         await self.aclose()
 
     async def check(self) -> None:
-        """Raise `LimiterUnavailable` if the server cannot be reached now, whatever `failure` is."""
+        """See `RateLimiter.check`."""
         await self._link.check()
 
     async def acquire(

@@ -8,7 +8,10 @@ from typing import Literal, TypeAlias
 import attrs
 
 Outcome: TypeAlias = Literal["ok", "error", "cancelled", "interrupted"]
-"""How a call ended. `cancelled`: the client hung up or an administrator ended it. `interrupted`: the gateway died."""
+"""How a call ended. `cancelled`: the client hung up or an administrator ended it. `interrupted`: the gateway died.
+
+Interrupted calls are known by what they had reserved of a budget.
+"""
 
 
 @attrs.frozen(kw_only=True)
@@ -28,6 +31,7 @@ class CallRecord:
     outcome: Outcome
     status: int
     seconds: float
+    """0 if the call was interrupted: how long it ran is not known."""
     first_token_seconds: float | None = None
     input_tokens: int = 0
     output_tokens: int = 0

@@ -11,9 +11,11 @@ import datetime
 import logging
 import secrets
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import anyio
+import attrs
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
@@ -35,6 +37,7 @@ from trunkline_gateway.database.engine import Database, DatabaseError
 from trunkline_gateway.database.tables import budgets, epoch, instances, reservations, utc_day, utc_month
 from trunkline_gateway.database.upserts import upsert
 from trunkline_gateway.keys import Budget, Key
+from trunkline_gateway.usage import CallRecord
 
 logger = logging.getLogger("trunkline_gateway")
 
@@ -86,6 +89,7 @@ _INSERT = insert(reservations).values(
     cost=bindparam("cost"),
     input_tokens=bindparam("input_tokens"),
     input_cost=bindparam("input_cost"),
+    call=bindparam("call", type_=reservations.c.call.type),
 )
 _TAKE = (
     delete(reservations)
@@ -133,19 +137,25 @@ class BudgetStore:
     """The budgets of keys. Each decision is one atomic step of the database.
 
     Each instance writes a heartbeat. `recover` settles the reservations of instances that have died, at what they
-    estimated for the input, exactly once.
+    estimated for the input, exactly once. `record` then gets what was known of each of their calls.
     """
 
-    def __init__(self, database: Database, *, instance: str) -> None:
+    def __init__(
+        self, database: Database, *, instance: str, record: Callable[[CallRecord], None] | None = None
+    ) -> None:
         self._database = database
         self._instance = instance
+        self._record_call = record
         # What could not be settled because the database was away.
         self._unsettled: dict[str, Amount] = {}
 
-    async def reserve(self, key: Key, amount: Amount, *, input_amount: Amount) -> Reservation | None:
+    async def reserve(
+        self, key: Key, amount: Amount, *, input_amount: Amount, call: CallRecord | None = None
+    ) -> Reservation | None:
         """Reserve an amount of the key's budget, or return `None` for a key without one. Raises `BudgetExceeded`.
 
-        `input_amount` is the part of `amount` for the request's input, which is charged if this instance dies.
+        `input_amount` is the part of `amount` for the request's input, which is charged if this instance dies. `call`
+        is how the call is then recorded.
         """
         if key.draft.budget is None:
             return None
@@ -159,6 +169,7 @@ class BudgetStore:
             "cost": amount.cost,
             "input_tokens": input_amount.tokens,
             "input_cost": input_amount.cost,
+            "call": None if call is None else attrs.asdict(call) | {"started_at": call.started_at.isoformat()},
         }
         wanted = {"a_key": key.id, "a_tokens": amount.tokens, "a_cost": amount.cost}
 
@@ -234,7 +245,7 @@ class BudgetStore:
     async def recover(self) -> int:
         """Settle the reservations of dead instances, and return how many they were."""
 
-        def work(connection: Connection) -> int:
+        def work(connection: Connection) -> list[dict[str, Any] | None]:
             dead = connection.execute(_DEAD).all()
             sums: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
             for row in dead:
@@ -246,12 +257,21 @@ class BudgetStore:
                 values = {"a_key": key_id, "a_tokens": tokens, "a_cost": cost}
                 connection.execute(_SETTLE, values | {"used_tokens": input_tokens, "used_cost": input_cost})
             connection.execute(delete(instances).where(instances.c.beat_at < _is_old))
-            return len(dead)
+            return [row.call for row in dead]
 
         recovered = await self._database.write(work)
         if recovered:
-            logger.warning("%d calls of instances that have died were charged for their input", recovered)
-        return recovered
+            logger.warning("%d calls of instances that have died were charged for their input", len(recovered))
+        if self._record_call is not None:
+            for call in filter(None, recovered):  # an older version stored none
+                self._record_call(_call_record(call))
+        return len(recovered)
+
+
+def _call_record(stored: dict[str, Any]) -> CallRecord:
+    """Return what `reserve` stored. A newer version may have stored more."""
+    values = {field.name: stored[field.name] for field in attrs.fields(CallRecord) if field.name in stored}
+    return CallRecord(**values | {"started_at": datetime.datetime.fromisoformat(stored["started_at"])})
 
 
 def _bounded(amount: Amount) -> Amount:

@@ -38,7 +38,7 @@ except ImportError:  # Windows
 
 T = TypeVar("T")
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration. Alembic, which is slow to import, is needed only if the database is not there yet."""
 
 BUSY_SECONDS = 10.0

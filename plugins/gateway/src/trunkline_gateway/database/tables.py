@@ -6,6 +6,7 @@ import datetime
 from typing import Any
 
 from sqlalchemy import (
+    JSON,
     BigInteger,
     Boolean,
     Column,
@@ -137,6 +138,7 @@ reservations = Table(
     Column("cost", BigInteger, nullable=False),
     Column("input_tokens", BigInteger, nullable=False),
     Column("input_cost", BigInteger, nullable=False),
+    Column("call", JSON(none_as_null=True), nullable=True),
 )
 
 instances = Table(
