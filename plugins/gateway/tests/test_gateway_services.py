@@ -11,7 +11,7 @@ from typing import cast
 import anyio
 import anyio.abc
 import pytest
-from trunkline import ConfigurationError, Service, ServiceClosed
+from trunkline import ConfigurationError, JSONValue, Service, ServiceClosed
 from trunkline_gateway.database.engine import Database
 from trunkline_gateway.database.services import ServiceStore, StoredService
 from trunkline_gateway.encryption import Encryption
@@ -541,12 +541,76 @@ async def test_a_stored_secret_is_not_sent_to_another_server_unless_it_is_entere
         await services.aclose()
 
 
-async def test_a_stored_secret_is_not_sent_through_a_new_proxy() -> None:
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"proxy": "http://127.0.0.1:8"}, "proxy"),
+        ({"proxy": "127.0.0.1:8"}, "proxy"),
+        ({"proxy": "proxy.example.com"}, "proxy"),
+        ({"api_url": "https://api.example.com:8443/v1"}, "api_url"),
+        ({"api_url": "https://API.EXAMPLE.COM@other.example.com/v1"}, "api_url"),
+        ({"api_url": "https://straße.example/v1"}, "api_url"),
+        ({"headers": {"Host": "other.example.com"}}, "headers.host"),
+        ({"headers": {"x-forwarded-host": "other.example.com"}}, "headers.x-forwarded-host"),
+        ({"headers": {"x-target": "https://other.example.com"}}, "headers.x-target"),
+    ],
+    ids=str,
+)
+async def test_a_stored_secret_takes_no_new_way_unless_it_is_entered_again(
+    change: dict[str, JSONValue], named: str
+) -> None:
     services = Services(MemoryStore())
-    table = {"provider": "openai-compatible", "api_url": "http://127.0.0.1:9/v1", "default_model": "m"}
+    before = "https://strasse.example/v1" if "straße" in str(change) else "https://api.example.com/v1"
+    table = {"provider": "openai-compatible", "api_url": before, "default_model": "m"}
+    wanted = f"since {named} leads to another server"
     try:
         await services.save("main", table, {"api_key": KEY})
-        with pytest.raises(ConfigurationError, match="since proxy leads to another server"):
-            await services.save("main", {**table, "proxy": "http://127.0.0.1:8"}, {})
+        for secrets in ({}, {"api_key": None}):
+            with pytest.raises(ConfigurationError, match=wanted):
+                await services.save("main", {**table, **change}, secrets)
+        report = await services.check("main", {**table, **change}, {}, None)
+        assert wanted in str(report)
+        await services.save("main", {**table, **change}, {"api_key": KEY})
+    finally:
+        await services.aclose()
+
+
+MASKED = {"Authorization": "••••"}
+
+
+async def test_a_masked_header_keeps_its_secret_only_where_it_was_stored() -> None:
+    services = Services(store := MemoryStore())
+    table = {"provider": "openai-compatible", "api_url": "http://127.0.0.1:9/v1", "default_model": "m"}
+    try:
+        await services.save("main", {**table, "headers": {"Authorization": KEY}}, {})
+        await services.save("main", {**table, "headers": MASKED, "max_retries": 1}, {})
+        assert store.services["main"].secrets == {"headers.Authorization": KEY}
+        for changed in (
+            {**table, "headers": MASKED, "api_url": "http://127.0.0.1:8/v1"},
+            {**table, "headers": MASKED, "provider": "mistral"},
+            {**table, "headers": {"X-Other": "••••"}},
+        ):
+            with pytest.raises(ConfigurationError, match="has to be entered"):
+                await services.save("main", changed, {})
+        # The same value, entered again.
+        await services.save(
+            "main", {**table, "api_url": "http://127.0.0.1:8/v1", "headers": {"Authorization": KEY}}, {}
+        )
+        assert store.services["main"].secrets == {"headers.Authorization": KEY}
+    finally:
+        await services.aclose()
+
+
+async def test_a_login_in_a_url_that_is_entered_again_is_no_stored_one() -> None:
+    services = Services(store := MemoryStore())
+    table = {"provider": "openai-compatible", "api_url": "http://127.0.0.1:9/v1", "default_model": "m"}
+    proxy = f"http://ana:{KEY}@127.0.0.1:7"
+    try:
+        await services.save("main", {**table, "proxy": proxy}, {})
+        await services.save("main", {**table, "proxy": "http://127.0.0.1:7"}, {})
+        assert store.services["main"].secrets == {"proxy": proxy}
+        with pytest.raises(ConfigurationError, match="has to be entered again"):
+            await services.save("main", {**table, "proxy": "http://127.0.0.1:7", "api_url": "http://127.0.0.1:8"}, {})
+        await services.save("main", {**table, "proxy": proxy, "api_url": "http://127.0.0.1:8"}, {})
     finally:
         await services.aclose()

@@ -190,7 +190,7 @@ class ServiceDraft:
             if _has_reference(value)
         ]
         table: dict[str, JSONValue] = {}
-        secrets = self._kept_secrets(infos)
+        kept, entered = self._kept_secrets(infos), dict[str, str]()
         for setting, value in self.table.items():
             info = (infos or {}).get(setting)
             if info is None:
@@ -198,7 +198,7 @@ class ServiceDraft:
                     table[setting] = value.strip() if setting == "provider" and isinstance(value, str) else value
             elif info.secret:
                 if isinstance(value, str) and not is_blank(value):
-                    secrets[setting] = value
+                    entered[setting] = value
             elif is_given(info, value):
                 table[setting] = _typed(info, value)
         for setting, secret in self.secrets.items():
@@ -207,14 +207,17 @@ class ServiceDraft:
                 if not is_blank(secret):
                     errors.append(self._error(setting, "is not a secret setting of this provider"))
             elif secret is not None:
-                secrets.pop(setting, None)
+                kept.pop(setting, None)
+                entered.pop(setting, None)
                 if not is_blank(secret):
-                    secrets[setting] = secret
-        self._move_secrets(table, secrets)
-        service = StoredService(name=self.name, table=table, secrets=secrets)
-        return service, [*errors, *self._redirected(service, infos or {})]
+                    entered[setting] = secret
+        errors.extend(self._move_secrets(table, kept, entered))
+        service = StoredService(name=self.name, table=table, secrets={**kept, **entered})
+        return service, [*errors, *self._redirected(service, kept.keys() - entered.keys(), infos or {})]
 
-    def _redirected(self, service: StoredService, infos: Mapping[str, SettingInfo]) -> Iterator[ConfigurationError]:
+    def _redirected(
+        self, service: StoredService, kept: Collection[str], infos: Mapping[str, SettingInfo]
+    ) -> Iterator[ConfigurationError]:
         """Yield an error for each stored secret that would be sent to another server than before.
 
         Whoever uses the console cannot read a secret. They could have it sent to a server of their own otherwise.
@@ -227,48 +230,54 @@ class ServiceDraft:
             for name, info in infos.items()
             if (server := _server(info, new.get(name))) is not None and server != _server(info, old.get(name))
         ]
-        if not moved:
-            return
-        for name, secret in service.secrets.items():
-            if self.before.secrets.get(name) == secret and is_blank(self.secrets.get(name)):
-                yield self._error(name, f"has to be entered again, since {moved[0]} leads to another server")
+        routes = _routes(old)
+        moved += [f"{_HEADERS}.{name}" for name, value in _routes(new).items() if routes.get(name) != value]
+        for name in sorted(kept) if moved else ():
+            yield self._error(name, f"has to be entered again, since {moved[0]} leads to another server")
+
+    def _is_other_provider(self) -> bool:
+        return self.before is None or _text(self.before.table, "provider") != _text(self.table, "provider")
 
     def _kept_secrets(self, infos: Mapping[str, SettingInfo] | None) -> dict[str, str]:
         """Return the stored secrets of secret settings. Those of another provider must not be sent to this one."""
-        if (
-            self.before is None
-            or infos is None
-            or _text(self.before.table, "provider") != _text(self.table, "provider")
-        ):
+        if self.before is None or infos is None or self._is_other_provider():
             return {}
         return {name: secret for name, secret in self.before.secrets.items() if name in infos and infos[name].secret}
 
-    def _move_secrets(self, table: dict[str, JSONValue], secrets: dict[str, str]) -> None:
+    def _move_secrets(
+        self, table: dict[str, JSONValue], kept: dict[str, str], entered: dict[str, str]
+    ) -> Iterator[ConfigurationError]:
         """Move secrets in other settings out of the table: logins in URLs, and headers such as `Authorization`.
 
-        What the console was shown in their place keeps the secret that is stored.
+        What the console was shown in their place keeps the secret that is stored. Yields an error if none is.
         """
-        before = {} if self.before is None else dict(self.before.secrets)
+        before = {} if self.before is None or self._is_other_provider() else dict(self.before.secrets)
         for setting, value in list(table.items()):
             if isinstance(value, str):
                 if setting in before and redact_url(before[setting]) == value:
-                    secrets[setting] = before[setting]
+                    kept[setting] = before[setting]
                 elif _has_login(value):
-                    secrets[setting] = value
+                    entered[setting] = value
                 else:
                     continue
                 del table[setting]
         headers = table.get(_HEADERS)
         if not isinstance(headers, Mapping):
             return
+        others: dict[str, JSONValue] = {}
         for header, value in headers.items():
             key = f"{_HEADERS}.{header}"
             if value == _MASK and key in before:
-                secrets[key] = before[key]
+                kept[key] = before[key]
+            elif value == _MASK:
+                yield self._error(key, "has to be entered, since none is stored for this provider")
             elif isinstance(value, str) and any(header_secrets({header: value})):
-                secrets[key] = value
-        table[_HEADERS] = {name: value for name, value in headers.items() if f"{_HEADERS}.{name}" not in secrets}
-        if not table[_HEADERS]:
+                entered[key] = value
+            else:
+                others[header] = value
+        if others:
+            table[_HEADERS] = others
+        else:
             del table[_HEADERS]
 
     def form_errors(self, service: StoredService, errors: Sequence[ConfigurationError]) -> Iterator[ConfigurationError]:
@@ -299,17 +308,28 @@ def _server(info: SettingInfo, value: object) -> str | None:
     """Return the scheme, host and port of a setting that is a URL, or `None`."""
     if not isinstance(value, str) or is_blank(value):
         return None
-    url = value.strip()
-    if info.base_url is not None:
-        try:
-            url = info.base_url(url)[0]
-        except (ValueError, ConfigurationError):  # reported together with the other mistakes
-            return url
-    scheme, found, rest = url.partition("://")
+    try:
+        url = convert(info, value)  # which adds the scheme, if none is needed
+        if info.base_url is not None:
+            url = info.base_url(value)[0]
+    except (ValueError, ConfigurationError):  # reported together with the other mistakes
+        return value
+    scheme, found, rest = url.partition("://") if isinstance(url, str) else ("", "", "")
     if not found:
         return None
     authority = re.split(r"[/?#\\]", rest, maxsplit=1)[0]
-    return f"{scheme}://{authority.rpartition('@')[2]}".casefold()
+    return f"{scheme}://{authority.rpartition('@')[2]}".lower()
+
+
+def _routes(table: Mapping[str, object]) -> dict[str, str]:
+    """Return the headers by which a proxy or a server chooses where a request goes, such as `Host`."""
+    headers = table.get(_HEADERS)
+    items = headers.items() if isinstance(headers, Mapping) else ()
+    return {
+        str(name).lower(): value
+        for name, value in items
+        if isinstance(value, str) and ("host" in str(name).lower() or "://" in value)
+    }
 
 
 def _typed(info: SettingInfo, value: JSONValue) -> JSONValue:
