@@ -321,15 +321,13 @@ class AdmittedCall:
         return _Used(input_tokens=input_tokens, output_tokens=output_tokens, cost=cost, estimated=True)
 
     def _record(self, used: _Used, error: BaseException | None) -> None:
-        running, problem = self.running, None
-        error = error or self.failure
+        running, error = self.running, error or self.failure
         outcome: Outcome = "ok"
+        problem: Problem | None = None
         if running.is_cancelled or isinstance(error, (StreamClosed, asyncio.CancelledError)):
-            outcome, problem = "cancelled", None
+            outcome = "cancelled"
         elif error is not None:
-            problem = problem_of(error)
-        if problem is not None:
-            outcome = "error"
+            outcome, problem = "error", problem_of(error)
         answered = self.response if self.response is not None or self.stream is None else self.stream.partial
         model = self.target.model or (answered.model if answered is not None else None) or ""
         record = CallRecord(

@@ -30,123 +30,131 @@ SETTLING = 5
 """The seconds that calls get after the drain timeout to settle their usage."""
 
 
-def protocol_for(gateway: Gateway) -> type[HttpToolsProtocol]:
-    """Return the protocol of connections with the gateway's limits, which uvicorn does not have with httptools."""
-    settings = gateway.settings
+class LimitedProtocol(HttpToolsProtocol):
+    """Ends connections whose head is too long or does not arrive in time, or whose client does not read.
 
-    class LimitedProtocol(HttpToolsProtocol):
-        """Ends connections whose head is too long or does not arrive in time, or whose client does not read."""
+    uvicorn does not have these limits with httptools.
+    """
 
-        _in_head = True
-        _head_size = 0
-        _too_long = False
-        _timer: asyncio.TimerHandle | None = None
-        _write_timer: asyncio.TimerHandle | None = None
+    settings: GatewaySettings
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            if len(self.connections) > settings.max_connections:
-                transport.close()
-                return
+    _in_head = True
+    _head_size = 0
+    _too_long = False
+    _timer: asyncio.TimerHandle | None = None
+    _write_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self.settings.max_connections:
+            transport.close()
+            return
+        self._start_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        self._stop_write_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_head:
+            self._head_size += len(data)
+        super().data_received(data)
+        # The rest of a packet may be the body, so only a head that has not ended by now is counted by packets.
+        if self._in_head and self._head_size > self.settings.max_headers and not self.transport.is_closing():
+            self._too_long = True
+            self.send_400_response("")
+        # uvicorn stops its own timer at each byte. What arrives between two requests may be the beginning of a
+        # head, or the rest of a body that nobody reads; either has to lead to a request in time.
+        if self._timer is None and not self._is_answering() and not self.transport.is_closing():
             self._start_timer()
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._stop_timer()
-            self._stop_write_timer()
-            super().connection_lost(exc)
-
-        def data_received(self, data: bytes) -> None:
-            if self._in_head:
-                self._head_size += len(data)
-            super().data_received(data)
-            # The rest of a packet may be the body, so only a head that has not ended by now is counted by packets.
-            if self._in_head and self._head_size > settings.max_headers and not self.transport.is_closing():
-                self._too_long = True
-                self.send_400_response("")
-            # uvicorn stops its own timer at each byte. What arrives between two requests may be the beginning of a
-            # head, or the rest of a body that nobody reads; either has to lead to a request in time.
-            if self._timer is None and not self._is_answering() and not self.transport.is_closing():
-                self._start_timer()
-
-        def on_response_complete(self) -> None:
-            super().on_response_complete()
-            if self.transport.is_closing():
-                self._start_write_timer()
-
-        def timeout_keep_alive_handler(self) -> None:
-            self._end()
-
-        # A transport that is closed, or is paused, waits for its client to read, which may never happen.
-        def pause_writing(self) -> None:
-            super().pause_writing()
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():
             self._start_write_timer()
 
-        def resume_writing(self) -> None:
-            super().resume_writing()
-            if not self.transport.is_closing():
-                self._stop_write_timer()
+    def timeout_keep_alive_handler(self) -> None:
+        self._end()
 
-        def _start_write_timer(self) -> None:
-            if self._write_timer is None:
-                waiting = self.transport.get_write_buffer_size()
-                self._write_timer = self.loop.call_later(settings.idle_timeout, self._check_written, waiting)
+    # A transport that is closed, or is paused, waits for its client to read, which may never happen.
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._start_write_timer()
 
-        def _check_written(self, before: int) -> None:
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._stop_write_timer()
+
+    def _start_write_timer(self) -> None:
+        if self._write_timer is None:
+            waiting = self.transport.get_write_buffer_size()
+            self._write_timer = self.loop.call_later(self.settings.idle_timeout, self._check_written, waiting)
+
+    def _check_written(self, before: int) -> None:
+        self._write_timer = None
+        if self.transport.get_write_buffer_size() < before:
+            self._start_write_timer()
+        else:
+            self.transport.abort()
+
+    def _stop_write_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
             self._write_timer = None
-            if self.transport.get_write_buffer_size() < before:
-                self._start_write_timer()
-            else:
-                self.transport.abort()
 
-        def _stop_write_timer(self) -> None:
-            if self._write_timer is not None:
-                self._write_timer.cancel()
-                self._write_timer = None
+    def _is_answering(self) -> bool:
+        # The class of requests sets `cycle` only with the first one.
+        return bool(self.pipeline) or (self.cycle is not None and not self.cycle.response_complete)
 
-        def _is_answering(self) -> bool:
-            # The class of requests sets `cycle` only with the first one.
-            return bool(self.pipeline) or (self.cycle is not None and not self.cycle.response_complete)
+    def on_message_begin(self) -> None:
+        self._in_head = True
+        super().on_message_begin()
 
-        def on_message_begin(self) -> None:
-            self._in_head = True
-            super().on_message_begin()
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._head_size = 0
+        self._stop_timer()
+        size = sum(len(name) + len(value) for name, value in self.headers) + len(self.url)
+        if size > self.settings.max_headers:
+            self._too_long = True
+            raise ValueError("the head is too long")  # httptools then calls `send_400_response`
+        super().on_headers_complete()
 
-        def on_headers_complete(self) -> None:
-            self._in_head = False
-            self._head_size = 0
-            self._stop_timer()
-            size = sum(len(name) + len(value) for name, value in self.headers) + len(self.url)
-            if size > settings.max_headers:
-                self._too_long = True
-                raise ValueError("the head is too long")  # httptools then calls `send_400_response`
-            super().on_headers_complete()
+    def send_400_response(self, msg: str) -> None:
+        if not self._too_long:
+            super().send_400_response(msg)
+            return
+        self.transport.write(
+            b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+            b"content-type: text/plain; charset=utf-8\r\ncontent-length: 25\r\nconnection: close\r\n\r\n"
+            b"The head is too long.   \n"
+        )
+        self.transport.close()
 
-        def send_400_response(self, msg: str) -> None:
-            if not self._too_long:
-                super().send_400_response(msg)
-                return
-            self.transport.write(
-                b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-                b"content-type: text/plain; charset=utf-8\r\ncontent-length: 25\r\nconnection: close\r\n\r\n"
-                b"The head is too long.   \n"
-            )
+    def _start_timer(self) -> None:
+        self._timer = self.loop.call_later(self.settings.idle_timeout, self._end)
+
+    def _end(self) -> None:
+        self._timer = None
+        if not self.transport.is_closing():
             self.transport.close()
+            self._start_write_timer()
 
-        def _start_timer(self) -> None:
-            self._timer = self.loop.call_later(settings.idle_timeout, self._end)
-
-        def _end(self) -> None:
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
             self._timer = None
-            if not self.transport.is_closing():
-                self.transport.close()
-                self._start_write_timer()
 
-        def _stop_timer(self) -> None:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
 
-    return LimitedProtocol
+def protocol_for(gateway: Gateway) -> type[LimitedProtocol]:
+    """Return the protocol of connections with the limits of a gateway's settings. uvicorn creates the instances."""
+
+    class Protocol(LimitedProtocol):
+        settings = gateway.settings
+
+    return Protocol
 
 
 class _Server(uvicorn.Server):
