@@ -39,6 +39,13 @@ default_model = "m"
 max_retries = 0
 extensions = [{name = "prices", prices = {m = {input = 1000000, output = 2000000}}}]
 
+[services.claude]
+provider = "anthropic"
+api_key = "sk-1"
+api_url = "URL/claude"
+default_model = "claude-haiku-4-5"
+max_retries = 0
+
 [services.both]
 fallback = ["priced", "own"]
 
@@ -461,3 +468,40 @@ async def test_a_call_that_the_end_of_the_gateway_cuts_off_may_be_sent_again(set
         assert (answer.status_code, answer.headers["x-should-retry"]) == (503, "true")
         assert answer.json()["error"]["message"] == "the gateway is shutting down"
     assert 0 < (await setup.spent(key))[0] < 100
+
+
+COUNT: dict[str, object] = {"model": "main", "messages": [{"role": "user", "content": "hi"}]}
+
+
+async def test_a_count_of_tokens_is_a_request_of_the_limits_and_costs_nothing(setup: Setup) -> None:
+    key, headers = await setup.key(requests_per_minute=2, tokens_per_minute=1, budget=Budget(period="total", tokens=0))
+    for left in ("1", "0"):
+        answer = await setup.client.post("/v1/messages/count_tokens", json=COUNT, headers=headers)
+        assert (answer.status_code, answer.json()["input_tokens"] > 0) == (200, True)
+        assert answer.headers["anthropic-ratelimit-requests-remaining"] == left
+    refused = await setup.client.post("/v1/messages/count_tokens", json=COUNT, headers=headers)
+    assert (refused.status_code, refused.json()["error"]["type"]) == (429, "rate_limit_error")
+    assert await setup.spent(key) == (0, 0)
+    await setup.gateway.usage.flush()
+    counted = await setup.gateway.usage.log(key_id=key.id)
+    assert [(call.api, call.outcome, call.input_tokens, call.cost) for call in counted] == [
+        ("/v1/messages/count_tokens", "ok", 0, 0)
+    ] * 2
+
+
+async def test_the_drain_waits_for_a_count_of_tokens_and_admits_no_more(setup: Setup) -> None:
+    async def script(call: Call) -> None:
+        await call.reader.read()
+
+    setup.provider.script = script
+    _, headers = await setup.key()
+    body = {**COUNT, "model": "claude"}
+    count = asyncio.ensure_future(setup.client.post("/v1/messages/count_tokens", json=body, headers=headers))
+    await setup.wait_for(lambda: setup.provider.open_calls == 1)
+    assert [call.api for call in setup.gateway.running] == ["/v1/messages/count_tokens"]
+    setup.gateway.start_draining()
+    refused = await setup.client.post("/v1/messages/count_tokens", json=COUNT, headers=headers)
+    setup.gateway.running.cancel_all()
+    for answer in (refused, await count):
+        assert (answer.status_code, answer.headers["x-should-retry"]) == (503, "true")
+    await setup.wait_for(lambda: not len(setup.gateway.running))

@@ -114,12 +114,15 @@ class Calls:
         api: str,
         request_id: str | None = None,
         on_grant: Callable[[Grant], None] | None = None,
+        is_free: bool = False,
     ) -> AdmittedCall:
         """Return the context manager of a call. `key` is `None` for the console.
 
-        `on_grant` gets the state of the key's limits, before the budget is asked.
+        `on_grant` gets the state of the key's limits, before the budget is asked. `is_free` says that the call uses no
+        tokens: it counts only as a request.
         """
-        return AdmittedCall(self._gateway, key, target, request, api, request_id or new_request_id(), on_grant)
+        call_id = request_id or new_request_id()
+        return AdmittedCall(self._gateway, key, target, request, api, call_id, on_grant, is_free)
 
 
 class AdmittedCall:
@@ -137,9 +140,11 @@ class AdmittedCall:
         api: str,
         request_id: str,
         on_grant: Callable[[Grant], None] | None,
+        is_free: bool,
     ) -> None:
         self._gateway = gateway
         self._key = key
+        self._is_free = is_free
         self.target = target
         self.request = request
         self.stream: Stream | None = None
@@ -195,6 +200,8 @@ class AdmittedCall:
 
     async def _reserve(self, key: Key) -> None:
         gateway, draft = self._gateway, key.draft
+        if self._is_free:  # also if no tokens are left
+            draft = attrs.evolve(draft, tokens_per_minute=None, budget=None)
         has_rates = draft.requests_per_minute is not None or draft.tokens_per_minute is not None
         if not has_rates and draft.budget is None:
             return
@@ -284,6 +291,8 @@ class AdmittedCall:
         self._record(used, error)
 
     def _used(self, error: BaseException | None) -> _Used:
+        if self._is_free:
+            return _Used()
         response = self.response
         if response is None and self.stream is not None:
             response = self.stream.partial

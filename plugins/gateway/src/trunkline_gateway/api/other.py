@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 from starlette.types import Scope
-from trunkline import CallWarning, EmbedResponse, UnsupportedOperation, until_disconnect
+from trunkline import CallWarning, EmbedResponse, StreamClosed, UnsupportedOperation, until_disconnect
 
 from trunkline_gateway.api.endpoint import Endpoint
 from trunkline_gateway.api.exchange import ClientGone, Exchange
@@ -59,21 +59,36 @@ class CountTokensEndpoint(Endpoint):
     write_error = staticmethod(messages.write_error)
 
     async def answer(self, exchange: Exchange, key: Key) -> None:
-        """Count the tokens of a request. Counting is free, so it is not in the key's limits."""
+        """Count the tokens of a request. Counting is free, so it is no call of the budget; it counts as a request."""
         gateway = self.gateway
         body = await self.read_json(exchange)
         target = self.calls.find_target(key, body.get("model"))
         read = await exchange.in_thread_if_large(lambda: messages.read_count_request(body, target))
         request = attrs.evolve(read, model=target.model)
-        async with gateway.services.use(target.service) as service:
-            try:
-                tokens = await until_disconnect(service.count_tokens(request), receive=exchange.receive)
-            except UnsupportedOperation:
-                tokens = self.calls.admit(key, target, request, api=self.api).input_estimate
-                exchange.add_warnings([_ESTIMATED])
-        if tokens is None:
-            raise ClientGone
-        await exchange.send_json(messages.write_count(tokens))
+        call = self.calls.admit(
+            key,
+            target,
+            request,
+            api=self.api,
+            request_id=exchange.request_id,
+            on_grant=exchange.add_limits,
+            is_free=True,
+        )
+        async with call:
+            exchange.add_service(target.service)
+            tokens: int | None = None
+            async with gateway.services.use(target.service) as service:
+                with call.running.scope:
+                    try:
+                        tokens = await until_disconnect(service.count_tokens(request), receive=exchange.receive)
+                    except UnsupportedOperation:
+                        tokens = call.input_estimate
+                        exchange.add_warnings([_ESTIMATED])
+            if call.running.is_cancelled:
+                raise GatewayError(call.ending)
+            if tokens is None:
+                raise StreamClosed("the client has disconnected", service=target.service)
+            await exchange.send_json(messages.write_count(tokens))
 
 
 class ModelsEndpoint(Endpoint):
