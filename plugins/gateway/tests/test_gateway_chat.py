@@ -233,8 +233,10 @@ PLAIN = st.tuples(
 ).filter(any)
 
 
-@given(PLAIN, st.booleans(), st.sampled_from(["stop", "length", "content_filter"]))
-def test_the_plugin_reads_what_the_gateway_writes(plain: tuple[list[Part], ...], stream: bool, reason: str) -> None:
+@given(PLAIN, st.booleans(), st.booleans(), st.sampled_from(["stop", "length", "content_filter"]))
+def test_the_plugin_reads_what_the_gateway_writes(
+    plain: tuple[list[Part], ...], stream: bool, whole_calls: bool, reason: str
+) -> None:
     parts = tuple(part for group in plain for part in group)
     calls = any(isinstance(part, ToolCall) for part in parts)
     usage = Usage(
@@ -243,7 +245,7 @@ def test_the_plugin_reads_what_the_gateway_writes(plain: tuple[list[Part], ...],
     response = ChatResponse(
         parts=parts, finish_reason=FinishReason("tool_calls" if calls else reason), usage=usage, provider="openai"
     )
-    to = reply(SAME, include_usage=True)
+    to = reply(SAME, include_usage=True, whole_calls=whole_calls)
     if stream:
         decoder = StreamDecoder(*parser().stream())
         found = fold([*decoder.feed(streamed(unfold(response), to)), *decoder.finish()], "openai")

@@ -117,7 +117,7 @@ class GenerationEndpoint(Endpoint):
                 else:
                     await self._whole(exchange, call, service, body, ignored)
 
-    def _reply(self, call: AdmittedCall, body: JSONObject) -> Reply:
+    def _reply(self, exchange: Exchange, call: AdmittedCall, body: JSONObject) -> Reply:
         options = body.get("stream_options")
         assert isinstance(call.request, ChatRequest)
         return Reply(
@@ -125,6 +125,7 @@ class GenerationEndpoint(Endpoint):
             id=call.id,
             created=int(time.time()),
             custom_tools=chat_reader.custom_tools(body) if self._wire is CHAT else frozenset(),
+            whole_calls=chat.wants_whole_calls(exchange.headers.get(b"user-agent", b"").decode("latin-1")),
             include_usage=isinstance(options, dict) and options.get("include_usage") is True,
             input_tokens=call.input_estimate if self._wire is MESSAGES else 0,
             request=call.request,
@@ -143,7 +144,7 @@ class GenerationEndpoint(Endpoint):
             raise StreamClosed("the client has disconnected", service=call.target.service)
         call.response = response
         exchange.add_warnings(response.warnings, ignored)
-        written = self._wire.write_response(response, self._reply(call, body))
+        written = self._wire.write_response(response, self._reply(exchange, call, body))
         if self.gateway.settings.log_contents:
             call.contents = (call.contents[0], dumps(written).decode())
         await exchange.send_json(written)
@@ -152,7 +153,7 @@ class GenerationEndpoint(Endpoint):
         self, exchange: Exchange, call: AdmittedCall, service: Service, body: JSONObject, ignored: tuple[str, ...]
     ) -> None:
         assert isinstance(call.request, ChatRequest)
-        writer = self._wire.writer(self._reply(call, body))
+        writer = self._wire.writer(self._reply(exchange, call, body))
         call.stream = stream = service.stream(call.request)
         seconds = self.gateway.settings.heartbeat
         try:
@@ -177,7 +178,7 @@ class GenerationEndpoint(Endpoint):
             await self._end_with(exchange, writer, call.ending)
             return
         if self.gateway.settings.log_contents:
-            written = self._wire.write_response(stream.response, self._reply(call, body))
+            written = self._wire.write_response(stream.response, self._reply(exchange, call, body))
             call.contents = (call.contents[0], dumps(written).decode())
         await exchange.end_events()
 

@@ -28,6 +28,8 @@ class Reply:
     """The Unix time of the call."""
     custom_tools: frozenset[str] = frozenset()
     """The names of the request's custom tools, whose calls have text instead of JSON."""
+    whole_calls: bool = False
+    """Whether a Chat Completions stream has each call of a function in one chunk (`chat.wants_whole_calls`)."""
     include_usage: bool = False
     """Whether a Chat Completions stream ends with a chunk of usage (`stream_options.include_usage`)."""
     input_tokens: int = 0

@@ -265,6 +265,15 @@ class _Extra:
         return {**self._own, CARRIED: wrap(self.provider, self.family, parts=self._parts)}
 
 
+_CLIENTS_OF_WHOLE_CALLS = ("mistral-client-",)
+"""How the user agents begin of clients that take each streamed call of a function only in one chunk, with its name."""
+
+
+def wants_whole_calls(user_agent: str) -> bool:
+    """Whether a client needs each call of a function in one chunk of a stream, by the header `user-agent`."""
+    return user_agent.lower().startswith(_CLIENTS_OF_WHOLE_CALLS)
+
+
 class StreamWriter:
     """Writes the events of a stream as server-sent events."""
 
@@ -373,8 +382,8 @@ class StreamWriter:
 
     def _call_start(self, event: ToolCallStart) -> bytes:
         call = self._calls[event.index] = _Call(len(self._calls), event, custom=event.name in self._custom)
-        if call.custom:
-            return b""  # its text is inside of JSON, so it is written when the JSON is complete
+        if call.custom or self._reply.whole_calls:
+            return b""  # the text of a custom call is inside of JSON, so it is written when the JSON is complete
         function: Fields = {"name": event.name, "arguments": ""}
         return self._call_chunk(call, {"id": event.id, "type": "function", "function": function})
 
@@ -383,7 +392,7 @@ class StreamWriter:
 
     def _call_delta(self, event: ToolCallDelta) -> bytes:
         call = self._calls[event.index]
-        if call.custom:
+        if call.custom or self._reply.whole_calls:
             call.arguments.append(event.arguments)
             return b""
         if not event.arguments:
@@ -399,6 +408,9 @@ class StreamWriter:
             text = "".join(call.arguments)
             custom: Fields = {"name": call.start.name, "input": _custom_input(decode_arguments(text)[0], text)}
             return self._call_chunk(call, {"id": call.start.id, "type": "custom", "custom": custom, **more})
+        if self._reply.whole_calls:
+            function: Fields = {"name": call.start.name, "arguments": "".join(call.arguments)}
+            return self._call_chunk(call, {"id": call.start.id, "type": "function", "function": function, **more})
         # The official client library takes no delta of a function's call without the field `function`.
         return self._call_chunk(call, {"function": {"arguments": ""}, **more}) if more else b""
 
