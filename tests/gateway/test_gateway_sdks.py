@@ -1,10 +1,8 @@
-"""The official SDKs and other people's clients call a gateway that runs as a process, with a real model behind it."""
+"""The official SDKs call a gateway that runs as a process, with a real model behind it."""
 
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -156,15 +154,6 @@ def test_the_mistral_sdk_gets_a_completion_and_streams_one(gateway: GatewayProce
         assert answer.choices[0].message.content
         with client.chat.stream(model="local", messages=QUESTION, max_tokens=8) as events:
             assert "".join(str(event.data.choices[0].delta.content or "") for event in events if event.data.choices)
-
-
-def test_curl_streams(gateway: GatewayProcess, key: str) -> None:
-    if shutil.which("curl") is None:
-        pytest.skip("curl is not installed")
-    body = json.dumps({"model": "local", "messages": QUESTION, "max_tokens": 5, "stream": True})
-    command = ["curl", "-sSN", f"{gateway.url}/v1/chat/completions", "-H", f"Authorization: Bearer {key}", "-d", body]
-    output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
-    assert output.endswith("data: [DONE]\n\n")
 
 
 # Each provider's recorded traffic, through the gateway and an official SDK.
