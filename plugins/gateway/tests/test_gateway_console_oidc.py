@@ -34,6 +34,8 @@ class Provider(ThreadingHTTPServer):
         self.public = self.key = RSAKey.generate_key(2048, {"kid": "1"})
         self.claims: dict[str, object] = {}
         self.algorithm = "RS256"
+        self.answers: dict[str, bytes] = {}
+        """What it sends instead, by the path."""
         self.challenge = ""
         self.token_requests: list[dict[str, list[str]]] = []
 
@@ -62,7 +64,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send({"access_token": "x", "token_type": "Bearer", "id_token": token})
 
     def _send(self, value: object, status: int = 200) -> None:
-        body = json.dumps(value).encode()
+        body = self.server.answers.get(self.path) or json.dumps(value).encode()
         self.send_response(status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body)))
@@ -90,7 +92,7 @@ async def visitor(tmp_path: Path, provider: Provider) -> AsyncIterator[httpx.Asy
         oidc_issuer=provider.url,
         oidc_client_id="gateway",
         oidc_client_secret="a-secret",
-        oidc_admins=("Ada@example.com",),
+        oidc_admins=("Ada@example.com", "sam@example.com"),
     )
     async with (
         Gateway(settings) as gateway,
@@ -149,6 +151,10 @@ async def test_an_administrator_signs_in(visitor: httpx.AsyncClient, provider: P
         {"exp": 1},
         {"nonce": "another"},
         {"nonce": None},
+        {"azp": "another"},
+        {"email": "ſam@example.com"},
+        {"exp": "soon"},
+        {"email_verified": 1},
     ],
     ids=str,
 )
@@ -191,3 +197,40 @@ async def test_another_state_or_an_answer_without_the_cookie_is_refused(
     asked = await begin(visitor, provider)
     provider.challenge = "another"
     assert (await finish(visitor, asked["state"])).status_code == 403
+
+
+DEEP = b"[" * 100_000
+METADATA = "/.well-known/openid-configuration"
+
+
+async def test_metadata_that_cannot_be_read_is_an_error(visitor: httpx.AsyncClient, provider: Provider) -> None:
+    url = provider.url
+    whole = {"issuer": url, "jwks_uri": f"{url}/keys", "token_endpoint": url, "authorization_endpoint": url}
+    for path, answer in (
+        (METADATA, DEEP),
+        (METADATA, b"\xff"),
+        (METADATA, json.dumps({**whole, "jwks_uri": "http://[::1"}).encode()),
+        (METADATA, json.dumps({**whole, "authorization_endpoint": "https://example.com/\ud800"}).encode()),
+        ("/keys", DEEP),
+        ("/keys", b'{"keys": null}'),
+        ("/keys", b"{}"),
+    ):
+        provider.answers = {path: answer}
+        response = await visitor.get("/console/oidc/start")
+        assert response.status_code == 502, answer[:100]
+        assert "The identity provider" in response.text
+
+
+async def test_a_token_that_cannot_be_read_is_an_error(visitor: httpx.AsyncClient, provider: Provider) -> None:
+    for answer in (DEEP, b"[]", b'{"id_token": 1}', b'{"id_token": "a", "expires_in": [1]}'):
+        asked = await begin(visitor, provider)
+        provider.answers = {"/token": answer}
+        response = await finish(visitor, asked["state"])
+        assert response.status_code == 403, answer[:100]
+        assert "The identity provider" in response.text
+
+
+async def test_a_cookie_that_cannot_be_read_is_refused(visitor: httpx.AsyncClient) -> None:
+    for kept in (b"[" * 2000, b"[]", b'{"state": "\\ud800", "nonce": "", "verifier": "", "next": ""}'):
+        visitor.cookies.set("trunkline_oidc", base64.urlsafe_b64encode(kept).decode(), domain="gateway.test")
+        assert (await finish(visitor, "s")).status_code == 403

@@ -42,8 +42,13 @@ def _is_address(text: str) -> bool:
 
 
 def is_secure_url(text: str) -> bool:
-    """Whether a URL is HTTPS, or HTTP on this machine."""
-    parts = urlsplit(text)
+    """Whether a text is a URL in ASCII that is HTTPS, or HTTP on this machine."""
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    if not text.isascii():
+        return False
     return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1"))
 
 

@@ -115,8 +115,8 @@ class Console:
         if session is None:
             return None
         if self.uses_oidc:
-            admins = {address.casefold() for address in self.gateway.settings.oidc_admins}
-            return session if session.subject.casefold() in admins else None
+            admins = {security.folded(address) for address in self.gateway.settings.oidc_admins}
+            return session if security.folded(session.subject) in admins else None
         return session if session.subject == ADMIN else None
 
     async def open_session(self, request: Request, subject: str, response: Response) -> None:

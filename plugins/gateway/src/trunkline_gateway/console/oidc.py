@@ -12,12 +12,12 @@ from collections.abc import Mapping
 import anyio
 import attrs
 import httpx2
-from authlib.common.errors import AuthlibBaseError  # type: ignore[import-untyped]
 from authlib.integrations.httpx_client import AsyncOAuth2Client  # type: ignore[import-untyped]
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
+from trunkline_gateway.console.security import folded
 from trunkline_gateway.settings import GatewaySettings, is_secure_url
 
 STATE_COOKIE = "trunkline_oidc"
@@ -44,7 +44,7 @@ class OIDCError(Exception):
 class _Metadata:
     authorization_endpoint: str
     token_endpoint: str
-    keys: Mapping[str, object] = attrs.field(repr=False)
+    keys: KeySet = attrs.field(repr=False)
     read_at: float
 
 
@@ -55,7 +55,7 @@ class OpenIDConnect:
         self._issuer = settings.oidc_issuer or ""
         self._client_id = settings.oidc_client_id or ""
         self._secret = settings.oidc_client_secret
-        self._admins = {address.casefold() for address in settings.oidc_admins}
+        self._admins = {folded(address) for address in settings.oidc_admins}
         self._metadata: _Metadata | None = None
 
     async def begin(self, callback: str, next_path: str) -> tuple[str, str]:
@@ -84,11 +84,12 @@ class OpenIDConnect:
         token = await self._fetch_token(metadata, answer.get("code", ""), expected["verifier"], callback)
         claims = await self._read_claims(metadata, token, expected["nonce"])
         email = claims.get("email")
-        if not isinstance(email, str) or claims.get("email_verified") not in (True, "true"):
+        verified = claims.get("email_verified")
+        if not isinstance(email, str) or not (verified is True or verified == "true"):
             raise OIDCError("The identity provider reports no verified e-mail address for this account.")
-        if email.casefold() not in self._admins:
+        if folded(email) not in self._admins:
             raise OIDCError("This account is not an administrator of the gateway.")
-        return email.casefold(), expected.get("next", "/")
+        return folded(email), expected.get("next", "/")
 
     def _client(self, callback: str) -> AsyncOAuth2Client:
         return AsyncOAuth2Client(
@@ -108,7 +109,7 @@ class OpenIDConnect:
                 response = await client.get(url)
                 response.raise_for_status()
                 found = response.json()
-        except (httpx2.HTTPError, ValueError) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, RecursionError) as error:
             raise OIDCError("The identity provider cannot be reached. Try again later.") from error
         if not isinstance(found, dict):
             raise OIDCError("The identity provider sent something other than its metadata.")
@@ -128,7 +129,7 @@ class OpenIDConnect:
         self._metadata = _Metadata(
             authorization_endpoint=authorization,
             token_endpoint=token,
-            keys=await self._get(keys),
+            keys=_key_set(await self._get(keys)),
             read_at=time.monotonic(),
         )
         return self._metadata
@@ -142,7 +143,7 @@ class OpenIDConnect:
                     found = await client.fetch_token(
                         metadata.token_endpoint, grant_type="authorization_code", code=code, code_verifier=verifier
                     )
-        except (AuthlibBaseError, httpx2.HTTPError, TimeoutError, ValueError) as error:
+        except Exception as error:  # authlib expects fields of the right types
             raise OIDCError("The identity provider did not accept the sign-in. Try again.") from error
         token = found.get("id_token")
         if not isinstance(token, str):
@@ -161,29 +162,35 @@ class OpenIDConnect:
         )
         try:
             try:
-                decoded = jwt.decode(token, _key_set(metadata), algorithms=_ALGORITHMS)
+                decoded = jwt.decode(token, metadata.keys, algorithms=_ALGORITHMS)
             except JoseError:  # the provider may have new keys
-                decoded = jwt.decode(token, _key_set(await self._read_metadata(again=True)), algorithms=_ALGORITHMS)
+                decoded = jwt.decode(token, (await self._read_metadata(again=True)).keys, algorithms=_ALGORITHMS)
             rules.validate(decoded.claims)
-        except (JoseError, ValueError) as error:
+        except OIDCError:
+            raise
+        except Exception as error:  # joserfc expects claims and keys of the right types
             raise OIDCError("The identity provider's answer is not valid. Try again.") from error
         claims: Mapping[str, object] = decoded.claims
         audience = claims.get("aud")
-        if isinstance(audience, list) and len(audience) > 1 and claims.get("azp") != self._client_id:
+        has_others = isinstance(audience, list) and len(audience) > 1
+        if (has_others or "azp" in claims) and claims.get("azp") != self._client_id:
             raise OIDCError("The identity provider's answer is for another application.")
         return claims
 
 
-def _key_set(metadata: _Metadata) -> KeySet:
-    return KeySet.import_key_set(metadata.keys)  # type: ignore[arg-type]  # the provider's JSON, checked there
+def _key_set(found: Mapping[str, object]) -> KeySet:
+    try:
+        return KeySet.import_key_set(found)  # type: ignore[arg-type]  # the provider's JSON
+    except Exception as error:  # joserfc expects fields of the right types
+        raise OIDCError("The identity provider's keys cannot be read.") from error
 
 
 def _read_kept(kept: str) -> dict[str, str]:
+    wanted = ("state", "nonce", "verifier", "next")
     try:
         found = json.loads(base64.urlsafe_b64decode(kept.encode()))
-    except ValueError:
+        values = {name: str(found[name]) for name in wanted}
+        "".join(values.values()).encode()
+    except (ValueError, TypeError, LookupError, RecursionError):
         return {}
-    wanted = {"state", "nonce", "verifier", "next"}
-    if not isinstance(found, dict) or not wanted <= found.keys():
-        return {}
-    return {name: str(found[name]) for name in wanted}
+    return values

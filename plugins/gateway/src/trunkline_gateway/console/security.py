@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
+from string import ascii_uppercase
 from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection, Request
@@ -53,6 +54,17 @@ def comes_from_here(request: Request, public_url: str | None) -> bool:
 def same_token(given: object, wanted: str) -> bool:
     """Compare two tokens in constant time. A missing one differs from all."""
     return isinstance(given, str) and bool(wanted) and hmac.compare_digest(given.encode(), wanted.encode())
+
+
+def folded(address: str) -> str:
+    """Return an e-mail address with the letters A to Z in lower case.
+
+    `str.casefold` would make one address of two people's: `straße` and `strasse`.
+    """
+    return address.translate(_LOWER)
+
+
+_LOWER = {ord(letter): letter.lower() for letter in ascii_uppercase}
 
 
 def new_token() -> str:

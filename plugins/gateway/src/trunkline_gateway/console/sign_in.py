@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException
@@ -12,6 +13,8 @@ from trunkline_gateway.console import security
 from trunkline_gateway.console.admin_key import is_admin_key
 from trunkline_gateway.console.app import ADMIN, SESSION_COOKIE, Console, texts_of
 from trunkline_gateway.database.sessions import Session
+
+logger = logging.getLogger("trunkline_gateway")
 
 _FORM_COOKIE = "trunkline_sign_in"
 """The token of the form to sign in, for browsers that have no session yet."""
@@ -98,6 +101,7 @@ async def start_oidc(console: Console, request: Request) -> Response:
     try:
         url, state = await console.oidc.begin(_callback(console, request), _next(request.query_params.get("next", "")))
     except OIDCError as error:
+        _log_failure(error)
         return _form(console, request, next_path="", error=str(error), status=502)
     console.attempts.succeeded(_address(request))
     response = RedirectResponse(url, 303)
@@ -119,6 +123,7 @@ async def finish_oidc(console: Console, request: Request) -> Response:
             dict(request.query_params), console.cookie(request, STATE_COOKIE) or "", _callback(console, request)
         )
     except OIDCError as error:
+        _log_failure(error)
         response = _form(console, request, next_path="", error=str(error), status=403)
     else:
         console.attempts.succeeded(_address(request))
@@ -126,6 +131,11 @@ async def finish_oidc(console: Console, request: Request) -> Response:
         await console.open_session(request, email, response)
     security.delete_cookie(response, STATE_COOKIE, secure=console.is_secure(request))
     return response
+
+
+def _log_failure(error: Exception) -> None:
+    cause = error.__cause__
+    logger.warning("signing in by OpenID Connect failed: %s%s", error, "" if cause is None else f" ({cause!r})")
 
 
 def _callback(console: Console, request: Request) -> str:
