@@ -180,6 +180,34 @@ async def test_extension_is_made_from_the_settings_in_its_table(corp: Any) -> No
     assert server.requests[0].headers["x-team"] == SECRET
 
 
+@pytest.mark.anyio
+async def test_extensions_of_the_application_are_added_to_every_service_of_a_configuration(
+    install: Callable[..., None],
+) -> None:
+    source = f"from {make_toy.__module__} import make_toy\n\nprovider = make_toy()\n"
+    install("dist-toy", PROVIDERS, {"toy": "plugin_toy:provider"}, plugin_toy=source)
+    seen: list[str] = []
+
+    class Watch:
+        @hookimpl
+        def trunkline_observer(self, context: Any) -> Observer:
+            seen.append(type(self).__name__)
+            return Observer()
+
+    class Own(Watch):
+        """An extension in the settings of a service."""
+
+    async with serve(well) as server:
+        tables = {
+            name: {"provider": "toy", "url": server.url, "default_model": "m", "extensions": extensions}
+            for name, extensions in (("one", [Own()]), ("two", []))
+        }
+        async with open_services({"services": tables}, environ={}, extensions=[Watch()]) as opened:
+            for one in opened.values():
+                assert (await one.chat("hi")).text == "well"
+    assert sorted(seen) == ["Own", "Watch", "Watch"]
+
+
 def test_settings_come_from_the_table_then_the_environment_then_the_defaults(corp: Any) -> None:
     environ = {
         "TRUNKLINE_MAIN_CORP_TOKEN_URL": "https://service.example",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
 
 import attrs
 
@@ -175,6 +175,7 @@ def open_services(
     http_client: HTTPClient | None = None,
     environ: Mapping[str, str] | None = None,
     wrong: MutableMapping[str, ConfigurationError] | None = None,
+    extensions: Sequence[object] = (),
 ) -> Services:
     """Create all services of a configuration file, or of a mapping of the same form.
 
@@ -183,13 +184,14 @@ def open_services(
     Services with the same network settings share connections. `http_client` is your own httpx2 (or httpx) client, used
     for all services, in one event loop only, and never closed. `environ` replaces the process's environment variables.
     If `wrong` is given, a mistake in one service does not raise: the service is left out, as are those that are
-    composed of it, and its error is added to `wrong` under its name.
+    composed of it, and its error is added to `wrong` under its name. `extensions` are the application's own: objects
+    with hooks, for every service with a provider, before the extensions in its settings.
 
     Raises `ConfigurationError` for a file that cannot be read or is wrong. One error lists every mistake in the
     settings of all services.
     """
     try:
-        return _make_services(source, http_client, environ, wrong)
+        return _make_services(source, http_client, environ, wrong, tuple(extensions))
     except BaseException as error:
         failed = without_traceback(error)
     source, environ = "", None  # for the reason given in `open_service`
@@ -201,6 +203,7 @@ def _make_services(
     http_client: HTTPClient | None,
     environ: Mapping[str, str] | None,
     wrong: MutableMapping[str, ConfigurationError] | None,
+    extensions: tuple[object, ...],
 ) -> Services:
     if environ is not None and not _are_variables(environ):
         raise ConfigurationError("environ must be a mapping of strings")
@@ -213,6 +216,9 @@ def _make_services(
     for name in configuration.tables:
         try:
             settings, plugin = _configured(name, configuration, environ, http_client, variables)
+            if extensions:
+                every = (*extensions, *settings.extensions)
+                settings = attrs.evolve(settings, extensions=every)  # type: ignore[misc]  # see settings.py
             _check_client(http_client, settings, name)
             made[name] = ProviderService(name, plugin, settings, transports=transports)
         except ConfigurationError as error:

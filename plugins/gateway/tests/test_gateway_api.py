@@ -46,6 +46,16 @@ api_url = "URL/claude"
 default_model = "claude-haiku-4-5"
 max_retries = 0
 
+[services.again]
+provider = "openai"
+api_key = "sk-1"
+api_url = "URL/again/v1"
+default_model = "gpt-4o-mini"
+max_retries = 1
+
+[services.pair]
+fallback = ["priced", "again"]
+
 [services.both]
 fallback = ["priced", "own"]
 
@@ -505,3 +515,92 @@ async def test_the_drain_waits_for_a_count_of_tokens_and_admits_no_more(setup: S
     for answer in (refused, await count):
         assert (answer.status_code, answer.headers["x-should-retry"]) == (503, "true")
     await setup.wait_for(lambda: not len(setup.gateway.running))
+
+
+# Requests that fail before the one that is answered
+
+
+def failing_first(setup: Setup, how: str) -> None:
+    """Let the first request to the provider fail, and answer the others."""
+
+    async def script(call: Call) -> None:
+        if len(setup.provider.calls) > 1:
+            await call.answer()
+        elif how == "refused":
+            await call.send(503, {"error": {"message": "full"}})
+        elif how == "broken off" and not call.body.get("stream"):
+            head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 999\r\n\r\n{"
+            call.writer.write(head)
+            await call.writer.drain()
+        elif how == "broken off":
+            await call.start()
+
+    setup.provider.script = script
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("model", ["again", "pair"])
+async def test_a_request_that_broke_off_before_another_one_was_answered_is_charged(
+    setup: Setup, model: str, stream: bool
+) -> None:
+    failing_first(setup, "broken off")
+    key, headers = await setup.key(budget=Budget(period="total", cost=10**12), tokens_per_minute=10**6)
+    assert (await setup.chat(headers, model, stream=stream)).status_code == 200
+    assert len(setup.provider.calls) == 2
+    tokens, cost = await setup.spent(key)
+    first = tokens - 14
+    assert (first > 0, cost) == (True, (10 + first) * 150 + 4 * 600)
+    await setup.gateway.usage.flush()
+    (call,) = await setup.gateway.usage.log(key_id=key.id)
+    assert (call.input_tokens, call.output_tokens, call.estimated) == (10 + first, 4, True)
+    assert call.cost == (10 + first) * 150 + 4 * 600
+
+
+@pytest.mark.parametrize("model", ["again", "pair"])
+async def test_a_request_that_the_provider_refused_costs_nothing(setup: Setup, model: str) -> None:
+    failing_first(setup, "refused")
+    key, headers = await setup.key(budget=Budget(period="total", cost=10**12))
+    assert (await setup.chat(headers, model)).status_code == 200
+    assert await setup.spent(key) == (14, 10 * 150 + 4 * 600)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_all_requests_of_a_call_that_failed_are_charged(setup: Setup, stream: bool) -> None:
+    async def script(call: Call) -> None:
+        if stream:
+            await call.start()
+
+    setup.provider.script = script
+    key, headers = await setup.key(budget=Budget(period="total", tokens=10**6))
+    assert "error" in (await setup.chat(headers, "priced", stream=stream)).text
+    once = (await setup.spent(key))[0]
+    assert once > 0 or not stream  # a connection that ends before any byte counts as not sent
+    assert "error" in (await setup.chat(headers, "pair", stream=stream)).text
+    assert len(setup.provider.calls) == 4
+    assert (await setup.spent(key))[0] == 4 * once
+
+
+async def test_a_stream_that_broke_off_is_charged_once(setup: Setup) -> None:
+    async def script(call: Call) -> None:
+        await call.start()
+        await call.event("x" * 400)
+
+    setup.provider.script = script
+    key, headers = await setup.key(budget=Budget(period="total", tokens=10**6))
+    assert "error" in (await setup.chat(headers, "pair", stream=True)).text
+    assert 100 <= (await setup.spent(key))[0] < 150
+
+
+async def test_a_call_that_is_cancelled_while_it_waits_to_be_sent_again_is_charged_for_what_was_sent(
+    setup: Setup,
+) -> None:
+    async def script(call: Call) -> None:
+        await call.send(429, {"error": {"message": "full"}}, "retry-after: 30")
+
+    setup.provider.script = script
+    key, headers = await setup.key(budget=Budget(period="total", tokens=10**6))
+    call = asyncio.ensure_future(setup.chat(headers, "again"))
+    await setup.wait_for(lambda: bool(setup.provider.calls) and not setup.provider.open_calls)
+    setup.gateway.running.cancel_all()
+    assert (await call).status_code == 503
+    assert await setup.spent(key) == (0, 0)

@@ -13,7 +13,8 @@ import asyncio
 import datetime
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -25,14 +26,15 @@ from trunkline import (
     EmbedRequest,
     EmbedResponse,
     FinishReason,
+    Service,
     Stream,
     StreamClosed,
     Text,
     TrunklineError,
-    Usage,
 )
 from trunkline.authoring.token_estimates import estimate_request, estimate_text
 
+from trunkline_gateway.attempts import Attempts, FailedAttempt
 from trunkline_gateway.budgets import Amount, Reservation
 from trunkline_gateway.keys import Key
 from trunkline_gateway.limits import Grant
@@ -156,6 +158,7 @@ class AdmittedCall:
         """The error that ended a stream, if whoever makes the call has written it into the stream."""
         self.contents: tuple[str | None, str | None] = (None, None)
         """The JSON of the request and of the response, if contents are logged."""
+        self._attempts = Attempts()
         self._reservation: Reservation | None = None
         self._input_estimate: int | None = None
         self._started_at = datetime.datetime.now(datetime.UTC)
@@ -186,6 +189,10 @@ class AdmittedCall:
         if self._input_estimate is None:
             self._input_estimate = estimate_request(self.request)
         return self._input_estimate
+
+    def use_service(self) -> AbstractAsyncContextManager[Service]:
+        """Hold the service open for this call, and count its requests that fail. See `Services.use`."""
+        return self._gateway.services.use(self.target.service, self._attempts)
 
     async def __aenter__(self) -> Self:
         gateway, key = self._gateway, self._key
@@ -282,6 +289,7 @@ class AdmittedCall:
             await self._settle(error)
 
     async def _settle(self, error: BaseException | None) -> None:
+        error = error or self.failure
         used = self._used(error)
         tokens = used.input_tokens + used.output_tokens
         if self.grant is not None:
@@ -291,6 +299,7 @@ class AdmittedCall:
         self._record(used, error)
 
     def _used(self, error: BaseException | None) -> _Used:
+        """Return what all requests of the call used: the one that was answered, and those that failed."""
         if self._is_free:
             return _Used()
         response = self.response
@@ -299,9 +308,16 @@ class AdmittedCall:
         has_arrived = isinstance(response, EmbedResponse) or (
             response is not None and bool(response.parts or response.usage)
         )
+        if not has_arrived and self.response is None and self._attempts.answering is None:
+            return _sum(self._attempt_used(attempt) for attempt in self._attempts.failed)
+        failed = [self._attempt_used(attempt) for attempt in self._attempts.before_answer()]
         if not has_arrived and error is not None and is_free(error):
-            return _Used()
-        usage = response.usage if response is not None and has_arrived else None
+            return _sum(failed)
+        answer = self._answer_used(response if has_arrived else None)
+        return _sum((answer, *failed)) if failed else answer
+
+    def _answer_used(self, response: ChatResponse | EmbedResponse | None) -> _Used:
+        usage = None if response is None else response.usage
         final = response is not None and (
             isinstance(response, EmbedResponse) or response.finish_reason is not FinishReason.ERROR
         )
@@ -314,10 +330,14 @@ class AdmittedCall:
                 output_tokens=tokens[1],
                 cost=self._estimated_cost(*tokens) if cost is None else cost,
             )
-        return self._estimate(usage, response)
+        return self._estimate(response, self._gateway.services.providers_of(self.target))
 
-    def _estimate(self, usage: Usage | None, response: ChatResponse | EmbedResponse | None) -> _Used:
-        """Estimate a call that did not end: what the provider has reported so far, or the length of what arrived."""
+    def _attempt_used(self, attempt: FailedAttempt) -> _Used:
+        return self._estimate(attempt.partial, (attempt.target,))
+
+    def _estimate(self, response: ChatResponse | EmbedResponse | None, targets: Sequence[Target]) -> _Used:
+        """Estimate a request that did not end: what the provider has reported so far, or the length of what arrived."""
+        usage = None if response is None else response.usage
         reported_input = None if usage is None else usage.input_tokens
         reported_output = (usage.output_tokens or 0) if usage is not None else 0
         written = 0
@@ -326,11 +346,11 @@ class AdmittedCall:
             written += estimate_text(response.reasoning) if response.reasoning else 0
         input_tokens = self.input_estimate if reported_input is None else reported_input
         output_tokens = max(reported_output, round(written))
-        cost = self._estimated_cost(input_tokens, output_tokens)
+        cost = estimated_cost(input_tokens, output_tokens, targets)
         return _Used(input_tokens=input_tokens, output_tokens=output_tokens, cost=cost, estimated=True)
 
     def _record(self, used: _Used, error: BaseException | None) -> None:
-        running, error = self.running, error or self.failure
+        running = self.running
         outcome: Outcome = "ok"
         problem: Problem | None = None
         if running.is_cancelled or isinstance(error, (StreamClosed, asyncio.CancelledError)):
@@ -360,6 +380,18 @@ class AdmittedCall:
             response=self.contents[1],
         )
         self._gateway.record(record)
+
+
+def _sum(parts: Iterable[_Used]) -> _Used:
+    """Return what several requests used. Their cost is not known if that of one of them is not."""
+    used = tuple(parts)
+    costs = [one.cost for one in used if one.cost is not None]
+    return _Used(
+        input_tokens=sum(one.input_tokens for one in used),
+        output_tokens=sum(one.output_tokens for one in used),
+        cost=sum(costs) if len(costs) == len(used) else None,
+        estimated=any(one.estimated for one in used),
+    )
 
 
 def _unauthorized(message: str, *, code: str = "invalid_api_key") -> GatewayError:

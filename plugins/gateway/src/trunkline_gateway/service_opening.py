@@ -22,6 +22,7 @@ from trunkline import (
 )
 from trunkline.settings import convert, setting_infos
 
+from trunkline_gateway.attempts import ATTEMPTS
 from trunkline_gateway.database.services import StoredService
 from trunkline_gateway.networks import NetworkGuard, Networks
 from trunkline_gateway.service_tables import is_blank, is_composed, kind_of, merged
@@ -41,13 +42,8 @@ async def open_stored(stored: StoredService, networks: Networks) -> tuple[OpenSe
 
 
 def _open_stored(stored: StoredService, networks: Networks) -> OpenServices:
-    table = merged(stored)
-    given = table.get("extensions")
-    if isinstance(given, str):
-        given = given.split(",")
-    if given is None or isinstance(given, (list, tuple)):  # anything else is reported
-        table["extensions"] = [NetworkGuard(networks), *(given or ())]
-    return open_services({"services": {stored.name: table}}, environ={})
+    own = (NetworkGuard(networks), ATTEMPTS)
+    return open_services({"services": {stored.name: merged(stored)}}, environ={}, extensions=own)
 
 
 def without_limits(service: Service) -> ProviderService | None:

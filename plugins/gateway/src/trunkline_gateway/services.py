@@ -26,6 +26,7 @@ from trunkline.cli.check import Report, check_service
 from trunkline.cli.selection import SelectedService, WrongService
 from trunkline_prices import PricesSettings
 
+from trunkline_gateway.attempts import ATTEMPTS, STATE, Attempts
 from trunkline_gateway.background import Background
 from trunkline_gateway.database.services import ServiceStore, StoredService
 from trunkline_gateway.networks import Networks
@@ -146,11 +147,12 @@ class _Entry:
 class _Hold(AbstractAsyncContextManager[Service]):
     """Holds the parts of a service for one call. The service is looked up when the context manager is entered."""
 
-    __slots__ = ("_entry", "_name", "_services")
+    __slots__ = ("_attempts", "_entry", "_name", "_services")
 
-    def __init__(self, services: Services, name: str) -> None:
+    def __init__(self, services: Services, name: str, attempts: Attempts | None) -> None:
         self._services = services
         self._name = name
+        self._attempts = attempts
         self._entry: _Entry | None = None
 
     async def __aenter__(self) -> Service:
@@ -161,7 +163,7 @@ class _Hold(AbstractAsyncContextManager[Service]):
         self._services._calls[entry.name] += 1
         for part in entry.parts:
             part.hold()
-        return entry.service
+        return entry.service if self._attempts is None else entry.service.with_options(state={STATE: self._attempts})
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -226,7 +228,7 @@ class Services:
 
     def _read_file(self, path: Path) -> dict[str, _Entry]:
         wrong: dict[str, ConfigurationError] = {}
-        opened = open_services(path, wrong=wrong)
+        opened = open_services(path, wrong=wrong, extensions=(ATTEMPTS,))
         tables = file_tables(path)
         part = _Part(opened.aclose, self._background)
         entries: dict[str, _Entry] = {}
@@ -403,12 +405,14 @@ class Services:
     def _wire(self, entry: _Entry, model: str | None) -> Wire | None:
         return None if entry.settings is None else wire_of(entry.settings, model)
 
-    def use(self, name: str) -> AbstractAsyncContextManager[Service]:
+    def use(self, name: str, attempts: Attempts | None = None) -> AbstractAsyncContextManager[Service]:
         """Hold a service open for one call: `async with services.use(target.service) as service: …`.
+
+        The requests of its calls that fail are added to `attempts`.
 
         Entering it raises `GatewayError`: 404 if there is no such service any more, 503 if its settings are wrong.
         """
-        return _Hold(self, name)
+        return _Hold(self, name, attempts)
 
     def _entry_for_call(self, name: str) -> _Entry:
         entry = self._entries.get(name)

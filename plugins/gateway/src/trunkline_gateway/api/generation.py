@@ -111,7 +111,7 @@ class GenerationEndpoint(Endpoint):
             exchange.add_service(target.service)
             if gateway.settings.log_contents:
                 call.contents = (dumps(body).decode(), None)
-            async with gateway.services.use(target.service) as service:
+            async with call.use_service() as service:
                 if body.get("stream") is True:
                     await self._stream(exchange, call, service, body, ignored)
                 else:

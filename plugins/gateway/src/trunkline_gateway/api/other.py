@@ -29,7 +29,6 @@ class EmbeddingsEndpoint(Endpoint):
 
     async def answer(self, exchange: Exchange, key: Key) -> None:
         """Embed the inputs."""
-        gateway = self.gateway
         body = await self.read_json(exchange)
         target = self.calls.find_target(key, body.get("model"))
         read = await exchange.in_thread_if_large(lambda: embeddings.read_request(body, target))
@@ -39,7 +38,7 @@ class EmbeddingsEndpoint(Endpoint):
         )
         async with call:
             exchange.add_service(target.service)
-            async with gateway.services.use(target.service) as service:
+            async with call.use_service() as service:
                 response: EmbedResponse | None = None
                 with call.running.scope:
                     call.response = response = await until_disconnect(service.embed(request), receive=exchange.receive)
@@ -60,7 +59,6 @@ class CountTokensEndpoint(Endpoint):
 
     async def answer(self, exchange: Exchange, key: Key) -> None:
         """Count the tokens of a request. Counting is free, so it is no call of the budget; it counts as a request."""
-        gateway = self.gateway
         body = await self.read_json(exchange)
         target = self.calls.find_target(key, body.get("model"))
         read = await exchange.in_thread_if_large(lambda: messages.read_count_request(body, target))
@@ -77,7 +75,7 @@ class CountTokensEndpoint(Endpoint):
         async with call:
             exchange.add_service(target.service)
             tokens: int | None = None
-            async with gateway.services.use(target.service) as service:
+            async with call.use_service() as service:
                 with call.running.scope:
                     try:
                         tokens = await until_disconnect(service.count_tokens(request), receive=exchange.receive)

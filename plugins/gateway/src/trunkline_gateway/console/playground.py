@@ -213,7 +213,7 @@ def _explain(error: Exception, problem: Problem) -> str:
 
 async def _stream(console: Console, call: AdmittedCall, receive: Receive, write: _Write, started: float) -> None:
     assert isinstance(call.request, ChatRequest)
-    async with console.gateway.services.use(call.target.service) as service:
+    async with call.use_service() as service:
         call.stream = answer = service.stream(call.request)
         with call.running.scope:
             async with heartbeats(answer, console.gateway.settings.heartbeat, receive=receive) as events:
