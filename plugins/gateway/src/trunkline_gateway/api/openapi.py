@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from trunkline.authoring.json import JSONObject
+from trunkline.authoring.json import JSONObject, JSONValue
 
 _ID: JSONObject = {"type": "string", "minLength": 1, "description": "`service/model`, an alias, or a service."}
 _COUNT: JSONObject = {"type": ["integer", "null"], "minimum": 1}
@@ -13,6 +15,11 @@ _TEXT_OR_PARTS: JSONObject = {
 }
 _STREAM: JSONObject = {"type": ["boolean", "null"], "description": "Whether to answer with server-sent events."}
 _TEMPERATURE: JSONObject = {"type": ["number", "null"], "minimum": 0, "maximum": 2}
+_ERROR_DETAIL: JSONObject = {
+    "type": "object",
+    "required": ["message", "type"],
+    "properties": {"message": {"type": "string"}, "type": {"type": "string"}},
+}
 
 _ERRORS = {
     "400": "The request is wrong.",
@@ -88,89 +95,71 @@ def document(version: str) -> JSONObject:
     }
 
 
+def _object(required: Sequence[str], **properties: JSONValue) -> JSONObject:
+    return {"type": "object", "required": list(required), "properties": properties}
+
+
+def _array(items: JSONObject) -> JSONObject:
+    return {"type": "array", "minItems": 1, "items": items}
+
+
 def _schemas() -> JSONObject:
-    message: JSONObject = {
-        "type": "object",
-        "required": ["role", "content"],
-        "properties": {"role": {"enum": ["system", "developer", "user", "assistant"]}, "content": _TEXT_OR_PARTS},
+    return {**_openai_schemas(), **_anthropic_schemas()}
+
+
+def _openai_schemas() -> JSONObject:
+    return {
+        "Part": _object(["type", "text"], type={"enum": ["text"]}, text={"type": "string"}),
+        "Message": _object(
+            ["role", "content"],
+            role={"enum": ["system", "developer", "user", "assistant"]},
+            content=_TEXT_OR_PARTS,
+        ),
+        "ChatRequest": _object(
+            ["model", "messages"],
+            model=_ID,
+            messages=_array({"$ref": "#/components/schemas/Message"}),
+            max_tokens=_COUNT,
+            temperature=_TEMPERATURE,
+            stream=_STREAM,
+        ),
+        "ResponsesRequest": _object(
+            ["model", "input"],
+            model=_ID,
+            input={"type": "string"},
+            instructions={"type": ["string", "null"]},
+            max_output_tokens=_COUNT,
+            temperature=_TEMPERATURE,
+            stream=_STREAM,
+        ),
+        "EmbeddingsRequest": _object(
+            ["model", "input"],
+            model=_ID,
+            input={"oneOf": [{"type": "string"}, _array({"type": "string"})]},
+            encoding_format={"enum": ["float", "base64"]},
+        ),
+        "Models": _object(["data"], data={"type": "array", "items": {"type": "object", "required": ["id"]}}),
+        "Error": _object(["error"], error=_ERROR_DETAIL),
     }
-    anthropic_message: JSONObject = {
-        "type": "object",
-        "required": ["role", "content"],
-        "properties": {"role": {"enum": ["user", "assistant"]}, "content": _TEXT_OR_PARTS},
-    }
+
+
+def _anthropic_schemas() -> JSONObject:
     counted: JSONObject = {
         "model": _ID,
-        "messages": {"type": "array", "minItems": 1, "items": {"$ref": "#/components/schemas/AnthropicMessage"}},
+        "messages": _array({"$ref": "#/components/schemas/AnthropicMessage"}),
         "system": {"type": "string"},
     }
-    detail: JSONObject = {
-        "type": "object",
-        "required": ["message", "type"],
-        "properties": {"message": {"type": "string"}, "type": {"type": "string"}},
-    }
     return {
-        "Part": {
-            "type": "object",
-            "required": ["type", "text"],
-            "properties": {"type": {"enum": ["text"]}, "text": {"type": "string"}},
-        },
-        "Message": message,
-        "AnthropicMessage": anthropic_message,
-        "ChatRequest": {
-            "type": "object",
-            "required": ["model", "messages"],
-            "properties": {
-                "model": _ID,
-                "messages": {"type": "array", "minItems": 1, "items": {"$ref": "#/components/schemas/Message"}},
-                "max_tokens": _COUNT,
-                "temperature": _TEMPERATURE,
-                "stream": _STREAM,
-            },
-        },
-        "ResponsesRequest": {
-            "type": "object",
-            "required": ["model", "input"],
-            "properties": {
-                "model": _ID,
-                "input": {"type": "string"},
-                "instructions": {"type": ["string", "null"]},
-                "max_output_tokens": _COUNT,
-                "temperature": _TEMPERATURE,
-                "stream": _STREAM,
-            },
-        },
-        "EmbeddingsRequest": {
-            "type": "object",
-            "required": ["model", "input"],
-            "properties": {
-                "model": _ID,
-                "input": {"oneOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": {"type": "string"}}]},
-                "encoding_format": {"enum": ["float", "base64"]},
-            },
-        },
-        "MessagesRequest": {
-            "type": "object",
-            "required": ["model", "messages", "max_tokens"],
-            "properties": {
-                **counted,
-                "max_tokens": {"type": "integer", "minimum": 1},
-                "temperature": {"type": "number", "minimum": 0, "maximum": 1},
-                "stream": {"type": "boolean"},
-            },
-        },
-        "CountRequest": {"type": "object", "required": ["model", "messages"], "properties": counted},
-        "Models": {
-            "type": "object",
-            "required": ["data"],
-            "properties": {"data": {"type": "array", "items": {"type": "object", "required": ["id"]}}},
-        },
-        "Error": {"type": "object", "required": ["error"], "properties": {"error": detail}},
-        "AnthropicError": {
-            "type": "object",
-            "required": ["type", "error"],
-            "properties": {"type": {"enum": ["error"]}, "error": detail},
-        },
+        "AnthropicMessage": _object(["role", "content"], role={"enum": ["user", "assistant"]}, content=_TEXT_OR_PARTS),
+        "MessagesRequest": _object(
+            ["model", "messages", "max_tokens"],
+            **counted,
+            max_tokens={"type": "integer", "minimum": 1},
+            temperature={"type": "number", "minimum": 0, "maximum": 1},
+            stream={"type": "boolean"},
+        ),
+        "CountRequest": _object(["model", "messages"], **counted),
+        "AnthropicError": _object(["type", "error"], type={"enum": ["error"]}, error=_ERROR_DETAIL),
     }
 
 

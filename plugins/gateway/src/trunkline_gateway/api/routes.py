@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from starlette.routing import BaseRoute, Route
 
+from trunkline_gateway.api.count_tokens import CountTokensEndpoint
+from trunkline_gateway.api.embeddings import EmbeddingsEndpoint
 from trunkline_gateway.api.generation import CHAT, MESSAGES, RESPONSES, GenerationEndpoint
+from trunkline_gateway.api.models import ModelsEndpoint
 from trunkline_gateway.api.openapi import openapi
-from trunkline_gateway.api.other import CountTokensEndpoint, EmbeddingsEndpoint, ModelsEndpoint
 
 if TYPE_CHECKING:
     from trunkline_gateway.state import GatewayState

@@ -56,6 +56,11 @@ def _form(
     return response
 
 
+def _too_many(console: Console, request: Request, next_path: str = "") -> Response:
+    error = "Too many attempts. Wait a minute, then try again."
+    return _form(console, request, next_path=next_path, error=error, status=429, retry=True)
+
+
 async def sign_in(console: Console, request: Request) -> Response:
     """Check the admin key."""
     form = await texts_of(request)
@@ -68,8 +73,7 @@ async def sign_in(console: Console, request: Request) -> Response:
         error = "The form was no longer valid. Try again."
         return _form(console, request, next_path=next_path, error=error, status=403)
     if not console.attempts.begin(_address(request)):
-        error = "Too many attempts. Wait a minute, then try again."
-        return _form(console, request, next_path=next_path, error=error, status=429, retry=True)
+        return _too_many(console, request, next_path)
     if not await is_admin_key(console.gateway.sessions, form.get("key", "")):
         return _form(console, request, next_path=next_path, error="This is not the admin key.", status=401)
     console.attempts.succeeded(_address(request))
@@ -89,15 +93,20 @@ async def sign_out(console: Console, request: Request, session: Session) -> Resp
     return response
 
 
-async def start_oidc(console: Console, request: Request) -> Response:
-    """Go to the OpenID Connect provider."""
+def _refused_oidc(console: Console, request: Request) -> Response | None:
+    """Count an attempt. Return the answer if there were too many; raises `HTTPException` without OpenID Connect."""
     if not console.uses_oidc:
         raise HTTPException(404)
+    return None if console.attempts.begin(_address(request)) else _too_many(console, request)
+
+
+async def start_oidc(console: Console, request: Request) -> Response:
+    """Go to the OpenID Connect provider."""
     from trunkline_gateway.console.oidc import STATE_COOKIE, STATE_LIFETIME, OIDCError
 
-    if not console.attempts.begin(_address(request)):
-        error = "Too many attempts. Wait a minute, then try again."
-        return _form(console, request, next_path="", error=error, status=429, retry=True)
+    refusal = _refused_oidc(console, request)
+    if refusal is not None:
+        return refusal
     try:
         url, state = await console.oidc.begin(_callback(console, request), _next(request.query_params.get("next", "")))
     except OIDCError as error:
@@ -111,13 +120,11 @@ async def start_oidc(console: Console, request: Request) -> Response:
 
 async def finish_oidc(console: Console, request: Request) -> Response:
     """Take the answer of the OpenID Connect provider."""
-    if not console.uses_oidc:
-        raise HTTPException(404)
     from trunkline_gateway.console.oidc import STATE_COOKIE, OIDCError
 
-    if not console.attempts.begin(_address(request)):
-        error = "Too many attempts. Wait a minute, then try again."
-        return _form(console, request, next_path="", error=error, status=429, retry=True)
+    refusal = _refused_oidc(console, request)
+    if refusal is not None:
+        return refusal
     try:
         email, next_path = await console.oidc.finish(
             dict(request.query_params), console.cookie(request, STATE_COOKIE) or "", _callback(console, request)
