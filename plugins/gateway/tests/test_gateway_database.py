@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sqlite3
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from subprocess import PIPE, Popen as Process
 
@@ -307,3 +309,34 @@ async def test_another_process_that_opens_and_closes_the_file_disturbs_no_connec
         await keys.create(KeyDraft(name="second"))
         seen = await anyio.run_process([sys.executable, "-c", CLOSED_AGAIN, str(path)])
         assert seen.stdout.decode().split() == ["first", "second"]
+
+
+@pytest.mark.anyio
+async def test_writes_at_once_are_all_committed_in_order_except_one_that_fails(database: Database) -> None:
+    def add(number: int) -> Callable[[Connection], int]:
+        def work(connection: Connection) -> int:
+            connection.execute(insert(named_values).values(name=f"n{number}", value="x"))
+            if number == 7:
+                raise InvalidValueError("7 is wrong")
+            return number
+
+        return work
+
+    results = await asyncio.gather(*[database.write(add(number)) for number in range(20)], return_exceptions=True)
+    assert [str(result) for result in results] == ["7 is wrong" if number == 7 else str(number) for number in range(20)]
+    names = await database.read(lambda connection: connection.execute(select(named_values.c.name)).scalars().all())
+    added = [name for name in names if name.startswith("n")]
+    assert sorted(added) == sorted(f"n{number}" for number in range(20) if number != 7)
+
+
+@pytest.mark.anyio
+async def test_a_write_that_is_cancelled_before_its_turn_is_not_made(tmp_path: Path) -> None:
+    made = []
+    async with await Database.open(f"sqlite:///{tmp_path / 'gateway.sqlite3'}") as database:
+        tasks = [
+            asyncio.ensure_future(database.write(lambda _, number=number: made.append(number))) for number in range(3)
+        ]
+        await asyncio.sleep(0)
+        tasks[1].cancel()
+        await asyncio.wait(tasks)
+    assert made == [0, 2]

@@ -8,14 +8,16 @@ to COMMIT: handing each statement to a thread, as asynchronous drivers of SQLite
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar
 
 import anyio
 from sqlalchemy import Connection, Engine, create_engine, event, select, text, update
@@ -47,6 +49,9 @@ COMMAND_SECONDS = 30.0
 """The seconds that a statement may take on PostgreSQL."""
 CONNECTIONS = 10
 """The number of connections to PostgreSQL that an instance keeps; it opens as many more under load."""
+
+MOST_TOGETHER = 100
+"""The largest number of writes in one transaction of SQLite."""
 
 _MIGRATION_LOCK = 0x74726E6B6C6E6777
 """The number of PostgreSQL's advisory lock."""
@@ -99,7 +104,10 @@ class Database:
         return await self._backend.run(work, writes=False)
 
     async def write(self, work: Callable[[Connection], T]) -> T:
-        """Run a function in a transaction, and commit it. Raises `DatabaseError`. A cancellation waits for its end."""
+        """Run a function in a transaction, and commit it. Raises `DatabaseError`. A cancellation waits for its end.
+
+        It may be run again after a rollback, so it changes nothing but the database.
+        """
         with anyio.CancelScope(shield=True):
             return await self._backend.run(work, writes=True)
         raise AssertionError("a shield swallows no error")
@@ -296,13 +304,63 @@ class _SQLite:
         self._engine = _sqlite_engine(url, pool_size=3, max_overflow=0)
         self._writing = self._engine.execution_options(writes=True)
         self._lock: int | None = None
+        self._waiting: list[tuple[Callable[[Connection], Any], asyncio.Future[Any]]] = []
+        self._batch: asyncio.Future[list[Callable[[], Any]]] | None = None
 
     async def run(self, work: Callable[[Connection], T], *, writes: bool) -> T:
-        def in_thread() -> T:
-            with _errors(self._url), (self._writing if writes else self._engine).begin() as connection:
-                return work(connection)
+        loop = asyncio.get_running_loop()
+        if not writes:
 
-        return await asyncio.get_running_loop().run_in_executor(self._writer if writes else self._readers, in_thread)
+            def in_thread() -> T:
+                with _errors(self._url), self._engine.begin() as connection:
+                    return work(connection)
+
+            return await loop.run_in_executor(self._readers, in_thread)
+        result: asyncio.Future[T] = loop.create_future()
+        self._waiting.append((work, result))
+        if self._batch is None:
+            self._start_batch(loop)
+        return await result
+
+    # What waits while the thread writes is then written in one transaction: beginning and committing one, and handing
+    # it to the thread, costs more than what a call writes. Its order is kept.
+
+    def _start_batch(self, loop: asyncio.AbstractEventLoop) -> None:
+        batch = [one for one in self._waiting[:MOST_TOGETHER] if not one[1].done()]  # others were cancelled
+        del self._waiting[:MOST_TOGETHER]
+        self._batch = loop.run_in_executor(self._writer, self._write, [work for work, _ in batch])
+
+        def end(done: asyncio.Future[list[Callable[[], Any]]]) -> None:
+            for (_, result), outcome in zip(batch, done.result(), strict=True):
+                if not result.done():
+                    try:
+                        result.set_result(outcome())
+                    except Exception as error:
+                        result.set_exception(error)
+            self._batch = None
+            if self._waiting:
+                self._start_batch(loop)
+
+        self._batch.add_done_callback(end)
+
+    def _write(self, batch: Sequence[Callable[[Connection], Any]]) -> list[Callable[[], Any]]:
+        """Run functions in one transaction, and return for each a function that returns or raises what it did.
+
+        If one of them fails, all are rolled back, and each is run again in a transaction of its own.
+        """
+        has_failed = False
+        values: list[Any] = []
+        try:
+            with _errors(self._url), self._writing.begin() as connection:
+                for work in batch:
+                    has_failed = True
+                    values.append(work(connection))
+                    has_failed = False
+        except Exception as error:
+            if has_failed and len(batch) > 1:
+                return [outcome for work in batch for outcome in self._write((work,))]
+            return [partial(_raise, error) for _ in batch]
+        return [partial(_same, value) for value in values]
 
     async def mark_dead(self) -> None:
         """Mark the reservations in the file as left behind, if no other process has it open.
@@ -335,10 +393,20 @@ class _SQLite:
                 os.close(self._lock)
                 self._lock = None
 
+        while self._batch is not None:
+            await asyncio.wait([self._batch])
         try:
             await asyncio.get_running_loop().run_in_executor(self._writer, close)
         finally:
             self._writer.shutdown(wait=False)
+
+
+def _same(value: T) -> T:
+    return value
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise copy.copy(error) from error.__cause__
 
 
 def _sqlite_engine(url: URL, **options: object) -> Engine:
