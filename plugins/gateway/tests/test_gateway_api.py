@@ -21,6 +21,7 @@ from trunkline import Secret
 from trunkline_gateway import Gateway, GatewaySettings
 from trunkline_gateway.keys import Budget, Key, KeyDraft
 from trunkline_gateway.limits import LimiterUnavailable
+from trunkline_gateway.server import protocol_for
 
 pytestmark = pytest.mark.anyio
 
@@ -604,3 +605,115 @@ async def test_a_call_that_is_cancelled_while_it_waits_to_be_sent_again_is_charg
     setup.gateway.running.cancel_all()
     assert (await call).status_code == 503
     assert await setup.spent(key) == (0, 0)
+
+
+# The time for a request, and for reading its answer
+
+
+class Loop:
+    """The timers of a protocol, which the test ends itself."""
+
+    def __init__(self) -> None:
+        self.timers: list[Timer] = []
+        self.tasks: list[asyncio.Task[None]] = []
+
+    def call_later(self, seconds: float, function: Callable[..., None], *arguments: object) -> Timer:
+        self.timers.append(Timer(seconds, lambda: function(*arguments), self))
+        return self.timers[-1]
+
+    def create_task(self, work: Any) -> asyncio.Task[None]:
+        self.tasks.append(asyncio.ensure_future(work))
+        return self.tasks[-1]
+
+    def end(self, seconds: float) -> None:
+        """End the one timer of so many seconds."""
+        (timer,) = (timer for timer in self.timers if timer.seconds == seconds)
+        timer.cancel()
+        timer.function()
+
+
+@attrs.frozen(eq=False)
+class Timer:
+    seconds: float
+    function: Callable[[], None]
+    loop: Loop
+
+    def cancel(self) -> None:
+        if self in self.loop.timers:
+            self.loop.timers.remove(self)
+
+
+class Connection(asyncio.Transport):
+    """The other end of a protocol."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = b""
+        self.buffered = 0
+        self.state = "open"
+
+    def write(self, data: Any) -> None:
+        self.sent += data
+
+    def close(self) -> None:
+        self.state = "closing"
+
+    def abort(self) -> None:
+        self.state = "aborted"
+
+    def is_closing(self) -> bool:
+        return self.state != "open"
+
+    def get_write_buffer_size(self) -> int:
+        return self.buffered
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+def connected(setup: Setup) -> tuple[Any, Loop, Connection]:
+    config = setup.server.config
+    loop, connection = Loop(), Connection()
+    state = uvicorn.server.ServerState()
+    protocol: Any = protocol_for(setup.gateway)(config, state, {}, _loop=loop)  # type: ignore[arg-type]
+    protocol.connection_made(connection)
+    return protocol, loop, connection
+
+
+async def test_a_request_whose_body_arrives_byte_by_byte_is_ended_after_ten_idle_timeouts(setup: Setup) -> None:
+    _, headers = await setup.key()
+    protocol, loop, connection = connected(setup)
+    sent = request_of(headers)
+    protocol.data_received(sent[:-20])
+    for number in range(-20, -10):
+        protocol.data_received(sent[number : number + 1])
+    assert connection.state == "open"
+    loop.end(10.0)
+    assert (connection.sent[:13], connection.state) == (b"HTTP/1.1 408 ", "closing")
+    protocol.connection_lost(None)
+    await asyncio.wait(loop.tasks)
+    assert not loop.timers
+    assert not setup.provider.calls
+
+
+async def test_the_time_for_a_request_ends_with_its_last_byte(setup: Setup) -> None:
+    _, headers = await setup.key()
+    protocol, loop, connection = connected(setup)
+    protocol.data_received(request_of(headers))
+    assert not [timer for timer in loop.timers if timer.seconds == 10.0]
+    await asyncio.wait(loop.tasks)
+    assert connection.sent.startswith(b"HTTP/1.1 200 ")
+    protocol.connection_lost(None)
+
+
+@pytest.mark.parametrize(("read", "state"), [(239, "aborted"), (240, "open")])
+async def test_a_client_that_reads_too_slowly_is_cut_off(setup: Setup, read: int, state: str) -> None:
+    protocol, loop, connection = connected(setup)
+    loop.timers.clear()
+    connection.buffered = 100_000
+    protocol.pause_writing()
+    connection.buffered -= read
+    loop.end(1.0)
+    assert connection.state == state
+    protocol.connection_lost(None)

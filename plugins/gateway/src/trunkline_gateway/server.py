@@ -26,12 +26,18 @@ logger = logging.getLogger("trunkline_gateway")
 
 _BACKLOG = 2048
 
+REQUEST_TIMEOUTS = 10
+"""The idle timeouts in which a whole request has to arrive. A body that arrives byte by byte is never idle."""
+
+SLOWEST_READ = 240
+"""The bytes a second that a client has to read at least while the gateway waits for it, as in ASP.NET's Kestrel."""
+
 SETTLING = 5
 """The seconds that calls get after the drain timeout to settle their usage."""
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """Ends connections whose head is too long or does not arrive in time, or whose client does not read.
+    """Ends connections whose head is too long, whose request does not arrive in time, or whose client does not read.
 
     uvicorn does not have these limits with httptools.
     """
@@ -42,6 +48,7 @@ class LimitedProtocol(HttpToolsProtocol):
     _head_size = 0
     _too_long = False
     _timer: asyncio.TimerHandle | None = None
+    _request_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -53,6 +60,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        self._stop_request_timer()
         self._stop_write_timer()
         super().connection_lost(exc)
 
@@ -94,7 +102,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _check_written(self, before: int) -> None:
         self._write_timer = None
-        if self.transport.get_write_buffer_size() < before:
+        least = SLOWEST_READ * self.settings.idle_timeout
+        if self.transport.get_write_buffer_size() <= before - least:
             self._start_write_timer()
         else:
             self.transport.abort()
@@ -110,7 +119,32 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._in_head = True
+        self._start_request_timer()
         super().on_message_begin()
+
+    def on_message_complete(self) -> None:
+        self._stop_request_timer()
+        super().on_message_complete()
+
+    def _start_request_timer(self) -> None:
+        self._stop_request_timer()
+        seconds = REQUEST_TIMEOUTS * self.settings.idle_timeout
+        self._request_timer = self.loop.call_later(seconds, self._end_request)
+
+    def _end_request(self) -> None:
+        self._request_timer = None
+        if self.pipeline:  # it is not read while an earlier request is answered
+            self._start_request_timer()
+        elif not self.transport.is_closing():
+            # A request whose answer has begun gets no other one.
+            if self.cycle is not None and not self.cycle.response_started:
+                self.transport.write(_REQUEST_TIMEOUT)
+            self._end()
+
+    def _stop_request_timer(self) -> None:
+        if self._request_timer is not None:
+            self._request_timer.cancel()
+            self._request_timer = None
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -146,6 +180,13 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+_REQUEST_TIMEOUT = (
+    b"HTTP/1.1 408 Request Timeout\r\n"
+    b"content-type: text/plain; charset=utf-8\r\ncontent-length: 36\r\nconnection: close\r\n\r\n"
+    b"The request did not arrive in time.\n"
+)
 
 
 def protocol_for(gateway: Gateway) -> type[LimitedProtocol]:
