@@ -192,7 +192,7 @@ _SETTLE_SCRIPT = _script(_SETTLE)
 
 @attrs.frozen(kw_only=True)
 class _OpenGrant(Grant):
-    """A grant that this instance has counted as well, or alone, so that it can go on without the server."""
+    """A grant that this instance has counted too, or alone, so that it can go on without the server."""
 
     local: Grant
     is_shared: bool
@@ -374,7 +374,7 @@ class _Link:
             with _time_limit(self._timeout):
                 reply = await self._run(script, f"trunkline:limits:{key}", arguments)
         except TimeoutError:
-            # The server does not answer, or the network loses what it says: others need not wait for it as well.
+            # The server does not answer, or the network loses what it says: other calls need not wait for it too.
             self._give_up(f"no answer within {self._timeout:g} s")
             raise self._unavailable() from None
         except self._exceptions.RedisError as error:
@@ -464,7 +464,7 @@ class _Link:
             with _time_limit(2 * self._timeout):
                 await tasks.start(connection.run)
                 # A server that is still reading its data accepts connections, and answers this with an error. A user
-                # who may only run scripts gets an error as well, which does not matter.
+                # who may only run scripts gets an error too, which does not matter.
                 with contextlib.suppress(self._exceptions.AuthorizationError):
                     await connection.create_request(b"PING")
             self._connection = connection

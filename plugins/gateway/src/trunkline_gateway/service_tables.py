@@ -220,7 +220,7 @@ class ServiceDraft:
     ) -> Iterator[ConfigurationError]:
         """Yield an error for each stored secret that would be sent to another server than before.
 
-        Whoever uses the console cannot read a secret. They could have it sent to a server of their own otherwise.
+        Whoever uses the console cannot read a secret. Otherwise, they could have it sent to their own server.
         """
         if self.before is None:
             return
@@ -333,7 +333,7 @@ def _routes(table: Mapping[str, object]) -> dict[str, str]:
 
 
 def _typed(info: SettingInfo, value: JSONValue) -> JSONValue:
-    """Return a number or a truth value that a form sent as text as what it is."""
+    """Return the number or truth value that a form sent as text. Other values are returned unchanged."""
     try:
         converted = convert(info, value)
     except ValueError:  # reported together with the other mistakes
