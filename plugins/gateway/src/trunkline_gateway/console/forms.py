@@ -258,20 +258,90 @@ def draw(
     `values` and `stored` are the table of an existing service and what may be shown of its secrets. `submitted` is
     what was filled in before, which is drawn again with its `errors`, by the name of the setting.
     """
-    values, stored, errors = values or {}, stored or {}, errors or {}
-    properties = {name: _mapping(schema) for name, schema in _mapping(provider.schema.get("properties")).items()}
-    required = _required(provider.schema)
     ways = ways_of(provider)
-    chosen = submitted.way if submitted is not None and submitted.way is not None else None
+    chosen = submitted.way if submitted is not None else None
     if chosen is None:
-        chosen = _preset_way(ways, values, stored)
+        chosen = _preset_way(ways, values or {}, stored or {})
+    drawing = _Drawing(
+        schema=provider.schema,
+        properties={name: _mapping(schema) for name, schema in _mapping(provider.schema.get("properties")).items()},
+        ways=ways,
+        chosen=chosen,
+        values=values or {},
+        stored=stored or {},
+        submitted=submitted,
+        errors=errors or {},
+        read_only=read_only,
+    )
+    groups = drawing.groups()
+    # A group whose settings are all advanced is folded away as a whole.
+    rare = [Group(title=group.title, basic=group.advanced) for group in groups if not (group.basic or group.ways)]
+    limits = limit_fields(_mapping(drawing.values.get("limits")), submitted, drawing.errors)
+    return ServiceForm(
+        groups=tuple(group for group in groups if group.basic or group.ways),
+        rare=(*rare, Group(title=_LIMITS_GROUP, basic=limits)),
+    )
 
-    def field(name: str, prefix: str, *, needed: bool, shows_error: bool = True) -> Field:
-        schema, control = properties[name], f"{prefix}.{name}"
-        value = values.get(name)
+
+@attrs.frozen(kw_only=True)
+class _Drawing:
+    """What a form is drawn from: see `draw`."""
+
+    schema: JSONObject
+    properties: Mapping[str, Mapping[str, JSONValue]]
+    ways: Sequence[Mapping[str, JSONValue]]
+    chosen: int
+    values: Mapping[str, JSONValue]
+    stored: Mapping[str, str]
+    submitted: Submitted | None
+    errors: Mapping[str, str]
+    read_only: bool
+
+    def groups(self) -> list[Group]:
+        """Draw the groups that have fields, in the order of the schema."""
+        names = sorted(self.properties, key=lambda name: _order(self.properties[name]))
+        group_of = {name: str(self.properties[name].get("x-group", "")) for name in names}
+        titles = dict.fromkeys([*map(str, _list(self.schema.get("x-groups"))), *group_of.values()])
+        of_ways = {name for way in self.ways for name in _mapping(way.get("properties"))}
+        ways_title = next((group_of[name] for name in names if name in of_ways), "")
+        required = _required(self.schema)
+        groups: list[Group] = []
+        for title in titles:
+            under = [name for name in names if group_of[name] == title and name not in of_ways]
+            fields = [self.field(name, "s", needed=name in required) for name in under]
+            ways = self.drawn_ways() if self.ways and title == ways_title else ()
+            if fields or ways:
+                basic = sorted((item for item in fields if not item.advanced), key=lambda item: not item.required)
+                advanced = tuple(item for item in fields if item.advanced)
+                groups.append(Group(title=title or "Settings", ways=ways, basic=tuple(basic), advanced=advanced))
+        return groups
+
+    def drawn_ways(self) -> tuple[Way, ...]:
+        """Draw the ways to set up a service. Only the chosen one shows its errors."""
+        return tuple(
+            Way(
+                index=index,
+                title=str(way.get("title")),
+                description=str(way.get("description") or ""),
+                fields=tuple(
+                    self.field(
+                        name, f"w{index}", needed=name in _list(way.get("required")), shows_error=index == self.chosen
+                    )
+                    for name in _mapping(way.get("properties"))
+                    if name in self.properties
+                ),
+                chosen=index == self.chosen,
+            )
+            for index, way in enumerate(self.ways)
+        )
+
+    def field(self, name: str, prefix: str, *, needed: bool, shows_error: bool = True) -> Field:
+        """Draw the control of a setting."""
+        schema, control = self.properties[name], f"{prefix}.{name}"
+        value = self.values.get(name)
         choices = _choices(schema, value)
         kind = _kind(schema, choices, value)
-        text = submitted.texts.get(control, "") if submitted is not None else shown(value)
+        text = self.submitted.texts.get(control, "") if self.submitted is not None else shown(value)
         return Field(
             control=control,
             setting=name,
@@ -279,57 +349,15 @@ def draw(
             kind=kind,
             help=str(schema.get("description") or ""),
             default=_inline(schema.get("default")) if kind not in ("select", "secret") else "",
-            placeholder="" if read_only else _placeholder(schema, kind),
+            placeholder="" if self.read_only else _placeholder(schema, kind),
             required=needed,
             advanced=bool(schema.get("x-advanced")) and not needed,
             choices=choices,
             value="" if kind == "secret" else text,
-            error=errors.get(name, "") if shows_error else "",
-            stored=stored.get(name) if kind == "secret" else None,
+            error=self.errors.get(name, "") if shows_error else "",
+            stored=self.stored.get(name) if kind == "secret" else None,
             suggestions="offered-models" if name == "default_model" else "",
         )
-
-    of_ways = {name for way in ways for name in _mapping(way.get("properties")) if name in properties}
-    drawn_ways = tuple(
-        Way(
-            index=index,
-            title=str(way.get("title")),
-            description=str(way.get("description") or ""),
-            fields=tuple(
-                field(name, f"w{index}", needed=name in _list(way.get("required")), shows_error=index == chosen)
-                for name in _mapping(way.get("properties"))
-                if name in properties
-            ),
-            chosen=index == chosen,
-        )
-        for index, way in enumerate(ways)
-    )
-    names = sorted(properties, key=lambda name: _order(properties[name]))
-    titles = dict.fromkeys(
-        [
-            *map(str, _list(provider.schema.get("x-groups"))),
-            *(str(properties[name].get("x-group", "")) for name in names),
-        ]
-    )
-    ways_group = next((str(properties[name].get("x-group", "")) for name in names if name in of_ways), "")
-    groups: list[Group] = []
-    rare: list[Group] = []
-    for title in titles:
-        under = [name for name in names if str(properties[name].get("x-group", "")) == title and name not in of_ways]
-        fields = [field(name, "s", needed=name in required) for name in under]
-        group = Group(
-            title=title or "Settings",
-            ways=drawn_ways if ways and title == ways_group else (),
-            basic=tuple(sorted((item for item in fields if not item.advanced), key=lambda item: not item.required)),
-            advanced=tuple(item for item in fields if item.advanced),
-        )
-        if group.basic or group.ways:
-            groups.append(group)
-        elif group.advanced:
-            rare.append(Group(title=group.title, basic=group.advanced))
-    limits = limit_fields(_mapping(values.get("limits")), submitted, errors)
-    rare.append(Group(title=_LIMITS_GROUP, basic=limits))
-    return ServiceForm(groups=tuple(groups), rare=tuple(rare))
 
 
 def _order(schema: Mapping[str, JSONValue]) -> int:
