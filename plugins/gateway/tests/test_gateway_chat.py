@@ -62,17 +62,18 @@ from trunkline_openai.profile import PROFILES
 from trunkline_openai.translate import ChatTranslator
 from trunkline_openai.urls import default_url
 
+from .gateway_wires import PNG, problem_of_read, reply_to, stream_of
+
 SAME = Target(name="main/gpt", service="main", model="gpt-4.1", provider="openai", wire="openai-chat")
 OTHER = Target(name="claude", service="c", model="claude-x", provider="anthropic")
 COMPOSED = Target(name="any", service="any", model=None)
 USER = {"role": "user", "content": "Hi"}
 CONTEXT = ServiceContext(name="s", provider="openai", settings=OpenAISettings(api_key=Secret("sk-secret")))
-PNG = b"\x89PNG\r\n\x1a\n"
 WAV = b"RIFF\x00\x00\x00\x00WAVE"
 
 
 def reply(target: Target = OTHER, **fields: Any) -> Reply:
-    return Reply(target=target, id="0123456789abcdef" * 2, created=1_700_000_000, **fields)
+    return reply_to(target, **fields)
 
 
 def read(target: Target = OTHER, **fields: Any) -> ChatRequest:
@@ -80,15 +81,11 @@ def read(target: Target = OTHER, **fields: Any) -> ChatRequest:
 
 
 def problem(target: Target = OTHER, **fields: Any) -> Problem:
-    with pytest.raises(GatewayError) as caught:
-        read(target, **fields)
-    assert caught.value.problem.status == 400
-    return caught.value.problem
+    return problem_of_read(lambda: read(target, **fields))
 
 
 def streamed(events: Iterable[Event], to: Reply, **options: Any) -> bytes:
-    writer = chat.StreamWriter(to, **options)
-    return b"".join(map(writer.write, events))
+    return stream_of(chat.StreamWriter(to, **options), events)
 
 
 def chunks_of(written: bytes) -> list[dict[str, Any]]:

@@ -68,6 +68,8 @@ from trunkline_gateway.wires.messages import (
     write_response,
 )
 
+from .gateway_wires import reply_to, stream_of
+
 MODEL = "claude-sonnet-4-6"
 CONTEXT = ServiceContext(
     name="test",
@@ -81,12 +83,11 @@ PNG = b"\x89PNG\r\n\x1a\n0"
 
 
 def reply(target: Target, **fields: Any) -> Reply:
-    return Reply(target=target, id="0" * 32, created=0, **fields)
+    return reply_to(target, **fields)
 
 
 def stream(events: list[Event], target: Target) -> bytes:
-    writer = StreamWriter(reply(target))
-    return b"".join(map(writer.write, events))
+    return stream_of(StreamWriter(reply(target)), events)
 
 
 def client(body: bytes, kind: str = "text/event-stream") -> sdk.Anthropic:

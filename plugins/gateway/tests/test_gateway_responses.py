@@ -81,9 +81,10 @@ from trunkline_openai.responses_parse import ResponsesParser
 from trunkline_openai.responses_translate import ResponsesTranslator
 from trunkline_openai.settings import OpenAISettings
 
+from .gateway_wires import PNG, problem_of_read, reply_to, stream_of
+
 EVENTS: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
-PNG = b"\x89PNG\r\n\x1a\n"
-ID = "0123456789abcdef0123456789abcdef"
+
 SAME = Target(name="work/gpt", service="work", model="gpt-5.4", provider="openai", wire="openai-responses")
 OTHER = Target(name="claude", service="claude", model="claude-opus", provider="anthropic", wire="anthropic-messages")
 CONTEXT = ServiceContext(name="test", provider="openai", settings=OpenAISettings(api_key=Secret("REDACTED-KEY")))
@@ -110,7 +111,7 @@ USAGE = Usage(
 
 
 def reply(target: Target = OTHER, request: ChatRequest | None = None) -> Reply:
-    return Reply(target=target, id=ID, created=1_764_000_000, request=request)
+    return reply_to(target, request=request)
 
 
 def read(target: Target = OTHER, **body: Any) -> ChatRequest:
@@ -118,10 +119,7 @@ def read(target: Target = OTHER, **body: Any) -> ChatRequest:
 
 
 def refused(target: Target = OTHER, **body: Any) -> Problem:
-    with pytest.raises(GatewayError) as caught:
-        read(target, **body)
-    assert caught.value.problem.status == 400
-    return caught.value.problem
+    return problem_of_read(lambda: read(target, **body))
 
 
 def answer(*parts: Part, **fields: Any) -> ChatResponse:
@@ -130,8 +128,7 @@ def answer(*parts: Part, **fields: Any) -> ChatResponse:
 
 
 def streamed(events: Iterable[Event], to: Reply) -> bytes:
-    writer = StreamWriter(to)
-    return b"".join(map(writer.write, events))
+    return stream_of(StreamWriter(to), events)
 
 
 def events_of(stream: bytes) -> list[dict[str, Any]]:
