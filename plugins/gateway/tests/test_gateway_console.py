@@ -19,6 +19,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from streaming_server import streaming_server
+from trunkline import ModelInfo
 from trunkline_gateway import Gateway, GatewaySettings
 from trunkline_gateway.console.admin_key import ensure_admin_key, is_admin_key, replace_admin_key
 from trunkline_gateway.console.app import LIFETIME, STATIC
@@ -27,6 +28,7 @@ from trunkline_gateway.console.providers import installed_providers
 from trunkline_gateway.database.engine import Database, DatabaseError
 from trunkline_gateway.database.sessions import SessionStore
 from trunkline_gateway.keys import Budget, KeyDraft, digest
+from trunkline_gateway.models import OfferedModel
 from trunkline_gateway.running import RunningCall
 from trunkline_gateway.usage import CallRecord
 
@@ -616,7 +618,7 @@ async def test_calls_in_flight_are_shown_and_cancelled(gateway: Gateway, admin: 
 async def ask(client: httpx.AsyncClient, path: str, body: dict[str, object], **headers: str) -> httpx.Response:
     page = await client.get("/console/services")
     token = {"x-csrf-token": csrf_of(page.text), "accept": "text/event-stream"}
-    return await client.post(f"/console/playground/{path}", json=body, headers={**token, **headers})
+    return await client.post(f"/console/playground/{path}", content=json.dumps(body), headers={**token, **headers})
 
 
 async def test_the_playground_streams_and_counts(gateway: Gateway, admin: httpx.AsyncClient) -> None:
@@ -634,6 +636,18 @@ async def test_the_playground_streams_and_counts(gateway: Gateway, admin: httpx.
     assert not list(gateway.running)
 
 
+async def test_a_models_name_with_half_of_a_surrogate_pair_is_shown(
+    gateway: Gateway, admin: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def offered() -> list[OfferedModel]:
+        return [OfferedModel(info=ModelInfo(id="main/a\ud800"), service="main", names=())]
+
+    monkeypatch.setattr(gateway.models, "list", offered)
+    page = await admin.get("/console/playground/models")
+    assert page.status_code == 200
+    assert "main/a?" in page.text
+
+
 async def test_the_playground_says_why_a_call_failed(gateway: Gateway, admin: httpx.AsyncClient) -> None:
     await gateway.services.save("main", {"provider": "openai-compatible", "api_url": "http://127.0.0.1:9"}, {})
     messages = [{"role": "user", "content": "Why?"}]
@@ -646,9 +660,11 @@ async def test_the_playground_says_why_a_call_failed(gateway: Gateway, admin: ht
         {"model": "main/m", "messages": messages, "max_tokens": 1.5},
         {"model": "main/m", "messages": messages, "tools": {"name": 1}},
         {"messages": 3},
+        {"model": "main/m", "messages": [{"role": "user", "content": "\ud800"}]},
     ):
         response = await ask(admin, "stream", body)
         assert response.status_code in (400, 404), body
+    assert (await ask(admin, "code", body)).status_code == 400
     response = await ask(admin, "stream", {"model": "main/m", "messages": messages}, **{"x-csrf-token": "wrong"})
     assert response.status_code == 403
 

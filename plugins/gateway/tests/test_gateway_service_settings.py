@@ -188,6 +188,10 @@ async def test_composed_services_are_validated(services: Services, store: Memory
     assert list(await mistakes(services, {"fallback": ["both", "x"]}, name="x")) == ["fallback"]
     assert list(await mistakes(services, {"fallback": ["both"]}, name="a")) == ["fallback"]
     assert list(await mistakes(services, {"fallback": []}, name="x")) == ["fallback"]
+    await services.save("all", {"fallback": ["both"]}, {})
+    assert list(await mistakes(services, {"balance": {"a": 1, "all": 1}}, name="both")) == ["balance"]
+    assert state(services, "all").error is None
+    await services.delete("all")
     with pytest.raises(ConfigurationError, match="both"):
         await services.delete("a")
     await services.delete("both")

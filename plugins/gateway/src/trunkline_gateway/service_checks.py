@@ -26,7 +26,9 @@ async def validate(
     """Return a service as it would be stored beside the stored ones, and its mistakes."""
     service, errors = draft.stored()
     if is_composed(service.table):
-        wrong = composition_errors({**stored, draft.name: service})
+        # The error of a cycle is that of the service in it that comes first.
+        others = {name: other for name, other in stored.items() if name != draft.name}
+        wrong = composition_errors({draft.name: service, **others})
         if draft.name in wrong:
             errors.append(wrong[draft.name])
         return service, errors

@@ -153,7 +153,8 @@ class Console:
             is_partial="hx-request" in request.headers,
             **(context or {}),
         )
-        return HTMLResponse(text, status)
+        # A provider's JSON may have half of a surrogate pair, such as in the name of a model.
+        return HTMLResponse(text.encode("utf-8", "replace"), status)
 
     def redirect(self, request: Request, path: str, **query: str) -> Response:
         """Go to another page of the console. `query` is shown there, such as `done="The key was revoked"`."""

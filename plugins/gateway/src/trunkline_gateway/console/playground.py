@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -105,6 +106,9 @@ def _message(error: Exception) -> str:
 async def _body(request: Request) -> JSONObject:
     try:
         value = loads_finite((await request.body()).decode())
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise invalid("the request has half of a surrogate pair, which is not Unicode text") from None
     except (ValueError, RecursionError):
         raise invalid("the request is not JSON") from None
     if not isinstance(value, dict):
