@@ -134,6 +134,17 @@ async def test_a_refusal_by_a_budget_has_the_headers_of_the_limits(setup: Setup)
     assert refused.headers["x-ratelimit-remaining-requests"] == "9"
 
 
+async def test_a_service_can_be_looked_up_by_its_name_alone_as_it_can_be_called(setup: Setup) -> None:
+    _, headers = await setup.key(scopes=("main/*", "own/m"))
+    for name, status in (("main", 200), ("own", 200), ("priced", 404), ("nobody", 404)):
+        answer = await setup.client.get(f"/v1/models/{name}", headers=headers)
+        assert answer.status_code == status
+        if status == 200:
+            assert answer.json()["id"] == name
+    ids = [model["id"] for model in (await setup.client.get("/v1/models", headers=headers)).json()["data"]]
+    assert "main" not in ids
+
+
 async def test_a_request_with_several_keys_is_refused(setup: Setup) -> None:
     _, headers = await setup.key()
     right = headers["authorization"]

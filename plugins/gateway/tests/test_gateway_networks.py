@@ -215,10 +215,10 @@ def opened(**settings: object) -> Settings:
 )
 async def test_each_url_in_the_settings_is_checked(settings: dict[str, object], wrong: str | None) -> None:
     if wrong is None:
-        await Networks().check(opened(**settings))
+        await Networks().check(opened(**settings), service="main")
         return
     with pytest.raises(ConfigurationError) as caught:
-        await Networks().check(opened(**settings))
+        await Networks().check(opened(**settings), service="main")
     assert caught.value.setting == wrong
 
 
@@ -227,7 +227,7 @@ async def test_a_url_in_the_json_of_a_secret_is_checked() -> None:
     text = '{"type": "service_account", "token_uri": "http://169.254.169.254/token", "project_id": "p"}'
     settings = opened(api_url="http://127.0.0.1/v1", headers={"X-Account": text})
     with pytest.raises(ConfigurationError) as caught:
-        await Networks().check(settings)
+        await Networks().check(settings, service="main")
     assert caught.value.setting == "headers"
     assert "token_uri" not in str(caught.value)
 

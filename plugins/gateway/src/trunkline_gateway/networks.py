@@ -223,8 +223,8 @@ class Networks:
             return "a socket of this machine, which only a service in a file may use"
         return None if not host else await self.host_problem(host)
 
-    async def check(self, settings: BaseSettings) -> None:
-        """Check all URLs in the settings of a service, and of its extensions.
+    async def check(self, settings: BaseSettings, *, service: str) -> None:
+        """Check all URLs in the settings of a service, whose name is for errors, and of its extensions.
 
         Raises one `ConfigurationError` that lists every setting whose URL is refused.
         """
@@ -232,7 +232,7 @@ class Networks:
         for name, url in _urls(settings):
             problem = await self.url_problem(url)
             if problem is not None:
-                errors.append(setting_error(name, f"leads to {problem}"))
+                errors.append(setting_error(name, f"leads to {problem}", service=service))
         raise_config_errors(list({(error.setting, str(error)): error for error in errors}.values()))
 
 

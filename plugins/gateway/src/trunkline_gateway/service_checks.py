@@ -41,7 +41,7 @@ async def validate(
     if opened is not None:
         errors += draft.secret_errors(opened)
         try:
-            await networks.check(opened.settings)
+            await networks.check(opened.settings, service=draft.name)
         except ConfigurationError as error:
             errors.append(error)
     return service, errors
@@ -85,7 +85,7 @@ async def _check_stored(stored: StoredService, model: str | None, networks: Netw
     """Test a service with a provider."""
     try:
         _, service = await open_stored(stored, networks)
-        await networks.check(service.settings)
+        await networks.check(service.settings, service=stored.name)
     except ConfigurationError as error:
         error.service = error.service or stored.name
         return await check_service(WrongService(error=error, provider=_provider(stored.table)))

@@ -273,7 +273,7 @@ class Services:
         )
         try:
             opened, provider_service = await open_stored(stored, self._networks)
-            await self._networks.check(provider_service.settings)
+            await self._networks.check(provider_service.settings, service=stored.name)
         except ConfigurationError as error:
             return attrs.evolve(entry, error=str(error))
         except Exception as error:  # a mistake in one plugin must not take the other services along

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from starlette.types import Receive, Scope, Send
-from trunkline import StreamClosed
+from trunkline import ConfigurationError, PluginError, StreamClosed
 from trunkline.authoring.json import JSONObject
 
 from trunkline_gateway.api.exchange import ClientGone, Exchange
@@ -50,7 +50,9 @@ class Endpoint(ABC):
             problem = problem_of(error)
             if isinstance(error, LimitExceeded):
                 exchange.add_limits(error)
-            if problem.kind == "internal":
+            if isinstance(error, ConfigurationError) and not isinstance(error, PluginError):
+                logger.error("call %s failed: %s", exchange.request_id, error)
+            elif problem.kind == "internal":
                 logger.exception("call %s failed", exchange.request_id)
             self.gateway.metrics.count_problem(self.api, problem)
             if exchange.has_started:

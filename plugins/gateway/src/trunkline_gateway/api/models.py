@@ -35,6 +35,9 @@ class ModelsEndpoint(Endpoint):
             else:
                 await exchange.send_json(models.write_openai_list(infos))
             return
+        default = self.gateway.models.default_of(wanted)
+        if default is not None and key.may_use(*default.names):
+            listed.append(default)
         for model in listed:
             if model.info.id == wanted:
                 describe = models.write_anthropic_model if is_anthropic else models.write_openai_model
