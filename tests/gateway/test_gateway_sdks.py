@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import anthropic
 import openai
 import pytest
 from gateway_process import GatewayProcess, gateway_process
 from mistralai.client import Mistral
-from recordings import Exchange, recorded, response_of, successful_streams
-from replay_server import replay_server
 
 SERVICES = """
 [services.local]
@@ -154,64 +150,3 @@ def test_the_mistral_sdk_gets_a_completion_and_streams_one(gateway: GatewayProce
         assert answer.choices[0].message.content
         with client.chat.stream(model="local", messages=QUESTION, max_tokens=8) as events:
             assert "".join(str(event.data.choices[0].delta.content or "") for event in events if event.data.choices)
-
-
-# Each provider's recorded traffic, through the gateway and an official SDK.
-
-CASES = {
-    "openai": ("{url}/{id}/v1", "/chat/completions", 12),
-    "anthropic": ("{url}/{id}", "/messages", 12),
-    "mistral": ("{url}/{id}/v1", "/chat/completions", 6),
-    "cohere": ("{url}/{id}", "/v2/chat", 6),
-    "gemini": ("{url}/{id}", ":streamGenerateContent", 6),
-    "ollama": ("{url}/{id}", "/api/chat", 6),
-}
-
-
-def _chosen(provider: str, path: str, count: int) -> list[Exchange]:
-    """Streams of a provider, spread over its recordings."""
-    if provider == "openai":
-        streams = [exchange for exchange in successful_streams(provider) if exchange.scope == "chat"]
-    else:
-        chats = [exchange for exchange in recorded(provider) if urlsplit(exchange.url).path.endswith(path)]
-        streams = [exchange for exchange in chats if exchange.streaming and exchange.is_success]
-        # One recorder marked a whole body as a stream.
-        streams = [exchange for exchange in streams if b"\n" in exchange.body.strip()]
-    return streams[:: max(1, len(streams) // count)][:count]
-
-
-@pytest.mark.parametrize("provider", CASES)
-def test_recorded_streams_of_a_provider_reach_both_sdks_whole(provider: str, tmp_path: Path) -> None:
-    url, path, count = CASES[provider]
-    exchanges = _chosen(provider, path, count)
-    with replay_server(exchanges) as server:
-        services = "".join(
-            f'[services.s{exchange.id}]\nprovider = "{provider}"\napi_key = "REDACTED"\ndefault_model = "m"\n'
-            f'max_retries = 0\napi_url = "{url.format(url=server, id=exchange.id)}"\n'
-            for exchange in exchanges
-        )
-        with gateway_process(tmp_path / "data", services=services) as gateway:
-            key = gateway.create_key()
-            with (
-                openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=key, max_retries=0) as client,
-                anthropic.Anthropic(base_url=gateway.url, api_key=key, max_retries=0) as claude,
-            ):
-                for exchange in exchanges:
-                    with client.chat.completions.stream(model=f"s{exchange.id}", messages=QUESTION) as stream:
-                        for _ in stream:
-                            pass
-                        message = stream.current_completion_snapshot.choices[0].message
-                    with claude.messages.stream(model=f"s{exchange.id}", max_tokens=100, messages=QUESTION) as events:
-                        blocks = events.get_final_message().content
-                    text = "".join(block.text for block in blocks if block.type == "text")
-                    assert (message.content or "") == text, exchange.id
-                    calls = [
-                        (call.function.name, json.loads(call.function.arguments or "{}"))
-                        for call in message.tool_calls or []
-                    ]
-                    uses = [(block.name, block.input) for block in blocks if block.type == "tool_use"]
-                    assert calls == uses, exchange.id
-                    if provider == "openai":
-                        expected = response_of(exchange)
-                        assert text == expected.text, exchange.id
-                        assert calls == [(call.name, call.arguments) for call in expected.tool_calls], exchange.id

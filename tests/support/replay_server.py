@@ -1,13 +1,16 @@
-"""A provider that answers with recorded bodies. The first segment of a path is the id of a recording."""
+"""A provider that answers with recorded bodies. A request names its recording: `recording 0123456789abcdef`."""
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from recordings import Exchange
+
+_NAMED = re.compile(rb"recording ([0-9a-f]{16})")
 
 
 @contextmanager
@@ -19,8 +22,9 @@ def replay_server(exchanges: Iterable[Exchange]) -> Iterator[str]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers.get("content-length", 0)))
-            exchange = by_id[self.path.split("/")[1]]
+            found = _NAMED.search(self.rfile.read(int(self.headers.get("content-length", 0))))
+            assert found is not None, "the request names no recording"
+            exchange = by_id[found[1].decode()]
             names = {name.lower(): value for name, value in exchange.headers.items()}
             self.send_response(exchange.status)
             self.send_header("content-type", names.get("content-type", "application/json"))
