@@ -279,7 +279,8 @@ def _stored(call: CallRecord) -> dict[str, Any]:
 def _call_record(stored: dict[str, Any]) -> CallRecord:
     """Return what `reserve` stored. A newer version may have stored more."""
     values = {field.name: stored[field.name] for field in attrs.fields(CallRecord) if field.name in stored}
-    return CallRecord(**values | {"started_at": datetime.datetime.fromisoformat(stored["started_at"])})
+    values["started_at"] = datetime.datetime.fromisoformat(stored["started_at"])
+    return CallRecord(**values)
 
 
 def _bounded(amount: Amount) -> Amount:
