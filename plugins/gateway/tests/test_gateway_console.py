@@ -26,7 +26,9 @@ from trunkline_gateway.console.app import LIFETIME, STATIC
 from trunkline_gateway.console.attempts import Attempts
 from trunkline_gateway.console.providers import installed_providers
 from trunkline_gateway.database.engine import Database, DatabaseError
+from trunkline_gateway.database.services import ServiceStore, StoredService
 from trunkline_gateway.database.sessions import SessionStore
+from trunkline_gateway.encryption import Encryption
 from trunkline_gateway.keys import Budget, KeyDraft, digest
 from trunkline_gateway.models import OfferedModel
 from trunkline_gateway.running import RunningCall
@@ -410,6 +412,21 @@ async def test_a_service_is_added_changed_and_deleted(gateway: Gateway, admin: h
     assert response.status_code == 422
     response = await submit(admin, "/service/delete/main")
     assert response.status_code == 303
+    assert gateway.services.states() == []
+
+
+async def test_a_service_of_a_provider_that_is_gone_can_be_deleted(
+    gateway: Gateway, admin: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    store = ServiceStore(gateway.database, Encryption.from_file(tmp_path / "encryption.key"))
+    await store.save(StoredService(name="main", table={"provider": "gone"}))
+    await gateway.reload()
+    assert (await admin.get("/console/service/edit/main")).status_code == 404
+    page = await admin.get("/console/services")
+    assert 'href="/console/service/delete/main"' in page.text
+    page = await admin.get("/console/service/delete/main")
+    assert 'href="/console/services">Cancel' in page.text
+    assert (await submit(admin, "/service/delete/main")).status_code == 303
     assert gateway.services.states() == []
 
 
