@@ -234,6 +234,12 @@ def test_a_killed_instance_is_charged_once_by_the_others(tmp_path: Path) -> None
         assert made.rows(spent) == [[input_tokens, "0"], [str(100 * USED), "0"]]
         made.start()
         assert made.rows(spent) == [[input_tokens, "0"], [str(100 * USED), "0"]]
+        # The instance that recovers writes its log within a second.
+        interrupted = "FROM log WHERE outcome = 'interrupted' AND key_name = 'killed'"
+        asyncio.run(until(lambda: made.number(f"SELECT count(*) {interrupted}") == streams))
+        assert made.rows(f"SELECT count(DISTINCT id), sum(input_tokens) {interrupted}") == [
+            [str(streams), input_tokens]
+        ]
 
 
 def test_calls_with_limits_are_refused_while_redis_is_down_if_the_policy_is_closed(tmp_path: Path) -> None:
