@@ -80,6 +80,8 @@ ASYNC_IN_GATEWAY = (
     "operations.py",
     "redis_limits.py",
     "server.py",
+    "service_checks.py",
+    "service_opening.py",
     "services.py",
     "state.py",
 )
