@@ -125,8 +125,8 @@ PYTEST = ("python", "-m", "pytest", "--timeout=180")
 """A test that hangs fails after three minutes, so that a run always ends."""
 
 PARALLEL = ("-n", "3", "--dist=worksteal")
-"""Three worker processes, since tests wait for sockets and processes: on two cores they take two thirds of the time that
-two workers take. `-- -n 0` runs the tests in one process, where a debugger works."""
+"""Three worker processes: tests also wait, so that on two cores three take two thirds of the time that two take.
+`-- -n 0` runs the tests in one process, where a debugger works."""
 
 PARALLEL_FILES = ("-n", "3", "--dist=loadfile")
 """The same, but a file stays on one worker: importing an official SDK to compare with takes seconds."""
