@@ -217,9 +217,10 @@ def test_a_port_in_use_is_reported_in_one_line_and_the_key_of_the_first_start_is
     assert not (tmp_path / "data" / "gateway.sqlite3").exists()
 
 
-def test_a_blank_variable_sets_nothing_and_a_wrong_one_is_named(tmp_path: Path) -> None:
+def test_a_blank_variable_or_one_of_kubernetes_sets_nothing_and_a_wrong_one_is_named(tmp_path: Path) -> None:
     blanks = dict.fromkeys(("PORT", "SERVICES", "HOST", "OIDC_ISSUER", "OIDC_ADMINS", "LOG_FORMAT"), "")
-    variables = {f"TRUNKLINE_GATEWAY_{name}": value for name, value in blanks.items()}
+    kubernetes = {"PORT": "tcp://10.0.0.1:8080", "PORT_8080_TCP_PORT": "8080", "SERVICE_HOST": "10.0.0.1"}
+    variables = {f"TRUNKLINE_GATEWAY_{name}": value for name, value in {**blanks, **kubernetes}.items()}
     done = start("--data-dir", str(tmp_path), **{**variables, "TRUNKLINE_GATEWAY_PUBLIC_URL": "nonsense"})
     assert done.returncode == 1
     assert re.fullmatch(r"trunkline: the gateway's setting public_url must be .*\n", done.stderr)

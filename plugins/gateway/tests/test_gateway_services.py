@@ -552,6 +552,8 @@ async def test_a_stored_secret_is_not_sent_to_another_server_unless_it_is_entere
         ({"api_url": "https://straße.example/v1"}, "api_url"),
         ({"headers": {"Host": "other.example.com"}}, "headers.host"),
         ({"headers": {"x-forwarded-host": "other.example.com"}}, "headers.x-forwarded-host"),
+        ({"headers": {"X-Upstream": "other"}}, "headers.x-upstream"),
+        ({"headers": {"Forwarded": "host=other.example.com"}}, "headers.forwarded"),
         ({"headers": {"x-target": "https://other.example.com"}}, "headers.x-target"),
     ],
     ids=str,
@@ -571,6 +573,20 @@ async def test_a_stored_secret_takes_no_new_way_unless_it_is_entered_again(
         report = await services.check("main", {**table, **change}, {}, None)
         assert wanted in str(report)
         await services.save("main", {**table, **change}, {"api_key": KEY})
+    finally:
+        await services.aclose()
+
+
+async def test_a_default_that_is_written_out_is_no_new_way_and_a_header_that_is_removed_is_one() -> None:
+    services = Services(store := MemoryStore())
+    table: dict[str, JSONValue] = {"provider": "openai", "default_model": "m"}
+    try:
+        await services.save("main", {**table, "headers": {"Host": "one.example.com"}}, {"api_key": KEY})
+        with pytest.raises(ConfigurationError, match=r"since headers\.host leads to another server"):
+            await services.save("main", table, {})
+        await services.save("main", table, {"api_key": KEY})
+        await services.save("main", {**table, "api_url": "https://api.openai.com/v1"}, {})
+        assert store.services["main"].secrets == {"api_key": KEY}
     finally:
         await services.aclose()
 

@@ -43,6 +43,7 @@ def test_a_blank_secret_is_not_set(name: str) -> None:
         ({"max_headers": 0}, "max_headers"),
         ({"max_connections": 0}, "max_connections"),
         ({"log_days": -1}, "log_days"),
+        ({"log_days": 999_999}, "log_days"),
         ({"reserved_output_tokens": -1}, "reserved_output_tokens"),
         ({"public_url": "bogus"}, "public_url"),
         ({"public_url": "javascript:alert(1)"}, "public_url"),
@@ -93,3 +94,9 @@ def test_several_mistakes_are_reported_together() -> None:
     with pytest.raises(ConfigurationError) as caught:
         GatewaySettings(port=-1, public_url="bogus")
     assert [error.setting for error in caught.value.errors] == ["port", "public_url"]
+
+
+@pytest.mark.parametrize("name", ["oidc_admins", "allowed_networks"])
+def test_a_list_may_be_given_with_commas(name: str) -> None:
+    options: dict[str, Any] = {**OIDC, name: ("10.0.0.0/8, private", " ", "a@example.com,")}
+    assert getattr(GatewaySettings(**options), name) == ("10.0.0.0/8", "private", "a@example.com")

@@ -14,6 +14,7 @@ import anyio
 import attrs
 import cyclopts
 from cyclopts import App, Parameter
+from cyclopts.validators import Number
 from platformdirs import user_data_path
 from trunkline import ConfigurationError, Secret
 
@@ -25,16 +26,23 @@ VARIABLES = "TRUNKLINE_GATEWAY_"
 
 
 class _Variables(cyclopts.config.Env):
-    """Reads settings from variables. A blank variable, as container files often have, sets nothing."""
+    """Reads settings from variables.
+
+    A blank variable, as container files often have, sets nothing. Neither does what Kubernetes sets for a Service named
+    `trunkline-gateway`, such as `TRUNKLINE_GATEWAY_PORT=tcp://10.0.0.1:8080`.
+    """
 
     def __call__(self, app: App, commands: tuple[str, ...], arguments: cyclopts.ArgumentCollection) -> None:
-        """Add the variables to the arguments that are settings, not to those that a command has itself."""
+        """Add the variables to the arguments that are settings, not to those that other commands have themselves."""
         settings = arguments.copy()
-        settings[:] = (argument for argument in arguments if argument.keys)
+        settings[:] = (argument for argument in arguments if argument.keys or argument.name == "--log-format")
         super().__call__(app, commands, settings)
         for argument in settings:
-            given = [token for token in argument.tokens if token.source != self.source or token.value.strip()]
-            argument.tokens[:] = given
+            argument.tokens[:] = [token for token in argument.tokens if token.source != self.source or _sets(token)]
+
+
+def _sets(variable: cyclopts.Token) -> bool:
+    return bool(variable.value.strip()) and not variable.keys and not variable.value.startswith("tcp://")
 
 
 _variables = _Variables(VARIABLES, command=False, show=False)
@@ -71,9 +79,7 @@ class DataSettings:
 def serve(
     *,
     settings: Annotated[GatewaySettings | None, Parameter(name="*")] = None,
-    log_format: Annotated[
-        Literal["text", "json"], Parameter(env_var=f"{VARIABLES}LOG_FORMAT", show_env_var=False)
-    ] = "text",
+    log_format: Literal["text", "json"] = "text",
 ) -> int:
     """Serve the configured services to OpenAI and Anthropic clients, with a console in the browser.
 
@@ -189,7 +195,7 @@ def create_key(
     name: str,
     *,
     models: tuple[str, ...] = (),
-    expires_after_days: int | None = None,
+    expires_after_days: Annotated[int | None, Parameter(validator=Number(gte=1, lte=36_500))] = None,
     requests_per_minute: int | None = None,
     tokens_per_minute: int | None = None,
     budget_tokens: int | None = None,

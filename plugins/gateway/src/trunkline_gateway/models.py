@@ -58,13 +58,6 @@ class Models:
                 offered.append(OfferedModel(info=attrs.evolve(info, id=name), service=state.name, names=(name,)))
         return offered
 
-    def default_of(self, name: str) -> OfferedModel | None:
-        """Return the default model of a service under the service's name alone, which clients may also give."""
-        for state in self._services.states():
-            if state.name == name and state.error is None and state.default_model is not None:
-                return OfferedModel(info=ModelInfo(id=name), service=name, names=(f"{name}/{state.default_model}",))
-        return None
-
     async def of_service(self, name: str) -> tuple[ModelInfo, ...]:
         """Return what a service lists, or nothing if it cannot."""
         kept = self._kept.get(name)

@@ -228,10 +228,10 @@ class ServiceDraft:
         moved = [
             name
             for name, info in infos.items()
-            if (server := _server(info, new.get(name))) is not None and server != _server(info, old.get(name))
+            if (server := _server(info, new.get(name, info.default))) is not None
+            and server != _server(info, old.get(name, info.default))
         ]
-        routes = _routes(old)
-        moved += [f"{_HEADERS}.{name}" for name, value in _routes(new).items() if routes.get(name) != value]
+        moved += sorted(f"{_HEADERS}.{name}" for name, _ in _routes(old).items() ^ _routes(new).items())
         for name in sorted(kept) if moved else ():
             yield self._error(name, f"has to be entered again, since {moved[0]} leads to another server")
 
@@ -321,14 +321,17 @@ def _server(info: SettingInfo, value: object) -> str | None:
     return f"{scheme}://{authority.rpartition('@')[2]}".lower()
 
 
+_ROUTING = re.compile(r"host|forward|upstream|target|route|proxy|config|url|endpoint", re.IGNORECASE)
+
+
 def _routes(table: Mapping[str, object]) -> dict[str, str]:
-    """Return the headers by which a proxy or a server chooses where a request goes, such as `Host`."""
+    """Return the headers by which a proxy or a server may choose where a request goes, such as `Host`."""
     headers = table.get(_HEADERS)
     items = headers.items() if isinstance(headers, Mapping) else ()
     return {
         str(name).lower(): value
         for name, value in items
-        if isinstance(value, str) and ("host" in str(name).lower() or "://" in value)
+        if isinstance(value, str) and (_ROUTING.search(str(name)) or "://" in value)
     }
 
 

@@ -27,7 +27,14 @@ def _text_of(value: str | None) -> str | None:
     return (value or "").strip() or None
 
 
+# An option is given several times, or once with commas, as in a variable.
+def _list_of(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the texts of a list, without blank ones."""
+    return tuple(part.strip() for value in values for part in value.split(",") if part.strip())
+
+
 _LAST_PORT = 65535
+_MOST_DAYS = 36_500
 
 
 def _is_address(text: str) -> bool:
@@ -81,7 +88,7 @@ class GatewaySettings:
     """The client id of the gateway at the OpenID Connect provider."""
     oidc_client_secret: Secret | None = attrs.field(default=None, converter=secret_of)
     """The client secret of the gateway at the OpenID Connect provider."""
-    oidc_admins: tuple[str, ...] = ()
+    oidc_admins: tuple[str, ...] = attrs.field(default=(), converter=_list_of)
     """The verified e-mail addresses of the administrators. Nobody else may sign in."""
     public_url: str | None = attrs.field(default=None, converter=_text_of)
     """The address at which browsers reach the gateway, if it is behind a proxy: `https://llm.example.com`."""
@@ -104,7 +111,7 @@ class GatewaySettings:
     """The seconds that calls in flight get after SIGTERM. Then they are ended, and their usage is settled."""
     reserved_output_tokens: int = 4096
     """The output tokens that are reserved for a request that does not set a maximum itself."""
-    allowed_networks: tuple[str, ...] = ()
+    allowed_networks: tuple[str, ...] = attrs.field(default=(), converter=_list_of)
     """The networks outside the public Internet and loopback that a service's URL may lead to, such as `10.0.0.0/8`, or
     `private` for all private networks. Addresses of cloud metadata services are always refused."""
     metrics_token: Secret | None = attrs.field(default=None, converter=secret_of)
@@ -131,6 +138,8 @@ class GatewaySettings:
         for name in ("drain_timeout", "log_days", "reserved_output_tokens"):
             if not 0 <= getattr(self, name) < math.inf:
                 yield name, f"is {getattr(self, name)}; it must be 0 or more"
+        if self.log_days > _MOST_DAYS:
+            yield "log_days", f"is {self.log_days}; it must be at most {_MOST_DAYS}"
         if self.public_url is not None and not _is_address(self.public_url):
             yield "public_url", "must be the address of the gateway in browsers, such as https://llm.example.com"
         if self.oidc_issuer is not None:
@@ -138,7 +147,7 @@ class GatewaySettings:
                 yield "oidc_issuer", "must be the HTTPS URL of the provider, such as https://login.example.com"
             if self.oidc_client_id is None:
                 yield "oidc_client_id", "is required with oidc_issuer"
-            if not any(address.strip() for address in self.oidc_admins):
+            if not self.oidc_admins:
                 yield "oidc_admins", "is required with oidc_issuer; nobody could sign in"
         elif self.oidc_client_id is not None or self.oidc_client_secret is not None or self.oidc_admins:
             yield "oidc_issuer", "is required with the other settings of OpenID Connect"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from starlette.types import Scope
+from trunkline import ModelInfo
 
 from trunkline_gateway.api.endpoint import Endpoint
 from trunkline_gateway.api.exchange import Exchange
@@ -35,13 +36,20 @@ class ModelsEndpoint(Endpoint):
             else:
                 await exchange.send_json(models.write_openai_list(infos))
             return
-        default = self.gateway.models.default_of(wanted)
-        if default is not None and key.may_use(*default.names):
-            listed.append(default)
+        describe = models.write_anthropic_model if is_anthropic else models.write_openai_model
         for model in listed:
             if model.info.id == wanted:
-                describe = models.write_anthropic_model if is_anthropic else models.write_openai_model
                 await exchange.send_json(describe(model.info))
                 return
+        if self._is_service(key, wanted):
+            await exchange.send_json(describe(ModelInfo(id=wanted)))
+            return
         message = f"there is no model {wanted!r}, or the key may not use it"
         raise GatewayError(Problem(kind="not_found", status=404, message=message, code="model_not_found"))
+
+    def _is_service(self, key: Key, name: str) -> bool:
+        """Whether the key may call a service by its name alone. The list does not repeat these names."""
+        try:
+            return self.calls.find_target(key, name).service == name
+        except GatewayError:
+            return False
