@@ -413,6 +413,22 @@ async def test_a_call_of_which_the_client_hangs_up_before_the_first_byte_is_char
         assert 0 < (await setup.spent(key))[0] < 100
 
 
+async def test_embeddings_of_which_the_client_hangs_up_are_logged_as_cancelled(setup: Setup) -> None:
+    async def script(call: Call) -> None:
+        await call.reader.read()
+
+    setup.provider.script = script
+    key, headers = await setup.key()
+    body = {"model": "own", "input": "hi"}
+    call = asyncio.ensure_future(setup.client.post("/v1/embeddings", json=body, headers=headers))
+    await setup.wait_for(lambda: setup.provider.open_calls == 1)
+    call.cancel()
+    async with asyncio.timeout(20):
+        while not (logged := await setup.gateway.usage.log(key_id=key.id)):
+            await setup.gateway.usage.flush()
+    assert [(one.outcome, one.status) for one in logged] == [("cancelled", 499)]
+
+
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/messages"])
 async def test_an_administrator_ends_a_call_before_and_after_its_first_event(setup: Setup, path: str) -> None:
     is_begun = False

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import attrs
-from trunkline import EmbedResponse, until_disconnect
+from trunkline import EmbedResponse, StreamClosed, until_disconnect
 
 from trunkline_gateway.api.endpoint import Endpoint
-from trunkline_gateway.api.exchange import ClientGone, Exchange
+from trunkline_gateway.api.exchange import Exchange
 from trunkline_gateway.keys import Key
 from trunkline_gateway.problems import GatewayError
 from trunkline_gateway.wires import chat, embeddings
@@ -37,6 +37,6 @@ class EmbeddingsEndpoint(Endpoint):
                 if call.running.is_cancelled:
                     raise GatewayError(call.ending)
                 if response is None:
-                    raise ClientGone
+                    raise StreamClosed("the client has disconnected", service=target.service)
             exchange.add_warnings(response.warnings, embeddings.ignored_fields(body, target))
             await exchange.send_json(embeddings.write_response(response, body, target))
