@@ -62,6 +62,9 @@ fallback = ["priced", "own"]
 
 [services.partly]
 fallback = ["priced", "main"]
+
+[services.local-first]
+fallback = ["main", "priced"]
 """
 
 
@@ -582,6 +585,17 @@ async def test_a_request_that_broke_off_before_another_one_was_answered_is_charg
     (call,) = await setup.gateway.usage.log(key_id=key.id)
     assert (call.input_tokens, call.output_tokens, call.estimated) == (10 + first, 4, True)
     assert call.cost == (10 + first) * 150 + 4 * 600
+
+
+async def test_a_request_of_unknown_price_leaves_the_cost_of_the_answered_one(setup: Setup) -> None:
+    failing_first(setup, "broken off")
+    key, headers = await setup.key(budget=Budget(period="total", tokens=10**6))
+    assert (await setup.chat(headers, "local-first")).status_code == 200
+    tokens, cost = await setup.spent(key)
+    assert (tokens > 14, cost) == (True, 10 * 150 + 4 * 600)
+    await setup.gateway.usage.flush()
+    (call,) = await setup.gateway.usage.log(key_id=key.id)
+    assert call.cost == cost
 
 
 @pytest.mark.parametrize("model", ["again", "pair"])

@@ -383,13 +383,13 @@ class AdmittedCall:
 
 
 def _sum(parts: Iterable[_Used]) -> _Used:
-    """Return what several requests used. Their cost is not known if that of one of them is not."""
+    """Return what several requests used. The cost is that of the requests whose price is known."""
     used = tuple(parts)
     costs = [one.cost for one in used if one.cost is not None]
     return _Used(
         input_tokens=sum(one.input_tokens for one in used),
         output_tokens=sum(one.output_tokens for one in used),
-        cost=sum(costs) if len(costs) == len(used) else None,
+        cost=sum(costs) if costs or not used else None,
         estimated=any(one.estimated for one in used),
     )
 
