@@ -14,6 +14,7 @@ from trunkline.authoring.provider import SendOptions
 from trunkline.authoring.wire import WireRequest
 from trunkline.testing import Exchange, serve
 from trunkline_gateway.networks import NetworkGuard, Networks, _GuardedTransport, literal_address, verdict
+from trunkline_gateway.pricing import is_free
 
 METADATA = IPv4Address("169.254.169.254")
 
@@ -256,6 +257,7 @@ async def test_a_name_that_is_rebound_to_metadata_is_refused_before_the_next_req
             with pytest.raises(ConfigurationError, match="was not sent") as caught:
                 await services["main"].list_models()
             assert caught.value.problem == "url"
+            assert is_free(caught.value)
             assert len(server.requests) == 1
             target[0] = "127.0.0.1"
             assert await services["main"].list_models()

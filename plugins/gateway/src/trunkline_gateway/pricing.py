@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Sequence
 
 import trunkline_prices
-from trunkline import ChatResponse, EmbedResponse, TrunklineError, Usage
+from trunkline import ChatResponse, ConfigurationError, EmbedResponse, PluginError, TrunklineError, Usage
 from trunkline_prices import Cost, price_list
 from trunkline_prices.settings import price_options
 
@@ -49,4 +49,6 @@ def _listed(usage: Usage, target: Target) -> int | None:
 
 def is_free(error: BaseException) -> bool:
     """Whether a call that failed in this way costs nothing: it was not sent, or the provider refused it."""
+    if isinstance(error, ConfigurationError) and not isinstance(error, PluginError):
+        return True  # such as a URL that `NetworkGuard` refuses; a plugin may also fail when it reads the answer
     return isinstance(error, TrunklineError) and trunkline_prices.cost(error).total == 0
