@@ -633,6 +633,23 @@ async def test_a_stream_that_broke_off_is_charged_once(setup: Setup) -> None:
     assert 100 <= (await setup.spent(key))[0] < 150
 
 
+async def test_a_stream_of_a_composed_service_that_broke_off_has_the_price_of_the_member_that_answered(
+    setup: Setup,
+) -> None:
+    async def script(call: Call) -> None:
+        await call.start()
+        await call.event("x" * 400)
+
+    setup.provider.script = script
+    key, headers = await setup.key(budget=Budget(period="total", cost=10**15))
+    assert "error" in (await setup.chat(headers, "both", stream=True)).text
+    _, cost = await setup.spent(key)
+    await setup.gateway.usage.flush()
+    (call,) = await setup.gateway.usage.log(key_id=key.id)
+    assert call.output_tokens >= 50
+    assert cost == call.cost == call.input_tokens * 150 + call.output_tokens * 600
+
+
 async def test_a_call_that_is_cancelled_while_it_waits_to_be_sent_again_is_charged_for_what_was_sent(
     setup: Setup,
 ) -> None:

@@ -50,6 +50,8 @@ class Attempts:
     failed: list[FailedAttempt] = attrs.field(factory=list)
     answering: Call | None = None
     """The call to a provider whose stream has begun. No other one follows."""
+    answering_target: Target | None = None
+    """The service and model that answer: those of `answering`, or of the last request that has ended well."""
     _counted: dict[Call, int] = attrs.field(factory=dict)
 
     def before_answer(self) -> list[FailedAttempt]:
@@ -90,10 +92,12 @@ class _AttemptObserver(Observer):
     def first_event(self, call: Call) -> None:
         attempts = _attempts_of(call)
         if attempts is not None:
-            attempts.answering = call
+            attempts.answering, attempts.answering_target = call, self._target(call, self._models.get(call))
 
     def finished(self, call: Call, response: object) -> None:
-        self._models.pop(call, None)
+        attempts, model = _attempts_of(call), self._models.pop(call, None)
+        if attempts is not None:
+            attempts.answering_target = self._target(call, model)
 
     def failed(self, call: Call, error: BaseException) -> None:
         self._fail(call, getattr(error, "partial", None), self._models.pop(call, None), free=is_free(error))
@@ -104,10 +108,12 @@ class _AttemptObserver(Observer):
     def _fail(self, call: Call, partial: object, model: str | None, *, free: bool) -> None:
         attempts = _attempts_of(call)
         if attempts is not None:
-            name = call.context.name
-            target = Target(name=name, service=name, model=model, provider=self._provider, prices=self._prices)
             arrived = partial if isinstance(partial, ChatResponse) else None
-            attempts.fail(call, target, arrived, free=free)
+            attempts.fail(call, self._target(call, model), arrived, free=free)
+
+    def _target(self, call: Call, model: str | None) -> Target:
+        name = call.context.name
+        return Target(name=name, service=name, model=model, provider=self._provider, prices=self._prices)
 
 
 def _attempts_of(call: Call) -> Attempts | None:

@@ -328,9 +328,14 @@ class AdmittedCall:
             return _Used(
                 input_tokens=tokens[0],
                 output_tokens=tokens[1],
-                cost=self._estimated_cost(*tokens) if cost is None else cost,
+                cost=estimated_cost(*tokens, self._answer_targets()) if cost is None else cost,
             )
-        return self._estimate(response, self._gateway.services.providers_of(self.target))
+        return self._estimate(response, self._answer_targets())
+
+    def _answer_targets(self) -> Sequence[Target]:
+        """Return who answers, or all who may, if that is not known."""
+        known = self._attempts.answering_target
+        return self._gateway.services.providers_of(self.target) if known is None else (known,)
 
     def _attempt_used(self, attempt: FailedAttempt) -> _Used:
         return self._estimate(attempt.partial, (attempt.target,))
