@@ -227,8 +227,7 @@ def test_a_killed_instance_is_charged_once_by_the_others(tmp_path: Path) -> None
         # As if nothing had been heard of it for a while.
         made.postgresql.execute(f"UPDATE instances SET beat_at = beat_at - 600 WHERE id = '{instance}'")
         made.postgresql.execute(f"UPDATE reservations SET created_at = created_at - 600 WHERE instance = '{instance}'")
-        # One more comes up, and recovers at its start.
-        made.start()
+        # The others watch it for two of their heartbeats.
         asyncio.run(until(lambda: made.number(reservations_of) == 0))
         spent = "SELECT spent_tokens, reserved_tokens FROM budgets ORDER BY key_id"
         assert made.rows(spent) == [[input_tokens, "0"], [str(100 * USED), "0"]]

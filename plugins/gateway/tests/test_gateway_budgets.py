@@ -56,6 +56,16 @@ async def make_old(database: Database) -> None:
     await database.write(work)
 
 
+class Clock:
+    """The time of a store, which stands still."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 async def end_period(database: Database) -> None:
     await database.write(lambda connection: connection.execute(update(budgets).values(period_start="2001-01")))
 
@@ -189,7 +199,8 @@ async def test_changed_limits_hold_at_once_and_keep_what_was_spent(database: Dat
 
 @pytest.mark.anyio
 async def test_reservations_of_a_dead_instance_are_charged_for_their_input_once(database: Database) -> None:
-    dead, one, two = (BudgetStore(database, instance=name) for name in ("dead", "one", "two"))
+    clock = Clock()
+    dead, one, two = (BudgetStore(database, instance=name, clock=clock) for name in ("dead", "one", "two"))
     key = await make_key(database, Budget(period="total", tokens=1000))
     await dead.beat()
     left = [await reserve(dead, key, 100, of_input=7) for _ in range(3)]
@@ -199,6 +210,8 @@ async def test_reservations_of_a_dead_instance_are_charged_for_their_input_once(
     await make_old(database)
     await one.beat()
     found: list[int] = []
+    assert await one.recover() == await two.recover() == 0
+    clock.now += 10
 
     async def recover(store: BudgetStore) -> None:
         found.append(await store.recover())
@@ -219,7 +232,8 @@ async def test_reservations_of_a_dead_instance_are_charged_for_their_input_once(
 async def test_calls_of_a_dead_instance_are_recorded_as_interrupted_once(database: Database) -> None:
     recorded: list[CallRecord] = []
     dead = BudgetStore(database, instance="dead")
-    one, two = (BudgetStore(database, instance=name, record=recorded.append) for name in ("one", "two"))
+    clock = Clock()
+    one, two = (BudgetStore(database, instance=name, record=recorded.append, clock=clock) for name in ("one", "two"))
     key = await make_key(database, Budget(period="total", tokens=1000))
     call = CallRecord(
         id="1",
@@ -244,6 +258,9 @@ async def test_calls_of_a_dead_instance_are_recorded_as_interrupted_once(databas
     assert settled is not None
     await dead.settle(settled, Amount(tokens=9))
     await make_old(database)
+    await one.recover()
+    await two.recover()
+    clock.now += 10
     async with anyio.create_task_group() as tasks:
         for store in (one, two, one, two):
             tasks.start_soon(store.recover)
@@ -259,6 +276,29 @@ async def test_an_instance_that_was_only_stopped_keeps_new_reservations(database
     await other.recover()
     await reserve(slow, key, 10)
     assert await other.recover() == 0
+
+
+@pytest.mark.anyio
+async def test_instances_that_live_keep_their_reservations_after_an_outage_of_the_database(database: Database) -> None:
+    clock = Clock()
+    one, two = (BudgetStore(database, instance=name, clock=clock) for name in ("one", "two"))
+    key = await make_key(database, Budget(period="total", tokens=1000))
+    made = await reserve(two, key, 100, of_input=7)
+    await two.beat()
+    for _ in range(3):  # heartbeats of both are old when the database answers again
+        await make_old(database)
+        await one.beat()
+        assert await one.recover() == 0
+        clock.now += 10
+        await two.beat()
+        assert await one.recover() == 0
+    # What was suspected before an outage is not dead after it.
+    await make_old(database)
+    assert await one.recover() == 0
+    clock.now += 100
+    assert await one.recover() == 0
+    await two.settle(made, Amount(tokens=33))
+    assert (await balance(one, key)).spent.tokens == 33
 
 
 @pytest.mark.anyio
@@ -451,7 +491,10 @@ class Budgets(RuleBasedStateMachine):
     @rule()
     def both_die(self) -> None:
         self.run(make_old(self.database))
-        store = BudgetStore(self.database, instance="three")
+        clock = Clock()
+        store = BudgetStore(self.database, instance="three", clock=clock)
+        assert self.run(store.recover()) == 0
+        clock.now += 10
         assert self.run(store.recover()) == len(self.open)
         self.spent = Amount(tokens=self.spent.tokens + sum(part for _, part in self.open), cost=self.spent.cost)
         self.ended += [made for made, _ in self.open]

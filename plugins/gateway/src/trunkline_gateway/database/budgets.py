@@ -9,7 +9,9 @@ from __future__ import annotations
 import calendar
 import datetime
 import logging
+import math
 import secrets
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +23,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
+    and_,
     bindparam,
     case,
     delete,
@@ -42,7 +45,13 @@ from trunkline_gateway.usage import CallRecord
 logger = logging.getLogger("trunkline_gateway")
 
 DEAD_SECONDS = 30
-"""The seconds without a heartbeat after which an instance is dead."""
+"""The seconds without a heartbeat after which an instance may be dead."""
+
+SUSPECT_SECONDS = 10
+"""The seconds for which an instance that may be dead is watched: two heartbeats.
+
+After an outage of the database no instance has a recent heartbeat. Each that lives writes one within that time.
+"""
 
 _MOST = 10**15
 """The most that one call is counted with: requests choose their largest output, and sums must fit in 64 bits."""
@@ -122,14 +131,24 @@ _BALANCE = select(
 
 _is_old = epoch() - DEAD_SECONDS
 # An instance that was stopped for longer than that makes reservations again before its next heartbeat.
+_is_suspect = and_(
+    reservations.c.created_at < _is_old,
+    ~exists().where(instances.c.id == reservations.c.instance, instances.c.beat_at >= _is_old),
+)
+_beat_at = select(instances.c.beat_at).where(instances.c.id == reservations.c.instance).scalar_subquery()
+_SUSPECTS = select(reservations.c.instance, _beat_at.label("beat_at")).where(_is_suspect).distinct()
 _DEAD = (
     select(reservations)
     .where(
-        reservations.c.created_at < _is_old,
-        ~exists().where(instances.c.id == reservations.c.instance, instances.c.beat_at >= _is_old),
+        _is_suspect,
+        # `Database.open` sets 0 if no other process has the file open.
+        or_(reservations.c.created_at == 0, reservations.c.instance.in_(bindparam("dead", expanding=True))),
     )
     .order_by(reservations.c.id)
     .with_for_update(skip_locked=True, of=reservations)
+)
+_FORGET = delete(instances).where(
+    instances.c.beat_at < _is_old, ~exists().where(reservations.c.instance == instances.c.id)
 )
 
 
@@ -141,11 +160,20 @@ class BudgetStore:
     """
 
     def __init__(
-        self, database: Database, *, instance: str, record: Callable[[CallRecord], None] | None = None
+        self,
+        database: Database,
+        *,
+        instance: str,
+        record: Callable[[CallRecord], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
         self._instance = instance
         self._record_call = record
+        self._clock = clock
+        # Which instances may be dead, each with its last heartbeat and since when.
+        self._suspects: dict[tuple[str, int | None], float] = {}
+        self._recovered_at = -math.inf
         # What could not be settled because the database was away.
         self._unsettled: dict[str, Amount] = {}
 
@@ -243,10 +271,22 @@ class BudgetStore:
         await self._settle_again()
 
     async def recover(self) -> int:
-        """Settle the reservations of dead instances, and return how many they were."""
+        """Settle the reservations of dead instances, and return how many they were.
+
+        An instance is dead if it had no heartbeat for `DEAD_SECONDS`, and then none while this one called `recover`
+        regularly for `SUSPECT_SECONDS`.
+        """
+        now = self._clock()
+        # If this instance could not reach the database meanwhile, others perhaps could not either.
+        known = self._suspects if now - self._recovered_at <= DEAD_SECONDS else {}
+        suspects: dict[tuple[str, int | None], float] = {}
 
         def work(connection: Connection) -> list[dict[str, Any] | None]:
-            dead = connection.execute(_DEAD).all()
+            nonlocal suspects
+            found = connection.execute(_SUSPECTS).all()
+            suspects = {(row.instance, row.beat_at): known.get((row.instance, row.beat_at), now) for row in found}
+            names = [name for (name, _), since in suspects.items() if now - since >= SUSPECT_SECONDS]
+            dead = connection.execute(_DEAD, {"dead": names}).all()
             sums: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
             for row in dead:
                 connection.execute(_TAKE, {"a_reservation": row.id})
@@ -256,10 +296,11 @@ class BudgetStore:
             for key_id, (tokens, cost, input_tokens, input_cost) in sorted(sums.items()):
                 values = {"a_key": key_id, "a_tokens": tokens, "a_cost": cost}
                 connection.execute(_SETTLE, values | {"used_tokens": input_tokens, "used_cost": input_cost})
-            connection.execute(delete(instances).where(instances.c.beat_at < _is_old))
+            connection.execute(_FORGET)
             return [row.call for row in dead]
 
         recovered = await self._database.write(work)
+        self._suspects, self._recovered_at = suspects, now
         if recovered:
             logger.warning("%d calls of instances that have died were charged for their input", len(recovered))
         if self._record_call is not None:
