@@ -340,3 +340,37 @@ async def test_a_write_that_is_cancelled_before_its_turn_is_not_made(tmp_path: P
         tasks[1].cancel()
         await asyncio.wait(tasks)
     assert made == [0, 2]
+
+
+@pytest.mark.anyio
+async def test_a_database_that_closes_ends_its_writes_and_takes_no_more(database: Database) -> None:
+    def add(connection: Connection) -> str:
+        connection.execute(insert(named_values).values(name="last", value="x"))
+        return "added"
+
+    last = asyncio.ensure_future(database.write(add))
+    await asyncio.sleep(0)
+    closing = asyncio.ensure_future(database.aclose())
+    await asyncio.sleep(0)
+    for use in (database.write, database.read):
+        with pytest.raises(DatabaseError, match="the database is closed"):
+            await use(add)
+    await closing
+    await database.aclose()
+    assert await last == "added"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", [StopIteration, GeneratorExit])
+async def test_writes_that_are_broken_off_fail_and_later_ones_are_made(
+    tmp_path: Path, kind: type[BaseException]
+) -> None:
+    def broken(_: Connection) -> None:
+        raise kind
+
+    async with await Database.open(f"sqlite:///{tmp_path / 'gateway.sqlite3'}") as database:
+        works: list[Callable[[Connection], object]] = [broken, broken, lambda _: "made"]
+        async with asyncio.timeout(20):
+            results = await asyncio.gather(*[database.write(work) for work in works], return_exceptions=True)
+            assert isinstance(results[0], DatabaseError)
+            assert await database.write(lambda _: "later") == "later"

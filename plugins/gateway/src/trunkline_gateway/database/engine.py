@@ -77,6 +77,7 @@ class Database:
 
     def __init__(self, backend: _SQLite | _PostgreSQL) -> None:
         self._backend = backend
+        self._is_closed = False
 
     @classmethod
     async def open(cls, url: str) -> Self:
@@ -101,6 +102,7 @@ class Database:
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run a function that only reads, in a transaction. Raises `DatabaseError`."""
+        self._check_open()
         return await self._backend.run(work, writes=False)
 
     async def write(self, work: Callable[[Connection], T]) -> T:
@@ -108,12 +110,20 @@ class Database:
 
         It may be run again after a rollback, so it changes nothing but the database.
         """
+        self._check_open()
         with anyio.CancelScope(shield=True):
             return await self._backend.run(work, writes=True)
         raise AssertionError("a shield swallows no error")
 
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise DatabaseError("the database is closed")
+
     async def aclose(self) -> None:
-        """Close all connections."""
+        """End the reads and writes that have begun, and close all connections. Later ones are refused."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         with anyio.CancelScope(shield=True):
             await self._backend.aclose()
 
@@ -331,13 +341,21 @@ class _SQLite:
         self._batch = loop.run_in_executor(self._writer, self._write, [work for work, _ in batch])
 
         def end(done: asyncio.Future[list[Callable[[], Any]]]) -> None:
-            for (_, result), outcome in zip(batch, done.result(), strict=True):
-                if not result.done():
-                    try:
-                        result.set_result(outcome())
-                    except Exception as error:
-                        result.set_exception(error)
             self._batch = None
+            try:
+                for (_, result), outcome in zip(batch, done.result(), strict=True):
+                    if not result.done():
+                        try:
+                            result.set_result(outcome())
+                        except Exception as error:
+                            result.set_exception(error)
+            except BaseException as error:
+                # Whatever it was, no caller may wait forever, and the next writes have to be made.
+                failure = DatabaseError(f"a write was broken off: {error!r}")
+                failure.__cause__ = error
+                for _, result in batch:
+                    if not result.done():
+                        result.set_exception(failure)
             if self._waiting:
                 self._start_batch(loop)
 
@@ -450,17 +468,29 @@ class _PostgreSQL:
 
     def __init__(self, url: URL, dsn: str) -> None:
         self._url = url
+        self._running = 0
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
         with _errors(url):
             self._engine = _postgresql_engine(
                 dsn, pool_size=CONNECTIONS, max_overflow=CONNECTIONS, pool_timeout=BUSY_SECONDS, pool_pre_ping=True
             )
 
     async def run(self, work: Callable[[Connection], T], *, writes: bool) -> T:
-        with _errors(self._url):
-            async with self._engine.begin() as connection:
-                return await connection.run_sync(work)
+        self._running += 1
+        self._is_idle.clear()
+        try:
+            with _errors(self._url):
+                async with self._engine.begin() as connection:
+                    return await connection.run_sync(work)
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._is_idle.set()
 
     async def aclose(self) -> None:
+        # The engine leaves connections that are in use open.
+        await self._is_idle.wait()
         with _errors(self._url):
             await self._engine.dispose()
 
