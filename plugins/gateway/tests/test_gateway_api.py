@@ -17,8 +17,12 @@ import uvicorn
 from gateway_servers import redis_server
 from scripted_provider import Call, Provider, scripted_provider, served_gateway
 from starlette.applications import Starlette
-from trunkline import Secret
+from trunkline import ChatRequest, ChatResponse, FinishReason, Secret, Usage, user
 from trunkline_gateway import Gateway, GatewaySettings
+from trunkline_gateway.calls import Calls
+from trunkline_gateway.database.budgets import BudgetStore
+from trunkline_gateway.database.engine import Database
+from trunkline_gateway.database.usage import UsageStore
 from trunkline_gateway.keys import Budget, Key, KeyDraft
 from trunkline_gateway.limits import LimiterUnavailable
 from trunkline_gateway.server import protocol_for
@@ -509,6 +513,38 @@ async def test_a_call_that_the_end_of_the_gateway_cuts_off_may_be_sent_again(set
         assert (answer.status_code, answer.headers["x-should-retry"]) == (503, "true")
         assert answer.json()["error"]["message"] == "the gateway is shutting down"
     assert 0 < (await setup.spent(key))[0] < 100
+
+
+async def test_a_call_that_is_cancelled_while_it_is_settled_is_recorded_and_settled_by_the_end(tmp_path: Path) -> None:
+    request = ChatRequest(messages=(user("hi"),))
+    url = f"sqlite:///{tmp_path / 'gateway.sqlite3'}"
+
+    async def make(gateway: Gateway, key: Key, answered: asyncio.Event) -> None:
+        calls = Calls(gateway)
+        async with calls.admit(key, calls.find_target(key, "main"), request, api="/x") as call:
+            usage = Usage(input_tokens=10, output_tokens=4)
+            call.response = ChatResponse(parts=(), finish_reason=FinishReason.STOP, usage=usage)
+            answered.set()
+
+    async with scripted_provider() as provider:
+        async with served_gateway(tmp_path, provider) as (gateway, _, _):
+            budget = Budget(period="total", tokens=10**6)
+            key, _ = await gateway.keys.create(KeyDraft(name="k", requests_per_minute=1000, budget=budget))
+            for steps in range(20):
+                # By asyncio itself, which no shield holds back; after more and more steps of the event loop.
+                answered = asyncio.Event()
+                task = asyncio.ensure_future(make(gateway, key, answered))
+                await answered.wait()
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.wait([task])
+                assert task.cancelled() or task.exception() is None
+    async with await Database.open(url) as database:
+        balance = await BudgetStore(database, instance="next").balance(key)
+        assert balance is not None
+        assert (balance.spent.tokens, balance.reserved.tokens) == (20 * 14, 0)
+        assert len(await UsageStore(database, log_days=1).log()) == 20
 
 
 COUNT: dict[str, object] = {"model": "main", "messages": [{"role": "user", "content": "hi"}]}

@@ -385,7 +385,8 @@ asyncio.run(main())
 
 
 @pytest.mark.anyio
-async def test_what_could_not_be_settled_is_settled_by_the_next_heartbeat() -> None:
+@pytest.mark.parametrize("by", ["a heartbeat", "the end of the gateway"])
+async def test_what_could_not_be_settled_is_settled_later(by: str) -> None:
     with postgresql_server() as server:
         async with await Database.open(server.database("gateway")) as database:
             store = BudgetStore(database, instance="one")
@@ -393,8 +394,9 @@ async def test_what_could_not_be_settled_is_settled_by_the_next_heartbeat() -> N
             made = await reserve(store, key, 60)
             server.stop()
             await store.settle(made, Amount(tokens=20))
+            await store.flush()
             server.start()
-            await store.beat()
+            await (store.beat() if by == "a heartbeat" else store.flush())
             state = await balance(store, key)
             assert (state.spent.tokens, state.reserved.tokens) == (20, 0)
 

@@ -292,11 +292,16 @@ class AdmittedCall:
         error = error or self.failure
         used = self._used(error)
         tokens = used.input_tokens + used.output_tokens
-        if self.grant is not None:
-            await self._gateway.limiter.settle(self.grant, tokens)
-        if self._reservation is not None:
-            await self._gateway.budgets.settle(self._reservation, Amount(tokens=tokens, cost=used.cost or 0))
-        self._record(used, error)
+        # asyncio itself can cancel what a shield of anyio holds: each step follows also if the one before is cancelled.
+        try:
+            if self.grant is not None:
+                await self._gateway.limiter.settle(self.grant, tokens)
+        finally:
+            try:
+                if self._reservation is not None:
+                    await self._gateway.budgets.settle(self._reservation, Amount(tokens=tokens, cost=used.cost or 0))
+            finally:
+                self._record(used, error)
 
     def _used(self, error: BaseException | None) -> _Used:
         """Return what all requests of the call used: the one that was answered, and those that failed."""

@@ -99,6 +99,7 @@ class Gateway(GatewayState):
         self.sessions = SessionStore(database)
         self.keys = KeyStore(database)
         self.budgets = BudgetStore(database, instance=self.instance, record=self.record)
+        stack.push_async_callback(self.budgets.flush)
         self.usage = UsageStore(database, log_days=settings.log_days)
         stack.push_async_callback(self.usage.flush)
         self.limiter = self._make_limiter()

@@ -226,7 +226,7 @@ class BudgetStore:
     async def settle(self, reservation: Reservation, amount: Amount) -> None:
         """Replace the reservation by what the call used. Settling it again does nothing.
 
-        If the database cannot be reached, it is settled by a later heartbeat.
+        If the database cannot be reached, it is settled by a later heartbeat or by `flush`.
         """
         try:
             await self._settle(reservation.id, _bounded(amount))
@@ -244,6 +244,15 @@ class BudgetStore:
                 connection.execute(_SETTLE, values | {"used_tokens": amount.tokens, "used_cost": amount.cost})
 
         await self._database.write(work)
+
+    async def flush(self) -> None:
+        """Settle what could not be settled, as at the end of the gateway. If that fails, a warning is logged."""
+        await self._settle_again()
+        if self._unsettled:
+            logger.warning(
+                "the budgets of %d calls were not settled: another instance, or the next start, charges their input",
+                len(self._unsettled),
+            )
 
     async def _settle_again(self) -> None:
         for reservation_id, amount in tuple(self._unsettled.items()):
