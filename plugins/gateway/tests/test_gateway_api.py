@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import json
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -775,15 +776,19 @@ def connected(setup: Setup) -> tuple[Any, Loop, Connection]:
     return protocol, loop, connection
 
 
-async def test_a_request_whose_body_arrives_byte_by_byte_is_ended_after_ten_idle_timeouts(setup: Setup) -> None:
+@pytest.mark.parametrize(("arrived", "state"), [(479, "closing"), (480, "open")])
+async def test_a_body_that_arrives_too_slowly_is_refused(setup: Setup, arrived: int, state: str) -> None:
     _, headers = await setup.key()
     protocol, loop, connection = connected(setup)
-    sent = request_of(headers)
-    protocol.data_received(sent[:-20])
-    for number in range(-20, -10):
-        protocol.data_received(sent[number : number + 1])
-    assert connection.state == "open"
-    loop.end(10.0)
+    head, _, body = request_of(headers, user="x" * 2000).partition(b"\r\n\r\n")
+    protocol.data_received(head + b"\r\n\r\n" + body[:200])
+    for number in range(200, arrived):
+        protocol.data_received(body[number : number + 1])
+    loop.end(2.0)
+    assert connection.state == state
+    if state == "open":
+        protocol.data_received(body[arrived : arrived + 479])
+        loop.end(2.0)
     assert (connection.sent[:13], connection.state) == (b"HTTP/1.1 408 ", "closing")
     protocol.connection_lost(None)
     await asyncio.wait(loop.tasks)
@@ -791,14 +796,77 @@ async def test_a_request_whose_body_arrives_byte_by_byte_is_ended_after_ten_idle
     assert not setup.provider.calls
 
 
+async def test_a_body_that_the_gateway_does_not_read_is_not_too_slow(setup: Setup) -> None:
+    protocol, loop, connection = connected(setup)
+    protocol.data_received(request_of({}, user="x" * 200_000)[:100_000])
+    loop.end(2.0)  # the body waits for the endpoint
+    assert connection.state == "open"
+    protocol.connection_lost(None)
+    await asyncio.wait(loop.tasks)
+
+
 async def test_the_time_for_a_request_ends_with_its_last_byte(setup: Setup) -> None:
     _, headers = await setup.key()
     protocol, loop, connection = connected(setup)
     protocol.data_received(request_of(headers))
-    assert not [timer for timer in loop.timers if timer.seconds == 10.0]
+    assert not loop.timers
     await asyncio.wait(loop.tasks)
     assert connection.sent.startswith(b"HTTP/1.1 200 ")
     protocol.connection_lost(None)
+
+
+async def test_the_beginning_of_the_next_request_ends_no_answer(setup: Setup) -> None:
+    _, headers = await setup.key()
+    protocol, loop, connection = connected(setup)
+    protocol.data_received(request_of(headers) + b"GET ")
+    assert not loop.timers
+    await asyncio.wait(loop.tasks)
+    assert connection.sent.startswith(b"HTTP/1.1 200 ")
+    protocol.data_received(b"/")
+    loop.end(1.0)
+    assert connection.state == "closing"
+    protocol.connection_lost(None)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"), [(b"nonsense\r\n\r\n", b"400"), (b"GET / HTTP/1.1\r\na: " + b"b" * 70_000, b"431")]
+)
+async def test_a_client_that_does_not_read_that_its_request_is_wrong_is_cut_off(
+    setup: Setup, sent: bytes, status: bytes
+) -> None:
+    protocol, loop, connection = connected(setup)
+    protocol._stop_timer()
+    protocol.data_received(sent)
+    assert (connection.sent[9:12], connection.state) == (status, "closing")
+    loop.end(1.0)
+    assert connection.state == "aborted"
+    protocol.connection_lost(None)
+
+
+async def test_what_a_client_has_not_received_is_counted_in_the_kernel_too(setup: Setup) -> None:
+    async def script(call: Call) -> None:
+        await call.answer(text="x" * 400_000)
+
+    setup.provider.script = script
+    _, headers = await setup.key()
+    url = setup.client.base_url
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect((url.host, url.port))
+        client.sendall(request_of(headers))
+        await setup.wait_for(lambda: bool(setup.connections()))
+        protocol: Any = next(iter(setup.server.server_state.connections))
+        await setup.wait_for(lambda: protocol.cycle is not None and protocol.cycle.response_complete)
+        accepted = protocol.transport.get_extra_info("socket")
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == 64 * 1024
+        if sys.platform == "linux":
+            assert protocol.unread() > protocol.transport.get_write_buffer_size()
+        client.setblocking(False)
+        received = 0
+        loop = asyncio.get_running_loop()
+        while received < 400_000:
+            received += len(await loop.sock_recv(client, 65536))
+        await setup.wait_for(lambda: protocol.unread() == 0)
 
 
 @pytest.mark.parametrize(("read", "state"), [(239, "aborted"), (240, "open")])

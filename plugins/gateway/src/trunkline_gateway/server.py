@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import math
 import resource
 import signal
 import socket
+import sys
+import termios
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import anyio
@@ -26,11 +29,20 @@ logger = logging.getLogger("trunkline_gateway")
 
 _BACKLOG = 2048
 
-REQUEST_TIMEOUTS = 10
-"""The idle timeouts in which a whole request has to arrive. A body that arrives byte by byte is never idle."""
+SLOWEST = 240
+"""The bytes a second that a client has to send of a body, or to read of an answer, at least, while the gateway waits
+for it. As in ASP.NET's Kestrel.
+"""
 
-SLOWEST_READ = 240
-"""The bytes a second that a client has to read at least while the gateway waits for it, as in ASP.NET's Kestrel."""
+_BODY_TIMEOUTS = 2
+"""The idle timeouts after which it is checked how much of a body arrived. If no byte does, endpoints have said so by
+then, in the client's form.
+"""
+
+_MOST_UNSENT = 64 * 1024
+"""The bytes of an answer that the kernel takes before it can send them. Without this limit they can grow to megabytes,
+and a stream that nobody reads would be read from its provider until then.
+"""
 
 SETTLING = 5
 """The seconds that calls get after the drain timeout to settle their usage."""
@@ -48,7 +60,8 @@ class LimitedProtocol(HttpToolsProtocol):
     _head_size = 0
     _too_long = False
     _timer: asyncio.TimerHandle | None = None
-    _request_timer: asyncio.TimerHandle | None = None
+    _body_timer: asyncio.TimerHandle | None = None
+    _body_size = 0
     _write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -56,11 +69,15 @@ class LimitedProtocol(HttpToolsProtocol):
         if len(self.connections) > self.settings.max_connections:
             transport.close()
             return
+        connection = transport.get_extra_info("socket")
+        if connection is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            with suppress(OSError):  # the client may have gone
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _MOST_UNSENT)
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
-        self._stop_request_timer()
+        self._stop_body_timer()
         self._stop_write_timer()
         super().connection_lost(exc)
 
@@ -85,6 +102,11 @@ class LimitedProtocol(HttpToolsProtocol):
     def timeout_keep_alive_handler(self) -> None:
         self._end()
 
+    def shutdown(self) -> None:
+        super().shutdown()
+        if self.transport.is_closing():
+            self._start_write_timer()
+
     # A transport that is closed, or is paused, waits for its client to read, which may never happen.
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -97,13 +119,22 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _start_write_timer(self) -> None:
         if self._write_timer is None:
-            waiting = self.transport.get_write_buffer_size()
-            self._write_timer = self.loop.call_later(self.settings.idle_timeout, self._check_written, waiting)
+            self._write_timer = self.loop.call_later(self.settings.idle_timeout, self._check_written, self.unread())
+
+    def unread(self) -> int:
+        """Return the bytes that were written, and that the client's system has not received."""
+        # asyncio writes only when much of the kernel's buffer is free, so its own buffer may stay as it is for long.
+        connection = self.transport.get_extra_info("socket")
+        in_kernel = 0
+        if connection is not None and sys.platform == "linux":
+            with suppress(OSError, ValueError):  # it may be closed
+                answer = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4))
+                in_kernel = int.from_bytes(answer, sys.byteorder)
+        return self.transport.get_write_buffer_size() + in_kernel
 
     def _check_written(self, before: int) -> None:
         self._write_timer = None
-        least = SLOWEST_READ * self.settings.idle_timeout
-        if self.transport.get_write_buffer_size() <= before - least:
+        if self.unread() <= before - SLOWEST * self.settings.idle_timeout:
             self._start_write_timer()
         else:
             self.transport.abort()
@@ -119,32 +150,37 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._in_head = True
-        self._start_request_timer()
         super().on_message_begin()
 
+    def on_body(self, body: bytes) -> None:
+        self._body_size += len(body)
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
-        self._stop_request_timer()
+        self._stop_body_timer()
         super().on_message_complete()
 
-    def _start_request_timer(self) -> None:
-        self._stop_request_timer()
-        seconds = REQUEST_TIMEOUTS * self.settings.idle_timeout
-        self._request_timer = self.loop.call_later(seconds, self._end_request)
+    def _start_body_timer(self) -> None:
+        # Nothing arrives while an earlier request is answered, or while the endpoint does not take what is there.
+        is_read = not self.pipeline and not self.flow.read_paused
+        seconds = _BODY_TIMEOUTS * self.settings.idle_timeout
+        least = self._body_size + SLOWEST * seconds if is_read else 0
+        self._body_timer = self.loop.call_later(seconds, self._check_body, least)
 
-    def _end_request(self) -> None:
-        self._request_timer = None
-        if self.pipeline:  # it is not read while an earlier request is answered
-            self._start_request_timer()
+    def _check_body(self, least: float) -> None:
+        self._body_timer = None
+        if self.pipeline or self.flow.read_paused or self._body_size >= least:
+            self._start_body_timer()
         elif not self.transport.is_closing():
             # A request whose answer has begun gets no other one.
-            if self.cycle is not None and not self.cycle.response_started:
+            if not self.cycle.response_started:
                 self.transport.write(_REQUEST_TIMEOUT)
             self._end()
 
-    def _stop_request_timer(self) -> None:
-        if self._request_timer is not None:
-            self._request_timer.cancel()
-            self._request_timer = None
+    def _stop_body_timer(self) -> None:
+        if self._body_timer is not None:
+            self._body_timer.cancel()
+            self._body_timer = None
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -155,17 +191,16 @@ class LimitedProtocol(HttpToolsProtocol):
             self._too_long = True
             raise ValueError("the head is too long")  # httptools then calls `send_400_response`
         super().on_headers_complete()
+        self._body_size = 0
+        self._start_body_timer()
 
     def send_400_response(self, msg: str) -> None:
-        if not self._too_long:
+        if self._too_long:
+            self.transport.write(_HEAD_TOO_LONG)
+            self.transport.close()
+        else:
             super().send_400_response(msg)
-            return
-        self.transport.write(
-            b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-            b"content-type: text/plain; charset=utf-8\r\ncontent-length: 25\r\nconnection: close\r\n\r\n"
-            b"The head is too long.   \n"
-        )
-        self.transport.close()
+        self._start_write_timer()
 
     def _start_timer(self) -> None:
         self._timer = self.loop.call_later(self.settings.idle_timeout, self._end)
@@ -182,6 +217,11 @@ class LimitedProtocol(HttpToolsProtocol):
             self._timer = None
 
 
+_HEAD_TOO_LONG = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"content-type: text/plain; charset=utf-8\r\ncontent-length: 25\r\nconnection: close\r\n\r\n"
+    b"The head is too long.   \n"
+)
 _REQUEST_TIMEOUT = (
     b"HTTP/1.1 408 Request Timeout\r\n"
     b"content-type: text/plain; charset=utf-8\r\ncontent-length: 36\r\nconnection: close\r\n\r\n"
