@@ -18,7 +18,7 @@ import uvicorn
 from gateway_servers import redis_server
 from scripted_provider import Call, Provider, scripted_provider, served_gateway
 from starlette.applications import Starlette
-from trunkline import ChatRequest, ChatResponse, FinishReason, Secret, Usage, user
+from trunkline import CallError, ChatRequest, ChatResponse, FinishReason, Secret, StreamClosed, Usage, user
 from trunkline_gateway import Gateway, GatewaySettings
 from trunkline_gateway.calls import Calls
 from trunkline_gateway.database.budgets import BudgetStore
@@ -546,6 +546,29 @@ async def test_a_call_that_is_cancelled_while_it_is_settled_is_recorded_and_sett
         assert balance is not None
         assert (balance.spent.tokens, balance.reserved.tokens) == (20 * 14, 0)
         assert len(await UsageStore(database, log_days=1).log()) == 20
+
+
+@pytest.mark.parametrize(("model", "cost"), [("priced", 3900), ("both", 3900), ("own", 18 * 10**9)])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_that_is_lost_on_its_way_to_the_client_is_charged(
+    setup: Setup, model: str, cost: int, stream: bool
+) -> None:
+    key, _ = await setup.key(budget=Budget(period="total", cost=10**13))
+    calls = Calls(setup.gateway)
+    request = ChatRequest(messages=(user("hi"),), max_output_tokens=100)
+    for error in (StreamClosed("the client has disconnected"), asyncio.CancelledError(), CallError("a middleware")):
+        before = await setup.spent(key)
+        with pytest.raises(type(error)):
+            async with calls.admit(key, calls.find_target(key, model), request, api="/x") as call:
+                async with call.use_service() as service:
+                    if stream:
+                        async with service.stream(request) as call.stream:
+                            await call.stream.finish()
+                            raise error
+                    await service.chat(request)
+                    raise error
+        tokens, spent = await setup.spent(key)
+        assert (tokens - before[0], spent - before[1]) == (14, cost)
 
 
 COUNT: dict[str, object] = {"model": "main", "messages": [{"role": "user", "content": "hi"}]}

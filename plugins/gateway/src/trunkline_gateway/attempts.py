@@ -1,4 +1,4 @@
-"""The requests of a call that failed: those that were retried, and those to members of a composed service.
+"""The requests of a call to providers: those that failed or were retried, and those that were answered.
 
 The core reports them to observers. `ATTEMPTS` is an extension of every service of the gateway whose observer adds each
 one to the `Attempts` of the gateway's call, which the call's options carry in their `state`.
@@ -12,6 +12,7 @@ from trunkline import (
     ChatRequest,
     ChatResponse,
     EmbedRequest,
+    EmbedResponse,
     Observer,
     ServiceContext,
     Settings,
@@ -43,11 +44,21 @@ class FailedAttempt:
     """Whether the stream of its answer had begun."""
 
 
+@attrs.frozen(kw_only=True)
+class FinishedCall:
+    """A request that the provider has answered. Its response may be lost on the way to the client."""
+
+    target: Target
+    response: ChatResponse | EmbedResponse
+
+
 @attrs.define
 class Attempts:
     """What is known of the requests of one call of the gateway."""
 
     failed: list[FailedAttempt] = attrs.field(factory=list)
+    finished: list[FinishedCall] = attrs.field(factory=list)
+    """Usually one; more if a middleware repeats the call."""
     answering: Call | None = None
     """The call to a provider whose stream has begun. No other one follows."""
     answering_target: Target | None = None
@@ -97,7 +108,9 @@ class _AttemptObserver(Observer):
     def finished(self, call: Call, response: object) -> None:
         attempts, model = _attempts_of(call), self._models.pop(call, None)
         if attempts is not None:
-            attempts.answering_target = self._target(call, model)
+            attempts.answering_target = target = self._target(call, model)
+            if isinstance(response, (ChatResponse, EmbedResponse)):
+                attempts.finished.append(FinishedCall(target=target, response=response))
 
     def failed(self, call: Call, error: BaseException) -> None:
         self._fail(call, getattr(error, "partial", None), self._models.pop(call, None), free=is_free(error))

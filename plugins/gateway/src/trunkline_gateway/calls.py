@@ -34,11 +34,11 @@ from trunkline import (
 )
 from trunkline.authoring.token_estimates import estimate_request, estimate_text
 
-from trunkline_gateway.attempts import Attempts, FailedAttempt
+from trunkline_gateway.attempts import Attempts, FailedAttempt, FinishedCall
 from trunkline_gateway.budgets import Amount, Reservation
 from trunkline_gateway.keys import Key
 from trunkline_gateway.limits import Grant
-from trunkline_gateway.pricing import cost_of, estimated_cost, is_free
+from trunkline_gateway.pricing import cost_of, estimated_cost, is_free, listed_cost
 from trunkline_gateway.problems import GatewayError, Problem, problem_of
 from trunkline_gateway.running import RunningCall
 from trunkline_gateway.targets import Target
@@ -304,7 +304,10 @@ class AdmittedCall:
                 self._record(used, error)
 
     def _used(self, error: BaseException | None) -> _Used:
-        """Return what all requests of the call used: the one that was answered, and those that failed."""
+        """Return what all requests of the call used: those that were answered, and those that failed.
+
+        The last answered one is the call's response, unless that was lost: by a cancellation, or in a middleware.
+        """
         if self._is_free:
             return _Used()
         response = self.response
@@ -313,29 +316,40 @@ class AdmittedCall:
         has_arrived = isinstance(response, EmbedResponse) or (
             response is not None and bool(response.parts or response.usage)
         )
-        if not has_arrived and self.response is None and self._attempts.answering is None:
+        finished = self._attempts.finished
+        if not has_arrived and self.response is None and self._attempts.answering is None and not finished:
             return _sum(self._attempt_used(attempt) for attempt in self._attempts.failed)
-        failed = [self._attempt_used(attempt) for attempt in self._attempts.before_answer()]
-        if not has_arrived and error is not None and is_free(error):
-            return _sum(failed)
-        answer = self._answer_used(response if has_arrived else None)
-        return _sum((answer, *failed)) if failed else answer
+        others = [self._attempt_used(attempt) for attempt in self._attempts.before_answer()]
+        others += [self._finished_used(one) for one in finished[:-1]]
+        if finished and self.response is None and (error is not None or not has_arrived):
+            answer = self._finished_used(finished[-1])
+        elif not has_arrived and error is not None and is_free(error):
+            return _sum(others)
+        else:
+            arrived = response if has_arrived else None
+            cost = None if arrived is None else cost_of(arrived, self.target)
+            answer = self._answer_used(arrived, self._answer_targets(), cost)
+        return _sum((answer, *others)) if others else answer
 
-    def _answer_used(self, response: ChatResponse | EmbedResponse | None) -> _Used:
+    def _finished_used(self, one: FinishedCall) -> _Used:
+        return self._answer_used(one.response, (one.target,), listed_cost(one.response, one.target))
+
+    def _answer_used(
+        self, response: ChatResponse | EmbedResponse | None, targets: Sequence[Target], cost: int | None
+    ) -> _Used:
         usage = None if response is None else response.usage
         final = response is not None and (
             isinstance(response, EmbedResponse) or response.finish_reason is not FinishReason.ERROR
         )
         if response is not None and usage is not None and final and usage.input_tokens is not None:
             tokens = usage.input_tokens, usage.output_tokens or 0
-            cost = cost_of(response, self.target)
             # The price list may not know the name that the provider gives the model.
             return _Used(
                 input_tokens=tokens[0],
                 output_tokens=tokens[1],
-                cost=estimated_cost(*tokens, self._answer_targets()) if cost is None else cost,
+                cost=estimated_cost(*tokens, targets) if cost is None else cost,
             )
-        return self._estimate(response, self._answer_targets())
+        return self._estimate(response, targets)
 
     def _answer_targets(self) -> Sequence[Target]:
         """Return who answers, or all who may, if that is not known."""

@@ -30,19 +30,20 @@ def cost_of(response: ChatResponse | EmbedResponse, target: Target) -> int | Non
 def estimated_cost(input_tokens: int, output_tokens: int, targets: Sequence[Target]) -> int | None:
     """Return the most that so many tokens cost at one of the targets, or `None` if the price of one is not known."""
     usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens)
-    costs = [_listed(usage, target) for target in targets]
+    costs = [listed_cost(usage, target) for target in targets]
     known = [cost for cost in costs if cost is not None]
     return max(known) if known and len(known) == len(costs) else None
 
 
-def _listed(usage: Usage, target: Target) -> int | None:
+def listed_cost(used: ChatResponse | EmbedResponse | Usage, target: Target) -> int | None:
+    """Return the price of a service's tokens by its extension `prices`, else by the price list, or `None`."""
     if target.prices is None:
-        return _nano(trunkline_prices.cost(usage, model=target.model, provider=target.provider))
+        return _nano(trunkline_prices.cost(used, model=target.model, provider=target.provider))
     options = price_options(target.prices)
     now = datetime.datetime.now(datetime.UTC)
     return _nano(
         price_list.cost_of(
-            usage, requested=target.model, provider=target.provider, date=now, batch=False, options=options
+            used, requested=target.model, provider=target.provider, date=now, batch=False, options=options
         )
     )
 
