@@ -902,3 +902,38 @@ async def test_a_client_that_reads_too_slowly_is_cut_off(setup: Setup, read: int
     loop.end(1.0)
     assert connection.state == state
     protocol.connection_lost(None)
+
+
+async def test_a_stream_waits_for_a_client_that_reads_slowly_and_ends_with_one_that_stops(setup: Setup) -> None:
+    paused = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        await call.start()
+        await call.event("blue")
+        await paused.wait()
+        await call.event("green")
+        await call.reader.read()
+
+    setup.provider.script = script
+    key, headers = await setup.key()
+    protocol, loop, connection = connected(setup)
+    protocol.data_received(request_of(headers, stream=True))
+    await setup.wait_for(lambda: b"blue" in connection.sent)
+    connection.buffered = 100_000
+    protocol.pause_writing()
+    paused.set()
+    (call,) = setup.gateway.running
+    await setup.wait_for(lambda: call.output_characters == len("bluegreen"))
+    for _ in range(3):
+        connection.buffered -= 1000
+        loop.end(1.0)
+    assert (connection.state, len(setup.gateway.running)) == ("open", 1)
+    loop.end(1.0)
+    assert connection.state == "aborted"
+    protocol.connection_lost(None)
+    await asyncio.wait(loop.tasks)
+    async with asyncio.timeout(20):
+        while not (logged := await setup.gateway.usage.log(key_id=key.id)):
+            await setup.gateway.usage.flush()
+    assert [(one.outcome, one.status) for one in logged] == [("cancelled", 499)]
+    await setup.wait_for(lambda: not setup.provider.open_calls)

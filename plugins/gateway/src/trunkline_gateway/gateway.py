@@ -119,7 +119,6 @@ class Gateway(GatewayState):
         tasks.start_soon(self.usage.run)
         tasks.start_soon(self._watch)
         tasks.start_soon(self._beat)
-        tasks.start_soon(self._end_unread)
         # The first call would stop the event loop for up to half a second.
         tasks.start_soon(anyio.to_thread.run_sync, trunkline_prices.load_prices)
 
@@ -156,12 +155,6 @@ class Gateway(GatewayState):
                 await self.budgets.recover()
             except DatabaseError as error:
                 logger.warning("the heartbeat could not be written: %s", error)
-
-    async def _end_unread(self) -> None:
-        limit = self.settings.idle_timeout
-        while True:
-            await anyio.sleep(min(limit / 4, 1.0))
-            self.running.end_unread(limit)
 
 
 class _WhenOpen:

@@ -24,10 +24,6 @@ class RunningCall:
     scope: anyio.CancelScope = attrs.field(factory=anyio.CancelScope, repr=False)
     is_cancelled: bool = False
     """Whether an administrator, or the end of the gateway, has ended it."""
-    sending_since: float | None = None
-    """When the part of the stream was written that the client has not taken yet, by `time.monotonic`."""
-    is_unread: bool = False
-    """Whether it was ended because its client does not read."""
 
     def cancel(self) -> None:
         """End the call. Its client gets an error."""
@@ -61,14 +57,6 @@ class RunningCalls:
         if call is not None:
             call.cancel()
         return call is not None
-
-    def end_unread(self, seconds: float) -> None:
-        """End the calls whose clients have taken nothing for so long. A timer for each part would cost more."""
-        latest = time.monotonic() - seconds
-        for call in self:
-            if call.sending_since is not None and call.sending_since < latest:
-                call.is_unread = True
-                call.scope.cancel()
 
     def cancel_all(self) -> None:
         """End all calls."""

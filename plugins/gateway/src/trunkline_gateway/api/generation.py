@@ -170,8 +170,6 @@ class GenerationEndpoint(Endpoint):
             call.failure = error
             await self._end_with(exchange, writer, problem_of(error))
             return
-        if call.running.is_unread:
-            raise StreamClosed("the client does not read its stream", service=call.target.service)
         if call.running.is_cancelled:
             if not exchange.has_started:
                 raise GatewayError(call.ending)
@@ -195,7 +193,7 @@ class GenerationEndpoint(Endpoint):
             exchange.add_warnings(event.warnings if isinstance(event, ResponseStarted) else (), ignored)
             await exchange.start_events()
         if isinstance(event, Heartbeat):
-            await self._send_events(exchange, call, writer.heartbeat)
+            await exchange.send_events(writer.heartbeat)
             return
         if call.first_token_at is None and not isinstance(event, ResponseStarted):
             call.first_token_at = time.monotonic()
@@ -203,13 +201,7 @@ class GenerationEndpoint(Endpoint):
             call.running.output_characters += len(event.text)
         content = writer.write(event)
         if content:
-            await self._send_events(exchange, call, content)
-
-    async def _send_events(self, exchange: Exchange, call: AdmittedCall, content: bytes) -> None:
-        running = call.running
-        running.sending_since = time.monotonic()
-        await exchange.send_events(content)
-        running.sending_since = None
+            await exchange.send_events(content)
 
     async def _end_with(self, exchange: Exchange, writer: Writer, problem: Problem) -> None:
         with anyio.move_on_after(self.gateway.settings.idle_timeout):
