@@ -374,7 +374,7 @@ class _Link:
             with _time_limit(self._timeout):
                 reply = await self._run(script, f"trunkline:limits:{key}", arguments)
         except TimeoutError:
-            # The server does not answer, or the network loses what it says: other calls need not wait for it too.
+            # The server does not answer, or its answer is lost: no other call should wait for it.
             self._give_up(f"no answer within {self._timeout:g} s")
             raise self._unavailable() from None
         except self._exceptions.RedisError as error:

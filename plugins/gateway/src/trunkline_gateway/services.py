@@ -372,7 +372,7 @@ class Services:
         entry = self._entries.get(service)
         if entry is None or (slash and not model):
             raise _not_found(name)
-        # Scopes of keys and prices are looked up by model, so a service's name stands for its default model.
+        # Scopes of keys and prices are looked up by model, so a service's name alone means its default model.
         chosen = model or (None if entry.settings is None else entry.settings.settings.default_model)
         return self._target(entry, name, chosen)
 

@@ -47,7 +47,7 @@ _MOST_FIELDS = 2000
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 _SAFE_IN_URLS = "/:?#[]@!$&'()*+,;=%"
-"""What may stand in a URL unquoted (RFC 3986, section 2.2). A header has no other characters beyond ASCII."""
+"""The characters that a URL may have unquoted (RFC 3986, section 2.2). All others are quoted: a header is ASCII."""
 
 STATIC = Path(__file__).parent / "static"
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}

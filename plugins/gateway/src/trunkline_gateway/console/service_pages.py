@@ -243,7 +243,7 @@ async def delete_service(console: Console, request: Request, session: Session) -
         "details": [f"The alias {alias} leads to it." for alias in aliases],
         "error": error,
         "action": f"/service/delete/{quote(state.name)}",
-        # There is no form for a provider that is not installed any more.
+        # Without the provider there is no form.
         "back": "/services" if state.error else f"/service/edit/{quote(state.name)}",
         "verb": "Delete",
         "section": "/services",

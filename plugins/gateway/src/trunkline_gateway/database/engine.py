@@ -364,7 +364,7 @@ class _SQLite:
     def _write(self, batch: Sequence[Callable[[Connection], Any]]) -> list[Callable[[], Any]]:
         """Run functions in one transaction, and return for each a function that returns or raises what it did.
 
-        If one of them fails, all are rolled back, and each is run again in a transaction of its own.
+        If one of them fails, all are rolled back, and each is run again in a separate transaction.
         """
         has_failed = False
         values: list[Any] = []

@@ -31,7 +31,7 @@ class FieldReader:
     missing: Callable[[str], GatewayError]
     """Makes the error for the place of a field that is required."""
     out_of_range: Callable[[str, str, str], GatewayError]
-    """Makes the error for the place of a number, what it has to be, and OpenAI's code for it."""
+    """Makes the error for a number: the path of its field, what it has to be, and OpenAI's code."""
     place: str
     """How an item of an array is named, given the array and the position, such as `{}[{}]`."""
     drops_nulls: bool = False
