@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 import anyio
 import attrs
@@ -46,6 +46,8 @@ from trunkline_gateway.usage import CallRecord, Outcome
 
 if TYPE_CHECKING:
     from trunkline_gateway.state import GatewayState
+
+RequestT = TypeVar("RequestT", bound=ChatRequest | EmbedRequest)
 
 CONSOLE = "console"
 """The name under which the playground's calls are counted. They have no key."""
@@ -111,13 +113,13 @@ class Calls:
         self,
         key: Key | None,
         target: Target,
-        request: ChatRequest | EmbedRequest,
+        request: RequestT,
         *,
         api: str,
         request_id: str | None = None,
         on_grant: Callable[[Grant], None] | None = None,
         is_free: bool = False,
-    ) -> AdmittedCall:
+    ) -> AdmittedCall[RequestT]:
         """Return the context manager of a call. `key` is `None` for the console.
 
         `on_grant` gets the state of the key's limits, before the budget is asked. `is_free` says that the call uses no
@@ -127,7 +129,7 @@ class Calls:
         return AdmittedCall(self._gateway, key, target, request, api, call_id, on_grant, is_free)
 
 
-class AdmittedCall:
+class AdmittedCall(Generic[RequestT]):
     """A call within its key's limits and budget. Entering raises `LimitExceeded`, `BudgetExceeded` or `GatewayError`.
 
     Whoever makes the call sets `stream`, or `response` when it has arrived.
@@ -138,7 +140,7 @@ class AdmittedCall:
         gateway: GatewayState,
         key: Key | None,
         target: Target,
-        request: ChatRequest | EmbedRequest,
+        request: RequestT,
         api: str,
         request_id: str,
         on_grant: Callable[[Grant], None] | None,

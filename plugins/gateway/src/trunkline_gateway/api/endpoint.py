@@ -1,26 +1,29 @@
-"""What all endpoints of the API do: authenticate, answer, and turn errors into the client's form."""
+"""What the endpoints of the API have in common: they authenticate, make a call, and answer in the client's form."""
 
 from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from starlette.types import Receive, Scope, Send
-from trunkline import ConfigurationError, PluginError, StreamClosed
+from trunkline import ConfigurationError, PluginError, StreamClosed, until_disconnect
 from trunkline.authoring.json import JSONObject
 
 from trunkline_gateway.api.exchange import ClientGone, Exchange
-from trunkline_gateway.calls import Calls, new_request_id
+from trunkline_gateway.calls import AdmittedCall, Calls, RequestT, new_request_id
 from trunkline_gateway.keys import Key
 from trunkline_gateway.limits import LimitExceeded
-from trunkline_gateway.problems import Problem, problem_of
+from trunkline_gateway.problems import GatewayError, Problem, problem_of
+from trunkline_gateway.targets import Target
 from trunkline_gateway.tracing import make_trace
 from trunkline_gateway.wires import Dialect, messages
 
 if TYPE_CHECKING:
     from trunkline_gateway.state import GatewayState
+
+T = TypeVar("T")
 
 logger = logging.getLogger("trunkline_gateway")
 
@@ -68,7 +71,42 @@ class Endpoint(ABC):
     async def answer(self, exchange: Exchange, key: Key) -> None:
         """Answer a request. An error that is raised before the response has started is sent to the client."""
 
-    async def read_json(self, exchange: Exchange) -> JSONObject:
-        """Read the body."""
+
+class CallEndpoint(Endpoint):
+    """An endpoint that makes a call of a service from each request."""
+
+    is_free = False
+    """Whether its calls use no tokens."""
+
+    async def admit(
+        self, exchange: Exchange, key: Key, read: Callable[[JSONObject, Target], RequestT]
+    ) -> tuple[JSONObject, AdmittedCall[RequestT]]:
+        """Read a request, and return its body and its call, which is to be entered."""
         settings = self.gateway.settings
-        return await exchange.read_json(max_body=settings.max_body, timeout=settings.idle_timeout)
+        body = await exchange.read_json(max_body=settings.max_body, timeout=settings.idle_timeout)
+        target = self.calls.find_target(key, body.get("model"))
+        request = await exchange.in_thread_if_large(lambda: read(body, target))
+        call = self.calls.admit(
+            key,
+            target,
+            request,
+            api=self.api,
+            request_id=exchange.request_id,
+            on_grant=exchange.add_limits,
+            is_free=self.is_free,
+        )
+        return body, call
+
+    async def ask(self, exchange: Exchange, call: AdmittedCall[RequestT], asked: Awaitable[T]) -> T:
+        """Wait for the whole answer to a call.
+
+        Raises `GatewayError` if the call was cancelled, and `StreamClosed` if the client has gone.
+        """
+        answer: T | None = None
+        with call.running.scope:
+            answer = await until_disconnect(asked, receive=exchange.receive)
+        if answer is not None:
+            return answer
+        if call.running.is_cancelled:
+            raise GatewayError(call.ending)
+        raise StreamClosed("the client has disconnected", service=call.target.service)

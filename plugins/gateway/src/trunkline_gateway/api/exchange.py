@@ -68,6 +68,10 @@ class Exchange:
         key = self.headers.get(b"x-api-key")
         return None if key is None else key.strip().decode("utf-8", "replace")
 
+    def header(self, name: bytes) -> str:
+        """Return a header of the request, or "" if it was not sent."""
+        return self.headers.get(name, b"").decode("latin-1")
+
     def path_parameter(self, name: str) -> str | None:
         """A part of the path that the route names."""
         value = self._parameters.get(name)

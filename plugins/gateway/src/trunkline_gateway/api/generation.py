@@ -18,17 +18,16 @@ from trunkline import (
     StreamClosed,
     TextDelta,
     heartbeats,
-    until_disconnect,
 )
 from trunkline.authoring.json import JSONObject, dumps
 
-from trunkline_gateway.api.endpoint import Endpoint
+from trunkline_gateway.api.endpoint import CallEndpoint
 from trunkline_gateway.api.exchange import Exchange
 from trunkline_gateway.calls import AdmittedCall
 from trunkline_gateway.keys import Key
 from trunkline_gateway.problems import GatewayError, Problem, problem_of
 from trunkline_gateway.targets import Target
-from trunkline_gateway.wires import Dialect, Reply, chat, chat_reader, messages, responses
+from trunkline_gateway.wires import Dialect, Reply, chat, messages, responses
 
 if TYPE_CHECKING:
     from trunkline_gateway.state import GatewayState
@@ -86,7 +85,7 @@ MESSAGES = WireFormat(
 )
 
 
-class GenerationEndpoint(Endpoint):
+class GenerationEndpoint(CallEndpoint):
     """The endpoint of one wire format."""
 
     def __init__(self, gateway: GatewayState, wire: WireFormat) -> None:
@@ -95,65 +94,63 @@ class GenerationEndpoint(Endpoint):
         self.api, self.dialect, self.write_error = wire.api, wire.dialect, wire.write_error
 
     async def answer(self, exchange: Exchange, key: Key) -> None:
-        gateway, wire = self.gateway, self._wire
-        body = await self.read_json(exchange)
-        target = self.calls.find_target(key, body.get("model"))
-        read = await exchange.in_thread_if_large(lambda: wire.read_request(body, target))
-        request = attrs.evolve(read, model=target.model)
-        if wire is MESSAGES:
-            betas = exchange.headers.get(b"anthropic-beta", b"").decode("latin-1")
-            request = messages.with_betas(request, target, betas)
-        ignored = wire.ignored_fields(body, target)
-        call = self.calls.admit(
-            key, target, request, api=wire.api, request_id=exchange.request_id, on_grant=exchange.add_limits
-        )
+        """Generate an answer, whole or as a stream."""
+
+        def read(body: JSONObject, target: Target) -> ChatRequest:
+            request = self._wire.read_request(body, target)
+            if self._wire is not MESSAGES:
+                return request
+            return messages.with_betas(request, target, exchange.header(b"anthropic-beta"))
+
+        body, call = await self.admit(exchange, key, read)
+        ignored = self._wire.ignored_fields(body, call.target)
         async with call:
-            exchange.add_service(target.service)
-            if gateway.settings.log_contents:
+            exchange.add_service(call.target.service)
+            if self.gateway.settings.log_contents:
                 call.contents = (dumps(body).decode(), None)
+            reply = self._reply(exchange, call, body)
             async with call.use_service() as service:
                 if body.get("stream") is True:
-                    await self._stream(exchange, call, service, body, ignored)
+                    await self._stream(exchange, call, service, reply, ignored)
                 else:
-                    await self._whole(exchange, call, service, body, ignored)
+                    await self._whole(exchange, call, service, reply, ignored)
 
-    def _reply(self, exchange: Exchange, call: AdmittedCall, body: JSONObject) -> Reply:
-        options = body.get("stream_options")
-        assert isinstance(call.request, ChatRequest)
+    def _reply(self, exchange: Exchange, call: AdmittedCall[ChatRequest], body: JSONObject) -> Reply:
         return Reply(
             target=call.target,
             id=call.id,
             created=int(time.time()),
-            custom_tools=chat_reader.custom_tools(body) if self._wire is CHAT else frozenset(),
-            whole_calls=chat.wants_whole_calls(exchange.headers.get(b"user-agent", b"").decode("latin-1")),
-            include_usage=isinstance(options, dict) and options.get("include_usage") is True,
+            custom_tools=chat.custom_tools(body) if self._wire is CHAT else frozenset(),
+            whole_calls=chat.wants_whole_calls(exchange.header(b"user-agent")),
+            include_usage=chat.wants_usage(body),
             input_tokens=call.input_estimate if self._wire is MESSAGES else 0,
             request=call.request,
         )
 
     async def _whole(
-        self, exchange: Exchange, call: AdmittedCall, service: Service, body: JSONObject, ignored: tuple[str, ...]
+        self,
+        exchange: Exchange,
+        call: AdmittedCall[ChatRequest],
+        service: Service,
+        reply: Reply,
+        ignored: tuple[str, ...],
     ) -> None:
-        assert isinstance(call.request, ChatRequest)
-        response: ChatResponse | None = None
-        with call.running.scope:
-            response = await until_disconnect(service.chat(call.request), receive=exchange.receive)
-        if response is None:
-            if call.running.is_cancelled:
-                raise GatewayError(call.ending)
-            raise StreamClosed("the client has disconnected", service=call.target.service)
-        call.response = response
+        call.response = response = await self.ask(exchange, call, service.chat(call.request))
         exchange.add_warnings(response.warnings, ignored)
-        written = self._wire.write_response(response, self._reply(exchange, call, body))
+        written = self._wire.write_response(response, reply)
         if self.gateway.settings.log_contents:
             call.contents = (call.contents[0], dumps(written).decode())
         await exchange.send_json(written)
 
     async def _stream(
-        self, exchange: Exchange, call: AdmittedCall, service: Service, body: JSONObject, ignored: tuple[str, ...]
+        self,
+        exchange: Exchange,
+        call: AdmittedCall[ChatRequest],
+        service: Service,
+        reply: Reply,
+        ignored: tuple[str, ...],
     ) -> None:
-        assert isinstance(call.request, ChatRequest)
-        writer = self._wire.writer(self._reply(exchange, call, body))
+        writer = self._wire.writer(reply)
         call.stream = stream = service.stream(call.request)
         seconds = self.gateway.settings.heartbeat
         try:
@@ -176,14 +173,14 @@ class GenerationEndpoint(Endpoint):
             await self._end_with(exchange, writer, call.ending)
             return
         if self.gateway.settings.log_contents:
-            written = self._wire.write_response(stream.response, self._reply(exchange, call, body))
+            written = self._wire.write_response(stream.response, reply)
             call.contents = (call.contents[0], dumps(written).decode())
         await exchange.end_events()
 
     async def _send(
         self,
         exchange: Exchange,
-        call: AdmittedCall,
+        call: AdmittedCall[ChatRequest],
         writer: Writer,
         event: Event | Heartbeat,
         ignored: tuple[str, ...],

@@ -197,7 +197,7 @@ class _Events(Response):
         await send({"type": "http.response.body", "body": b""})
 
 
-async def _run(console: Console, call: AdmittedCall, receive: Receive, write: _Write) -> None:
+async def _run(console: Console, call: AdmittedCall[ChatRequest], receive: Receive, write: _Write) -> None:
     started = time.monotonic()
     try:
         async with call:
@@ -215,8 +215,7 @@ def _explain(error: Exception, problem: Problem) -> str:
     return f"{text}. {advice}" if isinstance(advice, str) and advice not in text else text
 
 
-async def _stream(console: Console, call: AdmittedCall, receive: Receive, write: _Write, started: float) -> None:
-    assert isinstance(call.request, ChatRequest)
+async def _stream(console: Console, call: AdmittedCall[ChatRequest], receive: Receive, write: _Write, started: float) -> None:
     async with call.use_service() as service:
         call.stream = answer = service.stream(call.request)
         with call.running.scope:
