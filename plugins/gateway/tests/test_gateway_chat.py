@@ -84,8 +84,8 @@ def problem(target: Target = OTHER, **fields: Any) -> Problem:
     return problem_of_read(lambda: read(target, **fields))
 
 
-def streamed(events: Iterable[Event], to: Reply, **options: Any) -> bytes:
-    return stream_of(chat.StreamWriter(to, **options), events)
+def streamed(events: Iterable[Event], to: Reply) -> bytes:
+    return stream_of(chat.StreamWriter(to), events)
 
 
 def chunks_of(written: bytes) -> list[dict[str, Any]]:
@@ -326,6 +326,7 @@ def test_lone_surrogates_are_escaped() -> None:
 def test_a_custom_tool_is_called_with_text() -> None:
     body = {"tools": [{"type": "custom", "custom": {"name": "shell"}}, {"type": "function", "function": {"name": "f"}}]}
     assert chat.custom_tools(body) == {"shell"}
+    to = reply(custom_tools=chat.custom_tools(body))
     events: list[Event] = [
         ResponseStarted(),
         ToolCallStart(index=0, id="c", name="shell"),
@@ -335,9 +336,9 @@ def test_a_custom_tool_is_called_with_text() -> None:
         Finished(reason=FinishReason.TOOL_CALLS),
     ]
     expected = {"id": "c", "type": "custom", "custom": {"name": "shell", "input": "ls"}}
-    [_, chunk, _] = chunks_of(streamed(events, reply(), custom=chat.custom_tools(body)))
+    [_, chunk, _] = chunks_of(streamed(events, to))
     assert chunk["choices"][0]["delta"] == {"tool_calls": [{"index": 0, **expected}]}
-    whole: Any = chat.write_response(fold(events), reply(), custom=chat.custom_tools(body))
+    whole: Any = chat.write_response(fold(events), to)
     assert whole["choices"][0]["message"]["tool_calls"] == [expected]
     tool = read(tools=body["tools"]).tools[0]
     assert tool.parameters["required"] == ["input"]

@@ -68,12 +68,11 @@ from trunkline_gateway.problems import GatewayError, Problem
 from trunkline_gateway.targets import Target
 from trunkline_gateway.wires import Reply
 from trunkline_gateway.wires.carried import wrap
+from trunkline_gateway.wires.chat import write_error
 from trunkline_gateway.wires.responses import (
     StreamWriter,
-    custom_tools,
     ignored_fields,
     read_request,
-    write_error,
     write_response,
 )
 from trunkline_openai.profile import PROFILES
@@ -451,7 +450,6 @@ anything = json_of(NAMES, [*WORDS.split(), *WRAPPED])
 def test_any_json_is_read_or_refused(target: Target, body: dict[str, Any], items: list[Any]) -> None:
     for whole_body in (body, {**body, "input": items}, {"input": "Hi", "tools": items}):
         ignored_fields(whole_body, target)
-        custom_tools(whole_body)
         with contextlib.suppress(GatewayError, InvalidRequest):
             read_request(whole_body, target)
 
@@ -908,7 +906,6 @@ def test_a_custom_tool_works_with_any_provider() -> None:
     response = answer(ToolCall(id="c1", name="run", arguments={"input": 'ls "a"\n'}))
     for body in (
         cast("Any", write_response(response, reply(request=request))),
-        write_response(response, reply(), custom=custom_tools({"tools": [tool]})),
         check_stream(streamed(unfold(response), reply(request=request))),
     ):
         (item,) = body["output"]
@@ -928,7 +925,7 @@ def test_the_input_of_a_custom_tool_streams_as_it_arrives(text: str, ascii_only:
         ToolCallEnd(index=0),
         Finished(reason=FinishReason.TOOL_CALLS, usage=USAGE),
     ]
-    writer = StreamWriter(reply(), custom={"run"})
+    writer = StreamWriter(reply(request=read(tools=[{"type": "custom", "name": "run"}])))
     stream = b"".join(map(writer.write, events))
     (item,) = check_stream(stream)["output"]
     deltas = [event["delta"] for event in events_of(stream) if event["type"] == "response.custom_tool_call_input.delta"]

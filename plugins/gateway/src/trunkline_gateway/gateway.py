@@ -19,6 +19,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from trunkline import ConfigurationError
 
+from trunkline_gateway.api.exchange import ERROR_WRITERS
 from trunkline_gateway.api.routes import api_routes
 from trunkline_gateway.calls import new_request_id
 from trunkline_gateway.console.admin_key import ensure_admin_key
@@ -39,7 +40,6 @@ from trunkline_gateway.redis_limits import RedisLimiter
 from trunkline_gateway.services import Services
 from trunkline_gateway.settings import GatewaySettings
 from trunkline_gateway.state import GatewayState
-from trunkline_gateway.wires import chat, messages
 
 logger = logging.getLogger("trunkline_gateway")
 
@@ -191,5 +191,5 @@ def _response_for(request: Request, problem: Problem, headers: Mapping[str, str]
     every = {**(headers or {}), "x-request-id": request_id, "x-should-retry": str(problem.retryable).lower()}
     if is_anthropic:
         every["request-id"] = request_id
-    write_error = messages.write_error if is_anthropic else chat.write_error
+    write_error = ERROR_WRITERS["anthropic" if is_anthropic else "openai"]
     return JSONResponse(write_error(problem, request_id), status_code=problem.status, headers=every)

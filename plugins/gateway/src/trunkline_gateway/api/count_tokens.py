@@ -22,7 +22,6 @@ class CountTokensEndpoint(CallEndpoint):
 
     api = "/v1/messages/count_tokens"
     dialect = "anthropic"
-    write_error = staticmethod(messages.write_error)
     is_free = True
 
     async def answer(self, exchange: Exchange, key: Key) -> None:

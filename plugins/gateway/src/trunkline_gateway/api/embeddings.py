@@ -5,7 +5,7 @@ from __future__ import annotations
 from trunkline_gateway.api.endpoint import CallEndpoint
 from trunkline_gateway.api.exchange import Exchange
 from trunkline_gateway.keys import Key
-from trunkline_gateway.wires import chat, embeddings
+from trunkline_gateway.wires import embeddings
 
 
 class EmbeddingsEndpoint(CallEndpoint):
@@ -13,7 +13,6 @@ class EmbeddingsEndpoint(CallEndpoint):
 
     api = "/v1/embeddings"
     dialect = "openai"
-    write_error = staticmethod(chat.write_error)
 
     async def answer(self, exchange: Exchange, key: Key) -> None:
         """Embed the inputs."""

@@ -15,10 +15,10 @@ from trunkline_gateway.api.exchange import ClientGone, Exchange
 from trunkline_gateway.calls import AdmittedCall, Calls, RequestT, new_request_id
 from trunkline_gateway.keys import Key
 from trunkline_gateway.limits import LimitExceeded
-from trunkline_gateway.problems import GatewayError, Problem, problem_of
+from trunkline_gateway.problems import GatewayError, problem_of
 from trunkline_gateway.targets import Target
 from trunkline_gateway.tracing import make_trace
-from trunkline_gateway.wires import Dialect, messages
+from trunkline_gateway.wires import Dialect
 
 if TYPE_CHECKING:
     from trunkline_gateway.state import GatewayState
@@ -33,7 +33,6 @@ class Endpoint(ABC):
 
     api: str
     dialect: Dialect
-    write_error: Callable[[Problem, str], JSONObject]
 
     def __init__(self, gateway: GatewayState) -> None:
         self.gateway = gateway
@@ -41,8 +40,7 @@ class Endpoint(ABC):
         self._trace = make_trace()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        dialect = self.dialect_of(scope)
-        exchange = Exchange(scope, receive, send, request_id=new_request_id(), dialect=dialect)
+        exchange = Exchange(scope, receive, send, request_id=new_request_id(), dialect=self.dialect_of(scope))
         try:
             key = await self.calls.authenticate(exchange.secret)
             with self._trace(exchange.method, self.api, exchange.headers, f"req_{exchange.request_id}"):
@@ -60,8 +58,7 @@ class Endpoint(ABC):
             self.gateway.metrics.count_problem(self.api, problem)
             if exchange.has_started:
                 raise
-            is_other = dialect != self.dialect
-            await exchange.send_problem(problem, messages.write_error if is_other else self.write_error)
+            await exchange.send_problem(problem)
 
     def dialect_of(self, scope: Scope) -> Dialect:
         """Return whose API the client calls. Only the list of models has one path for both."""

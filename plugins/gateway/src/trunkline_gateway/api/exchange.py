@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import TypeVar
 from urllib.parse import parse_qsl
@@ -15,7 +15,7 @@ from trunkline.authoring.json import JSONObject, dumps, loads_finite
 
 from trunkline_gateway.limits import Grant, LimitExceeded, Window
 from trunkline_gateway.problems import GatewayError, Problem, invalid
-from trunkline_gateway.wires import Dialect
+from trunkline_gateway.wires import Dialect, chat, messages
 
 Header = tuple[bytes, bytes]
 
@@ -24,9 +24,14 @@ _WITH_KEYS = (b"authorization", b"x-api-key")
 LONGEST_WARNINGS = 2000
 """The most characters of the header with warnings. Proxies refuse long headers."""
 
-
 LARGE_BODY = 256 * 1024
 """The bytes of a body from which on it is read in a thread."""
+
+ERROR_WRITERS: Mapping[Dialect, Callable[[Problem, str], JSONObject]] = {
+    "openai": chat.write_error,
+    "anthropic": messages.write_error,
+}
+"""Write an error for the clients of each API, with the id of the request."""
 
 T = TypeVar("T")
 
@@ -163,7 +168,7 @@ class Exchange:
         every = [(b"content-type", content_type), *self._more, *headers]
         await self._send({"type": "http.response.start", "status": status, "headers": every})
 
-    async def send_problem(self, problem: Problem, write_error: Callable[[Problem, str], JSONObject]) -> None:
+    async def send_problem(self, problem: Problem) -> None:
         """Send an error in the client's form."""
         headers: list[Header] = [(b"x-should-retry", b"true" if problem.retryable else b"false")]
         if problem.retry_after is not None:
@@ -172,7 +177,7 @@ class Exchange:
             headers.append((b"www-authenticate", b"Bearer"))
         if problem.status in (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.REQUEST_TIMEOUT):
             headers.append((b"connection", b"close"))  # the rest of the body is not read
-        body = write_error(problem, f"req_{self.request_id}")
+        body = ERROR_WRITERS[self.dialect](problem, f"req_{self.request_id}")
         await self.send_json(body, status=problem.status, headers=headers)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
@@ -43,46 +42,30 @@ class Writer(Protocol):
     def write_error(self, problem: Problem) -> bytes: ...
 
 
-@attrs.frozen(kw_only=True)
+class WireModule(Protocol):
+    """What the module of a wire format has."""
+
+    def read_request(self, body: JSONObject, target: Target) -> ChatRequest: ...
+
+    def ignored_fields(self, body: JSONObject, target: Target) -> tuple[str, ...]: ...
+
+    def write_response(self, response: ChatResponse, reply: Reply) -> JSONObject: ...
+
+    def StreamWriter(self, reply: Reply) -> Writer: ...
+
+
+@attrs.frozen
 class WireFormat:
-    """The functions of a wire's module."""
+    """A wire format, and where clients call it."""
 
     api: str
     dialect: Dialect
-    read_request: Callable[[JSONObject, Target], ChatRequest]
-    ignored_fields: Callable[[JSONObject, Target], tuple[str, ...]]
-    write_response: Callable[[ChatResponse, Reply], JSONObject]
-    write_error: Callable[[Problem, str], JSONObject]
-    writer: Callable[[Reply], Writer]
+    module: WireModule
 
 
-CHAT = WireFormat(
-    api="/v1/chat/completions",
-    dialect="openai",
-    read_request=chat.read_request,
-    ignored_fields=chat.ignored_fields,
-    write_response=lambda response, reply: chat.write_response(response, reply, custom=reply.custom_tools),
-    write_error=chat.write_error,
-    writer=lambda reply: chat.StreamWriter(reply, custom=reply.custom_tools),
-)
-RESPONSES = WireFormat(
-    api="/v1/responses",
-    dialect="openai",
-    read_request=responses.read_request,
-    ignored_fields=responses.ignored_fields,
-    write_response=responses.write_response,
-    write_error=responses.write_error,
-    writer=responses.StreamWriter,
-)
-MESSAGES = WireFormat(
-    api="/v1/messages",
-    dialect="anthropic",
-    read_request=messages.read_request,
-    ignored_fields=messages.ignored_fields,
-    write_response=messages.write_response,
-    write_error=messages.write_error,
-    writer=messages.StreamWriter,
-)
+CHAT = WireFormat("/v1/chat/completions", "openai", chat)
+RESPONSES = WireFormat("/v1/responses", "openai", responses)
+MESSAGES = WireFormat("/v1/messages", "anthropic", messages)
 
 
 class GenerationEndpoint(CallEndpoint):
@@ -91,19 +74,19 @@ class GenerationEndpoint(CallEndpoint):
     def __init__(self, gateway: GatewayState, wire: WireFormat) -> None:
         super().__init__(gateway)
         self._wire = wire
-        self.api, self.dialect, self.write_error = wire.api, wire.dialect, wire.write_error
+        self.api, self.dialect = wire.api, wire.dialect
 
     async def answer(self, exchange: Exchange, key: Key) -> None:
         """Generate an answer, whole or as a stream."""
 
         def read(body: JSONObject, target: Target) -> ChatRequest:
-            request = self._wire.read_request(body, target)
+            request = self._wire.module.read_request(body, target)
             if self._wire is not MESSAGES:
                 return request
             return messages.with_betas(request, target, exchange.header(b"anthropic-beta"))
 
         body, call = await self.admit(exchange, key, read)
-        ignored = self._wire.ignored_fields(body, call.target)
+        ignored = self._wire.module.ignored_fields(body, call.target)
         async with call:
             exchange.add_service(call.target.service)
             if self.gateway.settings.log_contents:
@@ -137,7 +120,7 @@ class GenerationEndpoint(CallEndpoint):
     ) -> None:
         call.response = response = await self.ask(exchange, call, service.chat(call.request))
         exchange.add_warnings(response.warnings, ignored)
-        written = self._wire.write_response(response, reply)
+        written = self._wire.module.write_response(response, reply)
         if self.gateway.settings.log_contents:
             call.contents = (call.contents[0], dumps(written).decode())
         await exchange.send_json(written)
@@ -150,7 +133,7 @@ class GenerationEndpoint(CallEndpoint):
         reply: Reply,
         ignored: tuple[str, ...],
     ) -> None:
-        writer = self._wire.writer(reply)
+        writer = self._wire.module.StreamWriter(reply)
         call.stream = stream = service.stream(call.request)
         seconds = self.gateway.settings.heartbeat
         try:
@@ -173,7 +156,7 @@ class GenerationEndpoint(CallEndpoint):
             await self._end_with(exchange, writer, call.ending)
             return
         if self.gateway.settings.log_contents:
-            written = self._wire.write_response(stream.response, reply)
+            written = self._wire.module.write_response(stream.response, reply)
             call.contents = (call.contents[0], dumps(written).decode())
         await exchange.end_events()
 

@@ -9,7 +9,7 @@ from trunkline_gateway.api.endpoint import Endpoint
 from trunkline_gateway.api.exchange import Exchange
 from trunkline_gateway.keys import Key
 from trunkline_gateway.problems import GatewayError, Problem
-from trunkline_gateway.wires import Dialect, chat, models
+from trunkline_gateway.wires import Dialect, models
 
 
 class ModelsEndpoint(Endpoint):
@@ -17,7 +17,6 @@ class ModelsEndpoint(Endpoint):
 
     api = "/v1/models"
     dialect = "openai"
-    write_error = staticmethod(chat.write_error)
 
     def dialect_of(self, scope: Scope) -> Dialect:
         """See `Endpoint.dialect_of`. Anthropic's SDKs send the version of their API."""

@@ -215,7 +215,9 @@ def _explain(error: Exception, problem: Problem) -> str:
     return f"{text}. {advice}" if isinstance(advice, str) and advice not in text else text
 
 
-async def _stream(console: Console, call: AdmittedCall[ChatRequest], receive: Receive, write: _Write, started: float) -> None:
+async def _stream(
+    console: Console, call: AdmittedCall[ChatRequest], receive: Receive, write: _Write, started: float
+) -> None:
     async with call.use_service() as service:
         call.stream = answer = service.stream(call.request)
         with call.running.scope:

@@ -27,7 +27,7 @@ class Reply:
     created: int
     """The Unix time of the call."""
     custom_tools: frozenset[str] = frozenset()
-    """The names of the request's custom tools, whose calls have text instead of JSON."""
+    """For Chat Completions: the names of the request's custom tools, whose calls have text instead of JSON."""
     whole_calls: bool = False
     """Whether a Chat Completions stream has each call of a function in one chunk (`chat.wants_whole_calls`)."""
     include_usage: bool = False

@@ -9,7 +9,7 @@ message. A client that sends the message back whole thus sends all of it back.
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from json.encoder import encode_basestring
 from typing import Any, TypeAlias
 
@@ -110,11 +110,11 @@ def write_error(problem: Problem, request_id: str) -> JSONObject:
     }
 
 
-def write_response(response: ChatResponse, reply: Reply, *, custom: Collection[str] = ()) -> JSONObject:
-    """Write a whole response. `custom` are the names of the request's custom tools (`custom_tools`)."""
+def write_response(response: ChatResponse, reply: Reply) -> JSONObject:
+    """Write a whole response."""
     same = reply.target.wire == WIRE
     raw = _passable(as_object(response.raw)) if same else {}
-    message = _Message(reply, response.provider, custom)
+    message = _Message(reply, response.provider)
     for part in response.parts:
         message.add(part)
     choices = raw.get("choices")
@@ -141,9 +141,8 @@ def write_response(response: ChatResponse, reply: Reply, *, custom: Collection[s
 class _Message:
     """Collects the parts of a response into the fields of one message."""
 
-    def __init__(self, reply: Reply, provider: str | None, custom: Collection[str]) -> None:
+    def __init__(self, reply: Reply, provider: str | None) -> None:
         self._reply = reply
-        self._custom = custom
         self.text: list[str] = []
         self.refusal: list[str] = []
         self._reasoning: list[str] = []
@@ -179,7 +178,9 @@ class _Message:
             self._audio = _audio(part, self._reply)
 
     def _call(self, call: ToolCall) -> JSONObject:
-        if call.name in self._custom or any(data.get("type") == "custom" for data in call.provider_metadata.values()):
+        if call.name in self._reply.custom_tools or any(
+            data.get("type") == "custom" for data in call.provider_metadata.values()
+        ):
             text = _custom_input(call.arguments, call.arguments_json)
             fields: Fields = {"id": call.id, "type": "custom", "custom": {"name": call.name, "input": text}}
         else:
@@ -280,10 +281,8 @@ class StreamWriter:
     heartbeat: bytes = b": keep-alive\n\n"
     """What keeps an idle connection open."""
 
-    def __init__(self, reply: Reply, *, custom: Collection[str] = ()) -> None:
-        """`custom` are the names of the request's custom tools (`custom_tools`)."""
+    def __init__(self, reply: Reply) -> None:
         self._reply = reply
-        self._custom = custom
         self._same = reply.target.wire == WIRE
         usage = b',"usage":null' if reply.include_usage else b""
         head: Fields = {
@@ -381,7 +380,7 @@ class StreamWriter:
         return self._chunk({"reasoning_details": [detail]})
 
     def _call_start(self, event: ToolCallStart) -> bytes:
-        call = self._calls[event.index] = _Call(len(self._calls), event, custom=event.name in self._custom)
+        call = self._calls[event.index] = _Call(len(self._calls), event, custom=event.name in self._reply.custom_tools)
         if call.custom or self._reply.whole_calls:
             return b""  # the text of a custom call is inside of JSON, so it is written when the JSON is complete
         function: Fields = {"name": event.name, "arguments": ""}

@@ -32,7 +32,7 @@ from trunkline import (
     ToolChoice,
     ToolResult,
 )
-from trunkline.authoring.json import JSONObject, JSONValue, as_list
+from trunkline.authoring.json import JSONObject, JSONValue
 from trunkline.errors import InvalidRequest
 from trunkline.fold import decode_arguments
 from trunkline.messages import Role, ToolResultPart
@@ -111,12 +111,6 @@ def ignored_fields(body: JSONObject, target: Target) -> tuple[str, ...]:
         elif name != "tool_choice":
             names.append(name)
     return tuple(names[:MOST_IGNORED])
-
-
-def custom_tools(body: JSONObject) -> frozenset[str]:
-    """Return the names of the request's custom tools, whose calls have text instead of JSON, for the writers."""
-    tools = [tool for tool in as_list(body.get("tools")) if isinstance(tool, dict) and tool.get("type") == CUSTOM]
-    return frozenset(name for tool in tools if isinstance(name := tool.get("name"), str))
 
 
 def _passes(target: Target) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -85,12 +85,9 @@ _CHARACTERS = re.compile(
 """The characters of a JSON string whose escapes are complete."""
 
 
-def write_response(response: ChatResponse, reply: Reply, *, custom: Collection[str] = ()) -> JSONObject:
-    """Write a whole response.
-
-    `custom` are the names of the request's custom tools (`custom_tools`), if the reply does not have the request.
-    """
-    output = _Output(reply, custom)
+def write_response(response: ChatResponse, reply: Reply) -> JSONObject:
+    """Write a whole response."""
+    output = _Output(reply)
     logprobs = response.logprobs  # of all texts together: the first one gets them
     for part in response.parts:
         if isinstance(part, Text):
@@ -265,12 +262,12 @@ class _FreeText:
 class _Output:
     """The output items of a response, and the response object around them."""
 
-    def __init__(self, reply: Reply, custom: Collection[str]) -> None:
+    def __init__(self, reply: Reply) -> None:
         self._reply = reply
         target = reply.target
         self._provider = target.provider if target.wire == WIRE else None
         tools = reply.request.tools if reply.request is not None else ()
-        self._custom = {*custom, *(tool.name for tool in tools if _is_custom(tool))}
+        self._custom = {tool.name for tool in tools if _is_custom(tool)}
         self._echo = _echoed(reply)
         self.items: list[dict[str, Any]] = []
         self.messages: list[_Message] = []
@@ -511,13 +508,13 @@ class _Output:
 
 
 class StreamWriter:
-    """Writes the events of a stream as server-sent events. `custom` is the same as for `write_response`."""
+    """Writes the events of a stream as server-sent events."""
 
     heartbeat: bytes = b": keep-alive\n\n"
     """What keeps an idle connection open."""
 
-    def __init__(self, reply: Reply, *, custom: Collection[str] = ()) -> None:
-        self._output = _Output(reply, custom)
+    def __init__(self, reply: Reply) -> None:
+        self._output = _Output(reply)
         self._output.streamed = True
         self._sequence = -1
         self._usage: Usage | None = None
