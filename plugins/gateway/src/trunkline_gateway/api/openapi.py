@@ -2,23 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from trunkline.authoring.json import JSONObject, JSONValue
 
+
+def _ref(schema: str) -> JSONObject:
+    return {"$ref": f"#/components/schemas/{schema}"}
+
+
+def _object(*required: str, **properties: JSONValue) -> JSONObject:
+    return {"type": "object", "required": list(required), "properties": properties}
+
+
+def _array(items: JSONObject) -> JSONObject:
+    return {"type": "array", "minItems": 1, "items": items}
+
+
+_TEXT: JSONObject = {"type": "string"}
 _ID: JSONObject = {"type": "string", "minLength": 1, "description": "`service/model`, an alias, or a service."}
 _COUNT: JSONObject = {"type": ["integer", "null"], "minimum": 1}
-_TEXT_OR_PARTS: JSONObject = {
-    "oneOf": [{"type": "string"}, {"type": "array", "items": {"$ref": "#/components/schemas/Part"}}]
+_TEXT_OR_PARTS: JSONObject = {"oneOf": [_TEXT, {"type": "array", "items": _ref("Part")}]}
+_OPENAI_OPTIONS: dict[str, JSONValue] = {
+    "temperature": {"type": ["number", "null"], "minimum": 0, "maximum": 2},
+    "stream": {"type": ["boolean", "null"], "description": "Whether to answer with server-sent events."},
 }
-_STREAM: JSONObject = {"type": ["boolean", "null"], "description": "Whether to answer with server-sent events."}
-_TEMPERATURE: JSONObject = {"type": ["number", "null"], "minimum": 0, "maximum": 2}
-_ERROR_DETAIL: JSONObject = {
-    "type": "object",
-    "required": ["message", "type"],
-    "properties": {"message": {"type": "string"}, "type": {"type": "string"}},
+_ANTHROPIC_INPUT: dict[str, JSONValue] = {
+    "model": _ID,
+    "messages": _array(_ref("AnthropicMessage")),
+    "system": _TEXT,
+}
+_ERROR_DETAIL = _object("message", "type", message=_TEXT, type=_TEXT)
+
+_SCHEMAS: JSONObject = {
+    "Part": _object("type", "text", type={"enum": ["text"]}, text=_TEXT),
+    "Message": _object(
+        "role", "content", role={"enum": ["system", "developer", "user", "assistant"]}, content=_TEXT_OR_PARTS
+    ),
+    "ChatRequest": _object(
+        "model", "messages", model=_ID, messages=_array(_ref("Message")), max_tokens=_COUNT, **_OPENAI_OPTIONS
+    ),
+    "ResponsesRequest": _object(
+        "model",
+        "input",
+        model=_ID,
+        input=_TEXT,
+        instructions={"type": ["string", "null"]},
+        max_output_tokens=_COUNT,
+        **_OPENAI_OPTIONS,
+    ),
+    "EmbeddingsRequest": _object(
+        "model",
+        "input",
+        model=_ID,
+        input={"oneOf": [_TEXT, _array(_TEXT)]},
+        encoding_format={"enum": ["float", "base64"]},
+    ),
+    "Models": _object("data", data={"type": "array", "items": {"type": "object", "required": ["id"]}}),
+    "Error": _object("error", error=_ERROR_DETAIL),
+    "AnthropicMessage": _object("role", "content", role={"enum": ["user", "assistant"]}, content=_TEXT_OR_PARTS),
+    "MessagesRequest": _object(
+        "model",
+        "messages",
+        "max_tokens",
+        **_ANTHROPIC_INPUT,
+        max_tokens={"type": "integer", "minimum": 1},
+        temperature={"type": "number", "minimum": 0, "maximum": 1},
+        stream={"type": "boolean"},
+    ),
+    "CountRequest": _object("model", "messages", **_ANTHROPIC_INPUT),
+    "AnthropicError": _object("type", "error", type={"enum": ["error"]}, error=_ERROR_DETAIL),
 }
 
 _ERRORS = {
@@ -37,26 +90,25 @@ _ERRORS = {
 }
 
 
-def _operation(summary: str, schema: str, error: str, *, streams: bool) -> JSONObject:
-    events: JSONObject = {"text/event-stream": {"schema": {"type": "string"}}} if streams else {}
-    content: JSONObject = {"application/json": {"schema": {"type": "object"}}, **events}
+def _json(schema: JSONObject) -> JSONObject:
+    return {"application/json": {"schema": schema}}
+
+
+def _responses(description: str, schema: JSONObject, error: str, *, streams: bool = False) -> JSONObject:
+    events: JSONObject = {"text/event-stream": {"schema": _TEXT}} if streams else {}
     return {
-        "post": {
-            "summary": summary,
-            "requestBody": {
-                "required": True,
-                "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
-            },
-            "responses": {"200": {"description": "The answer.", "content": content}, **_error_responses(error)},
-        }
+        "200": {"description": description, "content": {**_json(schema), **events}},
+        **{status: {"description": text, "content": _json(_ref(error))} for status, text in _ERRORS.items()},
     }
 
 
-def _error_responses(error: str) -> JSONObject:
-    schema: JSONObject = {"$ref": f"#/components/schemas/{error}"}
+def _post(summary: str, request: str, error: str, *, streams: bool) -> JSONObject:
     return {
-        status: {"description": text, "content": {"application/json": {"schema": schema}}}
-        for status, text in _ERRORS.items()
+        "post": {
+            "summary": summary,
+            "requestBody": {"required": True, "content": _json(_ref(request))},
+            "responses": _responses("The answer.", {"type": "object"}, error, streams=streams),
+        }
     }
 
 
@@ -67,21 +119,15 @@ def document(version: str) -> JSONObject:
         "info": {"title": "Trunkline gateway", "version": version},
         "security": [{"bearer": []}, {"apiKey": []}],
         "paths": {
-            "/v1/chat/completions": _operation("Chat Completions", "ChatRequest", "Error", streams=True),
-            "/v1/responses": _operation("Responses", "ResponsesRequest", "Error", streams=True),
-            "/v1/embeddings": _operation("Embeddings", "EmbeddingsRequest", "Error", streams=False),
-            "/v1/messages": _operation("Messages", "MessagesRequest", "AnthropicError", streams=True),
-            "/v1/messages/count_tokens": _operation("Count tokens", "CountRequest", "AnthropicError", streams=False),
+            "/v1/chat/completions": _post("Chat Completions", "ChatRequest", "Error", streams=True),
+            "/v1/responses": _post("Responses", "ResponsesRequest", "Error", streams=True),
+            "/v1/embeddings": _post("Embeddings", "EmbeddingsRequest", "Error", streams=False),
+            "/v1/messages": _post("Messages", "MessagesRequest", "AnthropicError", streams=True),
+            "/v1/messages/count_tokens": _post("Count tokens", "CountRequest", "AnthropicError", streams=False),
             "/v1/models": {
                 "get": {
                     "summary": "The models that the key may use",
-                    "responses": {
-                        "200": {
-                            "description": "The models.",
-                            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Models"}}},
-                        },
-                        **_error_responses("Error"),
-                    },
+                    "responses": _responses("The models.", _ref("Models"), "Error"),
                 }
             },
         },
@@ -90,76 +136,8 @@ def document(version: str) -> JSONObject:
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
             },
-            "schemas": _schemas(),
+            "schemas": _SCHEMAS,
         },
-    }
-
-
-def _object(required: Sequence[str], **properties: JSONValue) -> JSONObject:
-    return {"type": "object", "required": list(required), "properties": properties}
-
-
-def _array(items: JSONObject) -> JSONObject:
-    return {"type": "array", "minItems": 1, "items": items}
-
-
-def _schemas() -> JSONObject:
-    return {**_openai_schemas(), **_anthropic_schemas()}
-
-
-def _openai_schemas() -> JSONObject:
-    return {
-        "Part": _object(["type", "text"], type={"enum": ["text"]}, text={"type": "string"}),
-        "Message": _object(
-            ["role", "content"],
-            role={"enum": ["system", "developer", "user", "assistant"]},
-            content=_TEXT_OR_PARTS,
-        ),
-        "ChatRequest": _object(
-            ["model", "messages"],
-            model=_ID,
-            messages=_array({"$ref": "#/components/schemas/Message"}),
-            max_tokens=_COUNT,
-            temperature=_TEMPERATURE,
-            stream=_STREAM,
-        ),
-        "ResponsesRequest": _object(
-            ["model", "input"],
-            model=_ID,
-            input={"type": "string"},
-            instructions={"type": ["string", "null"]},
-            max_output_tokens=_COUNT,
-            temperature=_TEMPERATURE,
-            stream=_STREAM,
-        ),
-        "EmbeddingsRequest": _object(
-            ["model", "input"],
-            model=_ID,
-            input={"oneOf": [{"type": "string"}, _array({"type": "string"})]},
-            encoding_format={"enum": ["float", "base64"]},
-        ),
-        "Models": _object(["data"], data={"type": "array", "items": {"type": "object", "required": ["id"]}}),
-        "Error": _object(["error"], error=_ERROR_DETAIL),
-    }
-
-
-def _anthropic_schemas() -> JSONObject:
-    counted: JSONObject = {
-        "model": _ID,
-        "messages": _array({"$ref": "#/components/schemas/AnthropicMessage"}),
-        "system": {"type": "string"},
-    }
-    return {
-        "AnthropicMessage": _object(["role", "content"], role={"enum": ["user", "assistant"]}, content=_TEXT_OR_PARTS),
-        "MessagesRequest": _object(
-            ["model", "messages", "max_tokens"],
-            **counted,
-            max_tokens={"type": "integer", "minimum": 1},
-            temperature={"type": "number", "minimum": 0, "maximum": 1},
-            stream={"type": "boolean"},
-        ),
-        "CountRequest": _object(["model", "messages"], **counted),
-        "AnthropicError": _object(["type", "error"], type={"enum": ["error"]}, error=_ERROR_DETAIL),
     }
 
 
