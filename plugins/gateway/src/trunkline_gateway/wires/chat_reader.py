@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import binascii
 from base64 import b64decode
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import TypeAlias, cast, get_args
 
 from trunkline import (
@@ -34,10 +34,11 @@ from trunkline.fold import decode_arguments
 from trunkline.messages import CacheLifetime, Part, ToolResultPart
 from trunkline.request import Effort
 
-from trunkline_gateway.problems import GatewayError, invalid
+from trunkline_gateway.problems import invalid
 from trunkline_gateway.targets import Target
 from trunkline_gateway.wires.carried import carried_metadata, carried_reasoning, unwrap
-from trunkline_gateway.wires.fields import FieldReader, Fields, ignored_names, present, shown, type_name
+from trunkline_gateway.wires.fields import ignored_names, present, shown
+from trunkline_gateway.wires.openai_fields import READER as _read, missing, unsupported_value, wrong_type
 
 WIRE = "openai-chat"
 
@@ -150,7 +151,7 @@ class _Reader:
         _read.optional_object(fields, "stream_options")
         more: dict[str, JSONValue] = {}
         if self._same and not fields.keys() <= _KNOWN:
-            more = {name: cast("JSONValue", value) for name, value in fields.items() if name not in _KNOWN}
+            more = {name: value for name, value in fields.items() if name not in _KNOWN}
         tools = self._tools(fields)
         tools, choice = self._tool_choice(fields, tools, more)
         return ChatRequest(
@@ -173,7 +174,7 @@ class _Reader:
             top_logprobs=_read.integer(fields, "top_logprobs", least=0),
             cache_key=_read.text(fields, "prompt_cache_key"),
             user_id=_read.text(fields, "safety_identifier") or _read.text(fields, "user"),
-            metadata=_texts(fields, "metadata"),
+            metadata=_read.text_values(fields, "metadata"),
             provider_options=self._options(more),
         )
 
@@ -184,18 +185,18 @@ class _Reader:
         """Data that the provider itself wrote in this format."""
         return {self._provider: fields} if self._same and self._provider is not None else {}
 
-    def _rest(self, fields: Fields, known: Set[str]) -> ProviderOptions:
+    def _rest(self, fields: JSONObject, known: Set[str]) -> ProviderOptions:
         """The fields that are not read, as options of the provider."""
         if not self._same or fields.keys() <= known:
             return {}
-        return self._options({name: cast("JSONValue", value) for name, value in fields.items() if name not in known})
+        return self._options({name: value for name, value in fields.items() if name not in known})
 
     @staticmethod
-    def _max_tokens(fields: Fields) -> int | None:
+    def _max_tokens(fields: JSONObject) -> int | None:
         name = "max_completion_tokens" if "max_completion_tokens" in fields else "max_tokens"
         return _read.integer(fields, name, least=1)
 
-    def _reasoning_options(self, fields: Fields, more: dict[str, JSONValue]) -> ReasoningOptions | None:
+    def _reasoning_options(self, fields: JSONObject, more: dict[str, JSONValue]) -> ReasoningOptions | None:
         effort = _read.text(fields, "reasoning_effort")
         if effort is None:
             return None
@@ -203,10 +204,10 @@ class _Reader:
             more["reasoning_effort"] = effort
             return None
         if effort not in _EFFORTS:
-            raise _unsupported_value("reasoning_effort", effort, _EFFORTS)
+            raise unsupported_value("reasoning_effort", effort, _EFFORTS)
         return ReasoningOptions(effort=cast("Effort", effort))
 
-    def _response_format(self, fields: Fields, more: dict[str, JSONValue]) -> ResponseFormat | None:
+    def _response_format(self, fields: JSONObject, more: dict[str, JSONValue]) -> ResponseFormat | None:
         form = _read.optional_object(fields, "response_format")
         if form is None:
             return None
@@ -219,9 +220,9 @@ class _Reader:
             return ResponseFormat(schema=_schema(schema, f"{at}.schema")) if schema else ResponseFormat(type="json")
         if kind != "json_schema":
             if self._same:
-                more[at] = cast("JSONValue", fields[at])
+                more[at] = fields[at]
                 return None
-            raise _unsupported_value(f"{at}.type", kind, ("text", "json_object", "json_schema"))
+            raise unsupported_value(f"{at}.type", kind, ("text", "json_object", "json_schema"))
         given = _read.required_object(form, "json_schema", at)
         at = f"{at}.json_schema"
         return ResponseFormat(
@@ -231,7 +232,7 @@ class _Reader:
             strict=_read.flag(given, "strict", at),
         )
 
-    def _tools(self, fields: Fields) -> tuple[Tool, ...]:
+    def _tools(self, fields: JSONObject) -> tuple[Tool, ...]:
         tools: dict[str, Tool] = {}
         for at, tool in _read.objects(fields, "tools"):
             read = self._tool(at, tool)
@@ -239,7 +240,7 @@ class _Reader:
                 raise invalid(f"'{at}' has the same name as a tool before it: {shown(read.name)}.", param=at)
         return tuple(tools.values())
 
-    def _tool(self, at: str, tool: Fields) -> Tool:
+    def _tool(self, at: str, tool: JSONObject) -> Tool:
         kind = "function" if "type" not in tool and "function" in tool else _read.required_text(tool, "type", at)
         if kind == "function":
             function = _read.required_object(tool, "function", at)
@@ -266,17 +267,15 @@ class _Reader:
                 name=_read.required_text(custom, "name", f"{at}.custom"),
                 description=_with_grammar(custom, f"{at}.custom"),
                 parameters=_CUSTOM_PARAMETERS,
-                provider_options=self._options(cast("JSONObject", tool)),
+                provider_options=self._options(tool),
             )
         if self._same:
             # A tool that the provider runs itself. The core wants a name for it.
-            return Tool(
-                name=as_string(tool.get("name")) or kind, provider_options=self._options(cast("JSONObject", tool))
-            )
-        raise _unsupported_value(f"{at}.type", kind, ("function", "custom"))
+            return Tool(name=as_string(tool.get("name")) or kind, provider_options=self._options(tool))
+        raise unsupported_value(f"{at}.type", kind, ("function", "custom"))
 
     def _tool_choice(
-        self, fields: Fields, tools: tuple[Tool, ...], more: dict[str, JSONValue]
+        self, fields: JSONObject, tools: tuple[Tool, ...], more: dict[str, JSONValue]
     ) -> tuple[tuple[Tool, ...], ToolChoice | None]:
         at, value = "tool_choice", fields.get("tool_choice")
         if value is None:
@@ -285,7 +284,7 @@ class _Reader:
             if value == "any":  # Mistral's word
                 value = "required"
             if value not in ("none", "auto", "required"):
-                raise _unsupported_value(at, value, ("none", "auto", "required"))
+                raise unsupported_value(at, value, ("none", "auto", "required"))
             if value == "required" and not tools:
                 raise invalid("'tool_choice' is 'required', but there are no 'tools'.", param=at)
             return tools, ToolChoice(mode=value)  # type: ignore[arg-type]  # checked just above
@@ -298,43 +297,41 @@ class _Reader:
             return tools, ToolChoice.tool(name)
         if kind != "allowed_tools":
             if self._same:
-                more[at] = cast("JSONValue", value)
+                more[at] = value
                 return tools, None
-            raise _unsupported_value(f"{at}.type", kind, ("function", "custom", "allowed_tools"))
+            raise unsupported_value(f"{at}.type", kind, ("function", "custom", "allowed_tools"))
         allowed = _read.required_object(choice, "allowed_tools", at)
         at = f"{at}.allowed_tools"
         mode = _read.required_text(allowed, "mode", at)
         if mode not in ("auto", "required"):
-            raise _unsupported_value(f"{at}.mode", mode, ("auto", "required"))
+            raise unsupported_value(f"{at}.mode", mode, ("auto", "required"))
         names = {self._allowed_name(where, tool) for where, tool in _read.objects(allowed, "tools", at)}
         if unknown := sorted(names.difference(tool.name for tool in tools)):
             raise invalid(
                 f"'{at}.tools' has the tool {shown(unknown[0])}, which is not in 'tools'.", param=f"{at}.tools"
             )
         if self._same:
-            more["tool_choice"] = cast("JSONValue", value)  # which keeps the cached prompt valid
+            more["tool_choice"] = value  # which keeps the cached prompt valid
             return tools, None
         tools = tuple(tool for tool in tools if tool.name in names)
         return tools, ToolChoice(mode=mode if tools else "auto")  # type: ignore[arg-type]  # checked above
 
     @staticmethod
-    def _allowed_name(at: str, tool: Fields) -> str:
+    def _allowed_name(at: str, tool: JSONObject) -> str:
         kind = _read.required_text(tool, "type", at)
         if kind in ("function", "custom"):
             return _read.required_text(_read.required_object(tool, kind, at), "name", f"{at}.{kind}")
         return as_string(tool.get("name")) or kind
 
-    def _messages(self, fields: Fields) -> tuple[Message, ...]:
+    def _messages(self, fields: JSONObject) -> tuple[Message, ...]:
         if "messages" not in fields:
-            raise invalid(
-                "Missing required parameter: 'messages'.", param="messages", code="missing_required_parameter"
-            )
+            raise missing("messages")
         messages = tuple(self._message(at, message) for at, message in _read.objects(fields, "messages"))
         if not messages:
             raise invalid("'messages' must have at least one message.", param="messages", code="empty_array")
         return messages
 
-    def _message(self, at: str, fields: Fields) -> Message:
+    def _message(self, at: str, fields: JSONObject) -> Message:
         role = fields.get("role")
         if role == "user" or role == "system" or role == "developer":
             return Message(
@@ -354,10 +351,10 @@ class _Reader:
                 raise invalid(f"'{at}' is the result of a function that was not called before it.", param=at)
             return self._tool_result(at, fields, self._function_calls[name], name)
         if not isinstance(role, str):
-            raise _wrong_type(f"{at}.role", "a string", role)
-        raise _unsupported_value(f"{at}.role", role, ("system", "developer", "user", "assistant", "tool", "function"))
+            raise wrong_type(f"{at}.role", "a string", role)
+        raise unsupported_value(f"{at}.role", role, ("system", "developer", "user", "assistant", "tool", "function"))
 
-    def _tool_result(self, at: str, fields: Fields, call_id: str, name: str | None) -> Message:
+    def _tool_result(self, at: str, fields: JSONObject, call_id: str, name: str | None) -> Message:
         result = ToolResult(
             tool_call_id=call_id,
             name=name,
@@ -366,25 +363,23 @@ class _Reader:
         )
         return Message(role="tool", parts=(result,))
 
-    def _content(self, at: str, fields: Fields, kinds: Mapping[str, PartReader]) -> tuple[Part, ...]:
+    def _content(self, at: str, fields: JSONObject, kinds: Mapping[str, PartReader]) -> tuple[Part, ...]:
         content = fields.get("content")
         if isinstance(content, str):
             return (Text(text=content),)
         if content is None:
-            raise invalid(
-                f"Missing required parameter: '{at}.content'.", param=f"{at}.content", code="missing_required_parameter"
-            )
+            raise missing(f"{at}.content")
         if not isinstance(content, list):
-            raise _wrong_type(f"{at}.content", "a string or an array of objects", content)
+            raise wrong_type(f"{at}.content", "a string or an array of objects", content)
         return tuple(self._part(where, part, kinds) for where, part in _read.objects(fields, "content", at))
 
-    def _part(self, at: str, fields: Fields, kinds: Mapping[str, PartReader]) -> Part:
+    def _part(self, at: str, fields: JSONObject, kinds: Mapping[str, PartReader]) -> Part:
         kind = _read.required_text(fields, "type", at)
         read = kinds.get(kind)
         if read is None or (self._same and _has_web_address(fields)):
             if self._same and self._provider is not None and kind not in _ANSWER_PARTS.keys() - {"file"}:
-                return Opaque(provider=self._provider, kind=kind, data=cast("JSONObject", fields))
-            raise _unsupported_value(f"{at}.type", kind, kinds)
+                return Opaque(provider=self._provider, kind=kind, data=fields)
+            raise unsupported_value(f"{at}.type", kind, kinds)
         options = self._rest(fields, {"type", kind, "index"})
         payload, inner = fields.get(kind), _INNER_FIELDS.get(kind)
         if self._same and inner and isinstance(payload, dict) and not payload.keys() <= inner:
@@ -399,7 +394,7 @@ class _Reader:
         except (binascii.Error, ValueError):
             raise invalid(f"'{at}.{kind}' has data that is not base64.", param=f"{at}.{kind}") from None
 
-    def _thinking(self, at: str, fields: Fields) -> Reasoning:
+    def _thinking(self, at: str, fields: JSONObject) -> Reasoning:
         """Reasoning among the content, as Mistral has it."""
         value = fields.get("thinking")
         items = value if isinstance(value, list) else [value]
@@ -411,7 +406,7 @@ class _Reader:
             signature=signature if self._same else None,
         )
 
-    def _assistant(self, at: str, fields: Fields) -> Message:
+    def _assistant(self, at: str, fields: JSONObject) -> Message:
         parts: list[Part] = []
         if not fields.keys() <= _PLAIN_ASSISTANT:
             parts += self._reasoning(at, fields)
@@ -435,7 +430,7 @@ class _Reader:
             provider_options=self._rest(fields, _ASSISTANT_FIELDS),
         )
 
-    def _reasoning(self, at: str, fields: Fields) -> Iterator[Reasoning]:
+    def _reasoning(self, at: str, fields: JSONObject) -> Iterator[Reasoning]:
         text = _read.text(fields, "reasoning_content", at) or _read.text(fields, "reasoning", at) or ""
         own: list[JSONValue] = []
         position, carried = 0, False
@@ -443,7 +438,7 @@ class _Reader:
             data = detail.get("data")
             wrapped = unwrap(data) if isinstance(data, str) else None
             if wrapped is None:
-                own.append(dict(cast("JSONObject", detail)))
+                own.append(dict(detail))
                 continue
             part, carried = carried_reasoning(wrapped, as_string(wrapped.get("text")) or ""), True
             found = as_count(wrapped.get("at"))
@@ -491,7 +486,7 @@ class _Reader:
             )
         return parts
 
-    def _additions(self, at: str, fields: Fields) -> Iterator[Part]:
+    def _additions(self, at: str, fields: JSONObject) -> Iterator[Part]:
         for _, item in _read.objects(fields, "annotations", at):
             citation = as_object(item.get("url_citation"))
             if item.get("type") == "url_citation" and citation:
@@ -504,7 +499,7 @@ class _Reader:
                 )
             elif self._same and self._provider is not None:
                 kind = "annotation." + (as_string(item.get("type")) or "unknown")
-                yield Opaque(provider=self._provider, kind=kind, data=dict(cast("JSONObject", item)))
+                yield Opaque(provider=self._provider, kind=kind, data=dict(item))
         for where, image in _read.objects(fields, "images", at):
             yield self._part(where, image, {"image_url": _image})
         audio = _read.optional_object(fields, "audio", at)
@@ -520,7 +515,7 @@ class _Reader:
             if data or transcript or metadata:
                 yield Audio(data=data, transcript=transcript, provider_metadata=metadata)
 
-    def _tool_call(self, at: str, fields: Fields) -> ToolCall:
+    def _tool_call(self, at: str, fields: JSONObject) -> ToolCall:
         call_id = _read.required_text(fields, "id", at)
         kind = fields.get("type", "function")
         if kind == "custom":
@@ -548,7 +543,7 @@ class _Reader:
             metadata = {**metadata, **self._own_metadata(other)}
         given = body.get("arguments", "")
         if not isinstance(given, str):
-            raise _wrong_type(f"{at}.function.arguments", "a string", given)
+            raise wrong_type(f"{at}.function.arguments", "a string", given)
         arguments, invalid_arguments = decode_arguments(given)
         return ToolCall(
             id=call_id,
@@ -560,7 +555,7 @@ class _Reader:
             provider_metadata=metadata,
         )
 
-    def _call_metadata(self, fields: Fields) -> tuple[str | None, ProviderOptions]:
+    def _call_metadata(self, fields: JSONObject) -> tuple[str | None, ProviderOptions]:
         extra = as_object(fields.get("extra_content"))
         if not extra:
             return None, {}
@@ -570,7 +565,7 @@ class _Reader:
             return as_string(wrapped["family"]), carried_metadata(wrapped)
         return None, self._own_metadata({"extra_content": extra})
 
-    def _function_call(self, at: str, fields: Fields) -> ToolCall:
+    def _function_call(self, at: str, fields: JSONObject) -> ToolCall:
         where = f"{at}.function_call"
         name = _read.required_text(fields, "name", where)
         given = _read.text(fields, "arguments", where) or ""
@@ -589,7 +584,7 @@ _CUSTOM_PARAMETERS: JSONObject = {
 """The arguments of a custom tool for providers that have only functions: its text."""
 
 
-def _with_grammar(custom: Fields, at: str) -> str | None:
+def _with_grammar(custom: JSONObject, at: str) -> str | None:
     description = _read.text(custom, "description", at)
     grammar = as_object(as_object(custom.get("format")).get("grammar"))
     definition, syntax = as_string(grammar.get("definition")), as_string(grammar.get("syntax"))
@@ -627,19 +622,19 @@ def _restored(parts: list[Part], entries: Sequence[object], fields: JSONObject) 
     return [*before, *found]
 
 
-PartReader: TypeAlias = Callable[[str, Fields, ProviderOptions, "CacheLifetime | None"], Part]
+PartReader: TypeAlias = Callable[[str, JSONObject, ProviderOptions, "CacheLifetime | None"], Part]
 """Reads a part, given its place, its fields, the options of the provider and the part's cache breakpoint."""
 
 
-def _text_part(at: str, fields: Fields, options: ProviderOptions, cache: CacheLifetime | None) -> Part:
+def _text_part(at: str, fields: JSONObject, options: ProviderOptions, cache: CacheLifetime | None) -> Part:
     return Text(text=_read.required_text(fields, "text", at), cache=cache, provider_options=options)
 
 
-def _refusal(at: str, fields: Fields, options: ProviderOptions, cache: CacheLifetime | None) -> Part:
+def _refusal(at: str, fields: JSONObject, options: ProviderOptions, cache: CacheLifetime | None) -> Part:
     return Text(text=_read.required_text(fields, "refusal", at), refusal=True, cache=cache, provider_options=options)
 
 
-def _image(at: str, fields: Fields, options: ProviderOptions, cache: CacheLifetime | None) -> Part:
+def _image(at: str, fields: JSONObject, options: ProviderOptions, cache: CacheLifetime | None) -> Part:
     value = fields.get("image_url")
     if isinstance(value, str):
         return Image(url=value, cache=cache, provider_options=options)
@@ -653,12 +648,12 @@ def _image(at: str, fields: Fields, options: ProviderOptions, cache: CacheLifeti
     )
 
 
-def _audio(at: str, fields: Fields, options: ProviderOptions, cache: CacheLifetime | None) -> Part:
+def _audio(at: str, fields: JSONObject, options: ProviderOptions, cache: CacheLifetime | None) -> Part:
     audio = _read.required_object(fields, "input_audio", at)
     at = f"{at}.input_audio"
     form = _read.required_text(audio, "format", at)
     if not (form.isascii() and form.replace("-", "").isalnum()):
-        raise _unsupported_value(f"{at}.format", form, ("wav", "mp3"))
+        raise unsupported_value(f"{at}.format", form, ("wav", "mp3"))
     return Audio(
         data=b64decode(_read.required_text(audio, "data", at), validate=True),
         media_type="audio/mpeg" if form == "mp3" else f"audio/{form.lower()}",
@@ -666,13 +661,13 @@ def _audio(at: str, fields: Fields, options: ProviderOptions, cache: CacheLifeti
     )
 
 
-def _has_web_address(fields: Fields) -> bool:
+def _has_web_address(fields: JSONObject) -> bool:
     """Whether a file is given by its address, which some servers take in place of the data."""
     data = as_object(fields.get("file")).get("file_data")
     return isinstance(data, str) and data[:8].lower().startswith(("https://", "http://"))
 
 
-def _file(at: str, fields: Fields, options: ProviderOptions, cache: CacheLifetime | None) -> Part:
+def _file(at: str, fields: JSONObject, options: ProviderOptions, cache: CacheLifetime | None) -> Part:
     file = _read.required_object(fields, "file", at)
     at = f"{at}.file"
     name, file_id, data = (_read.text(file, key, at) for key in ("filename", "file_id", "file_data"))
@@ -697,7 +692,7 @@ _INNER_FIELDS: Mapping[str, Set[str]] = {
 }
 
 
-def _lifetime(fields: Fields) -> CacheLifetime | None:
+def _lifetime(fields: JSONObject) -> CacheLifetime | None:
     """The cache breakpoint of a part or a tool, in OpenAI's words or in those of OpenRouter."""
     if fields.keys().isdisjoint(_CACHE_FIELDS):
         return None
@@ -711,48 +706,12 @@ def _last(objects: list[dict[str, JSONValue]], name: str) -> str | None:
     return next((value for one in reversed(objects) if isinstance(value := one.get(name), str)), None)
 
 
-def _stop(fields: Fields) -> tuple[str, ...]:
+def _stop(fields: JSONObject) -> tuple[str, ...]:
     value = fields.get("stop")
     return (value,) if isinstance(value, str) else _read.texts(fields, "stop", "a string or an array of strings")
 
 
-def _texts(fields: Fields, name: str) -> Mapping[str, str]:
-    values = _read.optional_object(fields, name)
-    for key, value in (values or {}).items():
-        if not isinstance(value, str):
-            raise _wrong_type(f"{name}.{key[:50]}", "a string", value)
-    return cast("Mapping[str, str]", values or {})
-
-
 def _schema(value: object, at: str) -> JSONObject:
     if not isinstance(value, dict):
-        raise _wrong_type(at, "an object", value)
+        raise wrong_type(at, "an object", value)
     return value
-
-
-def _wrong_type(at: str, expected: str, value: object) -> GatewayError:
-    return invalid(
-        f"Invalid type for '{at}': expected {expected}, but got {type_name(value)} instead.",
-        param=at,
-        code="invalid_type",
-    )
-
-
-def _out_of_range(at: str, expected: str, code: str) -> GatewayError:
-    return invalid(f"'{at}' must be {expected}.", param=at, code=code)
-
-
-def _missing(at: str) -> GatewayError:
-    return invalid(f"Missing required parameter: '{at}'.", param=at, code="missing_required_parameter")
-
-
-def _unsupported_value(at: str, value: str, supported: Iterable[str]) -> GatewayError:
-    names = ", ".join(f"'{one}'" for one in supported)
-    return invalid(
-        f"Invalid value for '{at}': {shown(value)}. Supported values are: {names}.", param=at, code="invalid_value"
-    )
-
-
-_read = FieldReader(
-    wrong_type=_wrong_type, missing=_missing, out_of_range=_out_of_range, place="{}[{}]", drops_nulls=True
-)

@@ -15,6 +15,7 @@ from trunkline_gateway.problems import invalid
 from trunkline_gateway.targets import Target
 from trunkline_gateway.wires.chat_reader import WIRE
 from trunkline_gateway.wires.fields import MOST_IGNORED
+from trunkline_gateway.wires.openai_fields import READER, missing, wrong_type
 
 Encoding: TypeAlias = Literal["float", "base64"]
 
@@ -28,11 +29,9 @@ def read_request(body: JSONObject, target: Target) -> EmbedRequest:
     providers embed the two differently. Unknown fields go to a provider that speaks this format.
     """
     encoding_format(body)
-    dimensions, user, kind = body.get("dimensions"), body.get("user"), body.get("input_type")
+    dimensions, kind = body.get("dimensions"), body.get("input_type")
     if dimensions is not None and (type(dimensions) is not int or not 1 <= dimensions < 2**31):
         raise invalid("'dimensions' must be an integer of at least 1.", param="dimensions", code="invalid_type")
-    if user is not None and not isinstance(user, str):
-        raise invalid("'user' must be a string.", param="user", code="invalid_type")
     if kind not in (None, "document", "query"):
         raise invalid("'input_type' must be 'document' or 'query'.", param="input_type", code="invalid_value")
     same = target.provider is not None and target.wire == WIRE
@@ -42,7 +41,7 @@ def read_request(body: JSONObject, target: Target) -> EmbedRequest:
         model=target.model,
         input_type=kind,
         dimensions=dimensions,
-        user_id=user,
+        user_id=READER.text(body, "user"),
         provider_options={target.provider: more} if more and target.provider is not None else {},
     )
 
@@ -66,11 +65,11 @@ def encoding_format(body: JSONObject) -> Encoding:
 
 def _texts(value: JSONValue) -> tuple[str, ...]:
     if value is None:
-        raise invalid("Missing required parameter: 'input'.", param="input", code="missing_required_parameter")
+        raise missing("input")
     if isinstance(value, str):
         return (value,)
     if not isinstance(value, list):
-        raise invalid("'input' must be a string or an array of strings.", param="input", code="invalid_type")
+        raise wrong_type("input", "a string or an array of strings", value)
     if not value:
         raise invalid("'input' must have at least one text.", param="input", code="empty_array")
     if set(map(type, value)) != {str}:
@@ -78,7 +77,7 @@ def _texts(value: JSONValue) -> tuple[str, ...]:
         if isinstance(value[position], (int, list)) and not isinstance(value[position], bool):
             message = "Arrays of tokens are not supported, since each model has its own. Send 'input' as text."
             raise invalid(message, param="input", code="unsupported_value")
-        raise invalid(f"'input[{position}]' must be a string.", param=f"input[{position}]", code="invalid_type")
+        raise wrong_type(f"input[{position}]", "a string", value[position])
     return tuple(text for text in value if isinstance(text, str))
 
 

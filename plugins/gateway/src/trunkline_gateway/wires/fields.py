@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import islice
-from typing import TypeAlias
 
 import attrs
+from trunkline.authoring.json import JSONObject, JSONValue
 
 from trunkline_gateway.problems import GatewayError
-
-Fields: TypeAlias = Mapping[str, object]
 
 MOST_IGNORED = 20
 """The most ignored fields that are named. The names are put into a header."""
@@ -37,22 +35,22 @@ class FieldReader:
     drops_nulls: bool = False
     """Whether the objects that are returned are without the fields that are null."""
 
-    def object(self, value: object, at: str, expected: str = "an object") -> Fields:
+    def object(self, value: JSONValue, at: str, expected: str = "an object") -> JSONObject:
         if not isinstance(value, dict):
             raise self.wrong_type(at, expected, value)
         return present(value) if self.drops_nulls else value
 
-    def optional_object(self, fields: Fields, name: str, at: str = "") -> Fields | None:
+    def optional_object(self, fields: JSONObject, name: str, at: str = "") -> JSONObject | None:
         value = fields.get(name)
         return None if value is None else self.object(value, join(at, name))
 
-    def required_object(self, fields: Fields, name: str, at: str) -> Fields:
+    def required_object(self, fields: JSONObject, name: str, at: str) -> JSONObject:
         value = fields.get(name)
         if value is None:
             raise self.missing(join(at, name))
         return self.object(value, join(at, name))
 
-    def objects(self, fields: Fields, name: str, at: str = "") -> Iterator[tuple[str, Fields]]:
+    def objects(self, fields: JSONObject, name: str, at: str = "") -> Iterator[tuple[str, JSONObject]]:
         """Yield the objects in an array, each with its place."""
         items = fields.get(name)
         if items is None:
@@ -63,19 +61,19 @@ class FieldReader:
             where = self.place.format(join(at, name), position)
             yield where, self.object(item, where)
 
-    def text(self, fields: Fields, name: str, at: str = "") -> str | None:
+    def text(self, fields: JSONObject, name: str, at: str = "") -> str | None:
         value = fields.get(name)
         if value is not None and not isinstance(value, str):
             raise self.wrong_type(join(at, name), "a string", value)
         return value
 
-    def required_text(self, fields: Fields, name: str, at: str) -> str:
+    def required_text(self, fields: JSONObject, name: str, at: str) -> str:
         value = self.text(fields, name, at)
         if value is None:
             raise self.missing(join(at, name))
         return value
 
-    def texts(self, fields: Fields, name: str, expected: str = "an array of strings") -> tuple[str, ...]:
+    def texts(self, fields: JSONObject, name: str, expected: str = "an array of strings") -> tuple[str, ...]:
         value = fields.get(name)
         if value is None:
             return ()
@@ -86,13 +84,22 @@ class FieldReader:
                 raise self.wrong_type(self.place.format(name, position), "a string", item)
         return tuple(value)
 
-    def flag(self, fields: Fields, name: str, at: str = "") -> bool | None:
+    def text_values(self, fields: JSONObject, name: str) -> Mapping[str, str]:
+        """Read an object whose values are strings."""
+        found: dict[str, str] = {}
+        for key, value in (self.optional_object(fields, name) or {}).items():
+            if not isinstance(value, str):
+                raise self.wrong_type(join(name, key[:50]), "a string", value)
+            found[key] = value
+        return found
+
+    def flag(self, fields: JSONObject, name: str, at: str = "") -> bool | None:
         value = fields.get(name)
         if value is not None and not isinstance(value, bool):
             raise self.wrong_type(join(at, name), "a boolean", value)
         return value
 
-    def number(self, fields: Fields, name: str) -> float | None:
+    def number(self, fields: JSONObject, name: str) -> float | None:
         value = fields.get(name)
         if value is None:
             return None
@@ -100,7 +107,7 @@ class FieldReader:
             raise self.wrong_type(name, "a number", value)
         return value
 
-    def integer(self, fields: Fields, name: str, at: str = "", *, least: int | None = None) -> int | None:
+    def integer(self, fields: JSONObject, name: str, at: str = "", *, least: int | None = None) -> int | None:
         value, at = fields.get(name), join(at, name)
         if value is None:
             return None
@@ -118,7 +125,7 @@ def join(at: str, name: str) -> str:
     return f"{at}.{name}" if at else name
 
 
-def present(fields: Fields) -> Fields:
+def present(fields: JSONObject) -> JSONObject:
     """Return the fields that are not null, which counts as absent."""
     return {name: value for name, value in fields.items() if value is not None} if None in fields.values() else fields
 
@@ -133,7 +140,7 @@ def shown(value: str) -> str:
     return repr(value if len(value) <= 50 else value[:49] + "…")
 
 
-def ignored_names(body: Fields, known: Collection[str], usual: Mapping[str, Collection[object]]) -> tuple[str, ...]:
+def ignored_names(body: JSONObject, known: Collection[str], usual: Mapping[str, Collection[object]]) -> tuple[str, ...]:
     """Return the fields of a request that are not known and ask for something: not for one of their usual values."""
     names = (name for name, value in body.items() if name not in known and _asks(value, usual.get(name, ())))
     return tuple(islice(names, MOST_IGNORED))

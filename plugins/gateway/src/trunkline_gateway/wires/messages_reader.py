@@ -36,7 +36,7 @@ from trunkline.request import Effort
 from trunkline_gateway.problems import GatewayError, invalid
 from trunkline_gateway.targets import Target
 from trunkline_gateway.wires.carried import carried_metadata, carried_reasoning, unwrap
-from trunkline_gateway.wires.fields import FieldReader, Fields, ignored_names, join, present, shown, type_name
+from trunkline_gateway.wires.fields import FieldReader, ignored_names, join, present, shown, type_name
 
 WIRE = "anthropic-messages"
 
@@ -126,7 +126,7 @@ class _Reader:
         _read.flag(fields, "stream")
         more: dict[str, JSONValue] = {}
         if self._same and not fields.keys() <= _KNOWN:
-            more = {name: cast("JSONValue", value) for name, value in fields.items() if name not in _KNOWN}
+            more = {name: value for name, value in fields.items() if name not in _KNOWN}
         limit = self._limit(fields, more, needed=needs_limit)
         tools = self._tools(fields)
         choice, parallel = self._tool_choice(fields, tools)
@@ -134,7 +134,7 @@ class _Reader:
         form = self._format(fields, config, more)
         reasoning = self._reasoning_options(fields, config, more)
         if self._same and config.keys() - {"effort", "format"}:
-            rest = {name: cast("JSONValue", config[name]) for name in config.keys() - {"effort", "format"}}
+            rest = {name: config[name] for name in config.keys() - {"effort", "format"}}
             more["output_config"] = {**as_object(more.get("output_config")), **rest}
         return ChatRequest(
             messages=(*self._system(fields), *self._messages(fields)),
@@ -157,14 +157,14 @@ class _Reader:
     def _options(self, more: JSONObject) -> ProviderOptions:
         return {self._provider: more} if more and self._same and self._provider is not None else {}
 
-    def _rest(self, fields: Fields, known: Set[str]) -> ProviderOptions:
+    def _rest(self, fields: JSONObject, known: Set[str]) -> ProviderOptions:
         """The fields that are not read, as options (or metadata) of the provider."""
         if not self._same or fields.keys() <= known:
             return {}
         rest = {name: value for name, value in fields.items() if name not in known and value is not None}
-        return self._options(cast("JSONObject", rest))
+        return self._options(rest)
 
-    def _marked(self, at: str, fields: Fields, known: Set[str]) -> tuple[CacheLifetime | None, ProviderOptions]:
+    def _marked(self, at: str, fields: JSONObject, known: Set[str]) -> tuple[CacheLifetime | None, ProviderOptions]:
         """The cache breakpoint of a block or a tool, and the options of the provider."""
         control = _read.optional_object(fields, "cache_control", at)
         if control is None:
@@ -175,7 +175,7 @@ class _Reader:
 
     # Options
 
-    def _limit(self, fields: Fields, more: dict[str, JSONValue], *, needed: bool) -> int | None:
+    def _limit(self, fields: JSONObject, more: dict[str, JSONValue], *, needed: bool) -> int | None:
         limit = _read.integer(fields, "max_tokens", least=0)
         if limit is None and needed:
             raise _missing("max_tokens")
@@ -186,22 +186,22 @@ class _Reader:
             return None
         return limit
 
-    def _cache(self, fields: Fields, more: dict[str, JSONValue]) -> CacheLifetime | None:
+    def _cache(self, fields: JSONObject, more: dict[str, JSONValue]) -> CacheLifetime | None:
         control = _read.optional_object(fields, "cache_control")
         if control is None:
             return None
         if self._same:
-            more["cache_control"] = cast("JSONValue", control)
+            more["cache_control"] = control
             return None
         return _lifetime(control)
 
-    def _user_id(self, fields: Fields, more: dict[str, JSONValue]) -> str | None:
+    def _user_id(self, fields: JSONObject, more: dict[str, JSONValue]) -> str | None:
         metadata = _read.optional_object(fields, "metadata") or {}
         if self._same and metadata.keys() - {"user_id"}:
-            more["metadata"] = {name: cast("JSONValue", metadata[name]) for name in metadata.keys() - {"user_id"}}
+            more["metadata"] = {name: metadata[name] for name in metadata.keys() - {"user_id"}}
         return _read.text(metadata, "user_id", "metadata")
 
-    def _format(self, fields: Fields, config: Fields, more: dict[str, JSONValue]) -> ResponseFormat | None:
+    def _format(self, fields: JSONObject, config: JSONObject, more: dict[str, JSONValue]) -> ResponseFormat | None:
         at, form = "output_config.format", _read.optional_object(config, "format", "output_config")
         if form is None:
             at, form = "output_format", _read.optional_object(fields, "output_format")  # of an older beta version
@@ -209,13 +209,15 @@ class _Reader:
             return None
         kind = _read.required_text(form, "type", at)
         if kind == "json_schema":
-            return ResponseFormat(schema=cast("JSONObject", _read.required_object(form, "schema", at)))
+            return ResponseFormat(schema=_read.required_object(form, "schema", at))
         if not self._same:
             raise _unsupported_value(f"{at}.type", kind, ("json_schema",))
-        more["output_config"] = {"format": cast("JSONValue", form)}
+        more["output_config"] = {"format": form}
         return None
 
-    def _reasoning_options(self, fields: Fields, config: Fields, more: dict[str, JSONValue]) -> ReasoningOptions | None:
+    def _reasoning_options(
+        self, fields: JSONObject, config: JSONObject, more: dict[str, JSONValue]
+    ) -> ReasoningOptions | None:
         thinking, effort = _read.optional_object(fields, "thinking"), _read.text(config, "effort", "output_config")
         if effort is not None and effort not in _EFFORTS:
             if not self._same:
@@ -243,17 +245,17 @@ class _Reader:
         options = ReasoningOptions(max_tokens=budget, effort=level, summary="auto" if display == "summarized" else None)
         is_whole = kind in ("enabled", "adaptive") and thinking.keys() <= read and display in (None, "summarized")
         if self._same and (not is_whole or options == ReasoningOptions()):
-            more["thinking"] = cast("JSONValue", thinking)
+            more["thinking"] = thinking
             if options == ReasoningOptions():
                 return None
         # Effort is high if a request does not say it (Anthropic's documentation of `effort`, 2026-11).
         return ReasoningOptions(effort="high") if options == ReasoningOptions() else options
 
-    def _tools(self, fields: Fields) -> tuple[Tool, ...]:
+    def _tools(self, fields: JSONObject) -> tuple[Tool, ...]:
         names: set[str] = set()
         return tuple(self._tool(at, tool, names) for at, tool in _read.objects(fields, "tools"))
 
-    def _tool(self, at: str, tool: Fields, names: set[str]) -> Tool:
+    def _tool(self, at: str, tool: JSONObject, names: set[str]) -> Tool:
         kind = _read.text(tool, "type", at) or "custom"
         if kind == "custom":
             cache, options = self._marked(at, tool, _TOOL_FIELDS)
@@ -262,7 +264,7 @@ class _Reader:
             return Tool(
                 name=name,
                 description=_read.text(tool, "description", at),
-                parameters=cast("JSONObject", _read.required_object(tool, "input_schema", at)),
+                parameters=_read.required_object(tool, "input_schema", at),
                 strict=_read.flag(tool, "strict", at),
                 cache=cache,
                 provider_options=options,
@@ -277,9 +279,9 @@ class _Reader:
         # A tool that Anthropic defines. The core wants a name for it, and a set of MCP tools has none.
         name = as_string(tool.get("name")) or f"{kind} {as_string(tool.get('mcp_server_name')) or at}"
         _add_name(name, at, names)
-        return Tool(name=name, provider_options=self._options(cast("JSONObject", tool)))
+        return Tool(name=name, provider_options=self._options(tool))
 
-    def _tool_choice(self, fields: Fields, tools: tuple[Tool, ...]) -> tuple[ToolChoice | None, bool | None]:
+    def _tool_choice(self, fields: JSONObject, tools: tuple[Tool, ...]) -> tuple[ToolChoice | None, bool | None]:
         at, choice = "tool_choice", _read.optional_object(fields, "tool_choice")
         if choice is None:
             return None, None
@@ -300,14 +302,14 @@ class _Reader:
 
     # Messages
 
-    def _system(self, fields: Fields) -> Iterator[Message]:
+    def _system(self, fields: JSONObject) -> Iterator[Message]:
         system = fields.get("system")
         if system is None or system == "" or system == []:
             return
         parts = tuple(part for at, block in _blocks(fields, "system") for part in self._input(at, block))
         yield Message(role="system", parts=parts)
 
-    def _messages(self, fields: Fields) -> tuple[Message, ...]:
+    def _messages(self, fields: JSONObject) -> tuple[Message, ...]:
         if "messages" not in fields:
             raise _missing("messages")
         messages = tuple(
@@ -317,7 +319,7 @@ class _Reader:
             raise invalid("'messages' must have at least one message.", param="messages")
         return messages
 
-    def _message(self, at: str, fields: Fields) -> Iterator[Message]:
+    def _message(self, at: str, fields: JSONObject) -> Iterator[Message]:
         role = _read.required_text(fields, "role", at)
         if fields.get("content") is None:
             raise _missing(f"{at}.content")
@@ -331,7 +333,7 @@ class _Reader:
         else:
             raise _unsupported_value(f"{at}.role", role, ("user", "assistant", "system"))
 
-    def _user(self, at: str, fields: Fields) -> Iterator[Message]:
+    def _user(self, at: str, fields: JSONObject) -> Iterator[Message]:
         """A user message, before and after the tool results in it."""
         parts: list[Part] = []
         is_empty = True
@@ -347,7 +349,7 @@ class _Reader:
         if parts or is_empty:
             yield Message(role="user", parts=tuple(parts))
 
-    def _result(self, at: str, block: Fields) -> ToolResult:
+    def _result(self, at: str, block: JSONObject) -> ToolResult:
         call_id = _read.required_text(block, "tool_use_id", at)
         cache, options = self._marked(at, block, _RESULT_FIELDS)
         parts = [
@@ -365,7 +367,7 @@ class _Reader:
             provider_options=options,
         )
 
-    def _input(self, at: str, block: Fields) -> Iterator[Part]:
+    def _input(self, at: str, block: JSONObject) -> Iterator[Part]:
         """A block of a user message, a system prompt or a tool result."""
         kind = _read.required_text(block, "type", at)
         if kind == "text":
@@ -377,7 +379,7 @@ class _Reader:
             except InvalidRequest as error:
                 raise invalid(f"'{at}' cannot be read: {error}", param=at) from None
         elif self._same and self._provider is not None:
-            yield Opaque(provider=self._provider, kind=kind, data=cast("JSONObject", dict(block)))
+            yield Opaque(provider=self._provider, kind=kind, data=dict(block))
         elif kind == "search_result":
             found = "\n".join(
                 _read.required_text(item, "text", where) for where, item in _read.objects(block, "content", at)
@@ -388,7 +390,7 @@ class _Reader:
         else:
             raise _unsupported_value(f"{at}.type", kind, ("text", "image", "document", "search_result", "tool_result"))
 
-    def _image(self, at: str, block: Fields) -> Iterator[Part]:
+    def _image(self, at: str, block: JSONObject) -> Iterator[Part]:
         cache, options = self._marked(at, block, _MEDIA_FIELDS)
         source = _read.required_object(block, "source", at)
         at = f"{at}.source"
@@ -407,7 +409,7 @@ class _Reader:
         else:
             yield self._own_block(f"{at}.type", block, kind, ("base64", "url", "file"))
 
-    def _document(self, at: str, block: Fields) -> Iterator[Part]:
+    def _document(self, at: str, block: JSONObject) -> Iterator[Part]:
         cache, options = self._marked(at, block, _DOCUMENT_FIELDS)
         title = _read.text(block, "title", at)
         if not self._same and (context := _read.text(block, "context", at)):
@@ -447,13 +449,13 @@ class _Reader:
         else:
             yield self._own_block(f"{at}.type", block, kind, ("base64", "text", "url", "content", "file"))
 
-    def _own_block(self, at: str, block: Fields, kind: str, supported: Iterable[str]) -> Opaque:
+    def _own_block(self, at: str, block: JSONObject, kind: str, supported: Iterable[str]) -> Opaque:
         """A block that only Anthropic's API understands."""
         if not self._same or self._provider is None:
             raise _unsupported_value(at, kind, supported)
-        return Opaque(provider=self._provider, kind=str(block["type"]), data=cast("JSONObject", dict(block)))
+        return Opaque(provider=self._provider, kind=str(block["type"]), data=dict(block))
 
-    def _assistant(self, at: str, fields: Fields) -> Message:
+    def _assistant(self, at: str, fields: JSONObject) -> Message:
         parts: list[Part] = []
         blocks = list(_blocks(fields, "content", at))
         carried = _carried_calls(blocks)
@@ -487,13 +489,13 @@ class _Reader:
             else:
                 # Another provider's model gets the conversation without the blocks that only Anthropic understands.
                 provider = self._provider if self._same and self._provider is not None else WIRE
-                parts.append(Opaque(provider=provider, kind=kind, data=cast("JSONObject", dict(block))))
+                parts.append(Opaque(provider=provider, kind=kind, data=dict(block)))
         return Message(role="assistant", parts=tuple(parts))
 
-    def _answer(self, at: str, block: Fields, text: str, start: int) -> Iterator[Part]:
+    def _answer(self, at: str, block: JSONObject, text: str, start: int) -> Iterator[Part]:
         cache, options = self._marked(at, block, _TEXT_FIELDS | {"citations"})
         citations = as_objects(block.get("citations"))
-        metadata: ProviderOptions = self._options({"citations": cast("JSONValue", citations)}) if citations else {}
+        metadata: ProviderOptions = self._options({"citations": citations}) if citations else {}
         yield Text(text=text, cache=cache, provider_options=options, provider_metadata=metadata)
         for citation in citations:
             url = as_string(citation.get("url")) or as_string(citation.get("source")) or ""
@@ -506,7 +508,7 @@ class _Reader:
                 provider_metadata=self._options(citation),
             )
 
-    def _thinking(self, at: str, block: Fields) -> Reasoning:
+    def _thinking(self, at: str, block: JSONObject) -> Reasoning:
         text, signature = _read.required_text(block, "thinking", at), _read.text(block, "signature", at) or None
         wrapped = unwrap(signature) if signature is not None else None
         if wrapped is not None:
@@ -520,7 +522,7 @@ class _Reader:
             provider_metadata=self._rest(block, _THINKING_FIELDS),
         )
 
-    def _redacted(self, at: str, block: Fields) -> Part | JSONObject | None:
+    def _redacted(self, at: str, block: JSONObject) -> Part | JSONObject | None:
         """Encrypted thinking, or the data that a `redacted_thinking` of this gateway carries."""
         data = _read.required_text(block, "data", at)
         fields = unwrap(data)
@@ -549,7 +551,7 @@ class _Reader:
             )
         return carried_reasoning(fields, as_string(fields.get("text")) or "")
 
-    def _call(self, at: str, block: Fields, carried: Mapping[str, JSONObject]) -> ToolCall:
+    def _call(self, at: str, block: JSONObject, carried: Mapping[str, JSONObject]) -> ToolCall:
         call_id, name = _read.required_text(block, "id", at), _read.required_text(block, "name", at)
         self._tool_names[call_id] = name
         fields = carried.get(call_id)
@@ -557,7 +559,7 @@ class _Reader:
         return ToolCall(
             id=call_id,
             name=name,
-            arguments=cast("JSONObject", _read.required_object(block, "input", at)),
+            arguments=_read.required_object(block, "input", at),
             family=None if fields is None else as_string(fields["family"]),
             provider_options=self._rest(block, block.keys() - {"cache_control"}),
             provider_metadata=metadata if fields is None else {**metadata, **carried_metadata(fields)},
@@ -574,7 +576,7 @@ def _pass_effort(effort: str, more: dict[str, JSONValue]) -> None:
     more["output_config"] = {**as_object(more.get("output_config")), "effort": effort}
 
 
-def _carried_calls(blocks: Iterable[tuple[str, Fields]]) -> Mapping[str, JSONObject]:
+def _carried_calls(blocks: Iterable[tuple[str, JSONObject]]) -> Mapping[str, JSONObject]:
     """The metadata of tool calls in a message, by the ids of the calls."""
     carried: dict[str, JSONObject] = {}
     for _, block in blocks:
@@ -593,11 +595,11 @@ def _with_carried(text: Text | None, fields: JSONObject) -> Text:
     return attrs.evolve(text, family=family, provider_metadata={**text.provider_metadata, **metadata})
 
 
-def _lifetime(control: Fields) -> CacheLifetime:
+def _lifetime(control: JSONObject) -> CacheLifetime:
     return "1h" if control.get("ttl") == "1h" else "5m"
 
 
-def _decoded(source: Fields, at: str) -> bytes:
+def _decoded(source: JSONObject, at: str) -> bytes:
     try:
         return b64decode(_read.required_text(source, "data", at), validate=True)
     except (binascii.Error, ValueError):
@@ -611,7 +613,7 @@ def _encoded(text: str, at: str) -> bytes:
         raise invalid(f"'{at}' has half of a surrogate pair, which is not Unicode text.", param=at) from None
 
 
-def _blocks(fields: Fields, name: str, at: str = "") -> Iterator[tuple[str, Fields]]:
+def _blocks(fields: JSONObject, name: str, at: str = "") -> Iterator[tuple[str, JSONObject]]:
     """The blocks of a field that may also be a string."""
     content = fields.get(name)
     if isinstance(content, str):

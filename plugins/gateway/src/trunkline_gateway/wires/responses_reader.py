@@ -41,7 +41,8 @@ from trunkline.request import Effort
 from trunkline_gateway.problems import invalid
 from trunkline_gateway.targets import Target
 from trunkline_gateway.wires.carried import PREFIX, carried_reasoning, unwrap
-from trunkline_gateway.wires.fields import MOST_IGNORED
+from trunkline_gateway.wires.fields import MOST_IGNORED, present
+from trunkline_gateway.wires.openai_fields import READER as _read, missing, unsupported_value, wrong_type
 
 WIRE = "openai-responses"
 """The name of this wire format. Provider data of unknown origin has it as the name of its provider, so that it is sent
@@ -155,66 +156,58 @@ class _Reader:
         if self._own is None and body.get("prompt") is not None:
             message = "prompt is not supported: this service does not have the provider's stored prompts; send input"
             raise invalid(message, param="prompt", code="unsupported_parameter")
-        fields = _present(body)
+        fields = present(body)
         conversation = _Conversation(self._target.provider if self._own is not None else None)
-        if (instructions := _optional_string("", fields, "instructions")) is not None:
+        if (instructions := _read.text(fields, "instructions")) is not None:
             conversation.add("system", Text(text=instructions))
-        conversation.read(fields.get("input"))
-        tools = [self._tool(at, _object(at, tool)) for at, tool in _list("", fields, "tools")]
-        tools = _with_unique_names(tools)
+        conversation.read(fields)
+        tools = _with_unique_names([self._tool(at, tool) for at, tool in _read.objects(fields, "tools")])
         tools, choice = self._tool_choice(fields, tools)
-        include = [value for _, value in _list("", fields, "include")]
         rest = _rest(body, _tool_choice_options(body))
-        metadata = _object("metadata", fields.get("metadata", {}))
         return ChatRequest(
             messages=conversation.messages(),
             model=self._target.model,
             tools=tools,
             tool_choice=choice,
-            parallel_tool_calls=_optional_flag("", fields, "parallel_tool_calls"),
+            parallel_tool_calls=_read.flag(fields, "parallel_tool_calls"),
             response_format=_response_format(fields),
             reasoning=_reasoning_options(fields),
-            max_output_tokens=_optional_count(fields, "max_output_tokens"),
-            temperature=_optional_number(fields, "temperature"),
-            top_p=_optional_number(fields, "top_p"),
-            logprobs=True if _LOGPROBS in include else None,
-            top_logprobs=_optional_count(fields, "top_logprobs"),
-            cache_key=_optional_string("", fields, "prompt_cache_key"),
-            user_id=_optional_string("", fields, "safety_identifier") or _optional_string("", fields, "user"),
-            metadata={name: _string("metadata", metadata, name) for name in metadata},
+            max_output_tokens=_read.integer(fields, "max_output_tokens", least=0),
+            temperature=_read.number(fields, "temperature"),
+            top_p=_read.number(fields, "top_p"),
+            logprobs=True if _LOGPROBS in _read.texts(fields, "include") else None,
+            top_logprobs=_read.integer(fields, "top_logprobs", least=0),
+            cache_key=_read.text(fields, "prompt_cache_key"),
+            user_id=_read.text(fields, "safety_identifier") or _read.text(fields, "user"),
+            metadata=_read.text_values(fields, "metadata"),
             provider_options={self._own: rest} if self._own is not None and rest else {},
         )
 
     def _tool(self, at: str, fields: JSONObject) -> Tool:
-        match fields.get("type"):
-            case "function":
-                rest = _without(fields, ("type", "name", "description", "parameters", "strict"))
-                parameters = fields.get("parameters")
-                tool = Tool(
-                    name=_string(at, fields, "name"),
-                    description=_optional_string(at, fields, "description"),
-                    strict=_optional_flag(at, fields, "strict"),
-                    provider_options={self._own: rest} if self._own is not None and rest else {},
-                )
-                if parameters is None:
-                    return tool
-                return attrs.evolve(tool, parameters=_object(f"{at}.parameters", parameters))
-            case "custom":
-                return self._custom_tool(at, fields)
-            case str(kind) if self._own is not None:
-                name = fields.get("server_label", fields.get("name", kind))
-                return Tool(name=name if isinstance(name, str) else kind, provider_options={self._own: fields})
-            case str(kind):
-                message = (
-                    f"{at}.type is {kind!r}, which the service of {self._target.name!r} does not offer; use tools of"
-                    " the type function or custom"
-                )
-                raise invalid(message, param=f"{at}.type", code="unsupported_value")
-            case other:
-                raise _unexpected(f"{at}.type", "the type of a tool, such as function", other)
+        kind = _read.required_text(fields, "type", at)
+        if kind == "function":
+            rest = _without(fields, ("type", "name", "description", "parameters", "strict"))
+            tool = Tool(
+                name=_read.required_text(fields, "name", at),
+                description=_read.text(fields, "description", at),
+                strict=_read.flag(fields, "strict", at),
+                provider_options={self._own: rest} if self._own is not None and rest else {},
+            )
+            parameters = _read.optional_object(fields, "parameters", at)
+            return tool if parameters is None else attrs.evolve(tool, parameters=parameters)
+        if kind == CUSTOM:
+            return self._custom_tool(at, fields)
+        if self._own is not None:
+            name = fields.get("server_label", fields.get("name", kind))
+            return Tool(name=name if isinstance(name, str) else kind, provider_options={self._own: fields})
+        message = (
+            f"{at}.type is {kind!r}, which the service of {self._target.name!r} does not offer; use tools of"
+            " the type function or custom"
+        )
+        raise invalid(message, param=f"{at}.type", code="unsupported_value")
 
     def _custom_tool(self, at: str, fields: JSONObject) -> Tool:
-        name, description = _string(at, fields, "name"), _optional_string(at, fields, "description")
+        name, description = _read.required_text(fields, "name", at), _read.text(fields, "description", at)
         if self._own is not None:
             rest = _without(fields, ("name", "description"))
             return Tool(name=name, description=description, provider_options={self._own: rest})
@@ -231,14 +224,14 @@ class _Reader:
             return tools, None
         if isinstance(choice, str):
             if choice not in _MODES:
-                raise _unexpected("tool_choice", f"{', '.join(_MODES)} or an object", choice)
+                raise unsupported_value("tool_choice", choice, _MODES)
             if choice == "required" and not tools:
                 raise invalid("tool_choice is 'required', but there are no tools", param="tool_choice")
             return tools, ToolChoice(mode=choice) if choice != "auto" or tools else None  # type: ignore[arg-type]
-        fields = _object("tool_choice", choice)
-        kind = fields.get("type")
+        fields = _read.object(choice, "tool_choice", "a string or an object")
+        kind = _read.required_text(fields, "type", "tool_choice")
         if kind in ("function", CUSTOM):
-            name = _string("tool_choice", fields, "name")
+            name = _read.required_text(fields, "name", "tool_choice")
             if name not in [tool.name for tool in tools]:
                 raise invalid(f"tool_choice names {name!r}, which is not one of the tools", param="tool_choice.name")
             return tools, ToolChoice.tool(name)
@@ -246,18 +239,18 @@ class _Reader:
             return tools, None  # `_rest` has it
         if kind == "allowed_tools":
             return self._allowed_tools(fields, tools)
-        raise _unexpected("tool_choice.type", "function, custom or allowed_tools", kind)
+        raise unsupported_value("tool_choice.type", kind, ("function", CUSTOM, "allowed_tools"))
 
     @staticmethod
     def _allowed_tools(fields: JSONObject, tools: list[Tool]) -> tuple[list[Tool], ToolChoice | None]:
-        names = {_string(at, _object(at, each), "name") for at, each in _list("tool_choice", fields, "tools")}
-        mode = fields.get("mode", "auto")
+        names = {_read.required_text(each, "name", at) for at, each in _read.objects(fields, "tools", "tool_choice")}
+        mode = _read.text(fields, "mode", "tool_choice") or "auto"
         if mode not in ("auto", "required"):
-            raise _unexpected("tool_choice.mode", "auto or required", mode)
+            raise unsupported_value("tool_choice.mode", mode, ("auto", "required"))
         allowed = [tool for tool in tools if tool.name in names]
         if not allowed:
             raise invalid("tool_choice.tools names none of the tools", param="tool_choice.tools")
-        return allowed, ToolChoice(mode=mode)
+        return allowed, ToolChoice(mode=mode)  # type: ignore[arg-type]  # checked just above
 
 
 def _with_unique_names(tools: Sequence[Tool]) -> list[Tool]:
@@ -279,30 +272,30 @@ def _is_named(tool: Tool) -> bool:
 
 
 def _response_format(fields: JSONObject) -> ResponseFormat | None:
-    text = _object("text", fields.get("text", {}))
-    if (form := text.get("format")) is None:
+    at, text = "text.format", _read.optional_object(fields, "text") or {}
+    form = _read.optional_object(text, "format", "text")
+    if form is None:
         return None
-    at, form = "text.format", _object("text.format", form)
-    match form.get("type"):
+    match _read.required_text(form, "type", at):
         case "text":
             return None
         case "json_object":
             return ResponseFormat(type="json")
         case "json_schema":
             return ResponseFormat(
-                schema=_object(f"{at}.schema", form.get("schema")),
-                name=_string(at, form, "name"),
-                description=_optional_string(at, form, "description"),
-                strict=_optional_flag(at, form, "strict"),
+                schema=_read.required_object(form, "schema", at),
+                name=_read.required_text(form, "name", at),
+                description=_read.text(form, "description", at),
+                strict=_read.flag(form, "strict", at),
             )
         case kind:
-            raise _unexpected(f"{at}.type", "text, json_object or json_schema", kind)
+            raise unsupported_value(f"{at}.type", kind, ("text", "json_object", "json_schema"))
 
 
 def _reasoning_options(fields: JSONObject) -> ReasoningOptions | None:
-    at, fields = "reasoning", _object("reasoning", fields.get("reasoning", {}))
-    effort = _optional_string(at, fields, "effort")
-    summary = _optional_string(at, fields, "summary") or _optional_string(at, fields, "generate_summary")
+    at, fields = "reasoning", _read.optional_object(fields, "reasoning") or {}
+    effort = _read.text(fields, "effort", at)
+    summary = _read.text(fields, "summary", at) or _read.text(fields, "generate_summary", at)
     if effort is None and summary is None:
         return None
     return _made(
@@ -332,31 +325,32 @@ class _Conversation:
     def add(self, role: Role, *parts: Part, rest: JSONObject | None = None) -> None:
         self._messages.append((role, list(parts), rest or {}))
 
-    def read(self, value: object) -> None:
+    def read(self, request: JSONObject) -> None:
+        value = request.get("input")
+        if value is None:
+            raise missing("input")
         if isinstance(value, str):
             self.add("user", Text(text=value))
-        elif isinstance(value, list) and value:
-            for position, item in enumerate(value):
-                at = f"input[{position}]"
-                self._item(at, _object(at, item))
+        elif isinstance(value, list):
+            for at, item in _read.objects(request, "input"):
+                self._item(at, item)
         else:
-            raise _unexpected("input", "a string or a list of items", value)
+            raise wrong_type("input", "a string or an array of objects", value)
         if not any(parts for _, parts, _ in self._messages):
             raise invalid("input has no content", param="input")
 
     def _item(self, at: str, fields: JSONObject) -> None:
-        kind = fields.get("type")
-        if kind is None and "role" in fields:
-            kind = "message"
+        kind = "message" if "type" not in fields and "role" in fields else _read.text(fields, "type", at)
         after_message, self._after_message = self._after_message, False
         match kind:
             case "message":
                 self._message(at, fields, after_message)
             case "function_call":
-                arguments, invalid_text = decode_arguments(_string(at, fields, "arguments"))
+                arguments, invalid_text = decode_arguments(_read.required_text(fields, "arguments", at))
                 self._call(at, fields, arguments, invalid_text, {"arguments"})
             case "custom_tool_call":
-                self._call(at, fields, {INPUT: _string(at, fields, "input")}, None, {"input"}, type=CUSTOM)
+                text = _read.required_text(fields, "input", at)
+                self._call(at, fields, {INPUT: text}, None, {"input"}, type=CUSTOM)
             case "function_call_output" | "custom_tool_call_output":
                 self._result(at, fields)
             case "reasoning":
@@ -372,8 +366,8 @@ class _Conversation:
                     self.add("tool", part)
                 else:
                     self._assistant().append(part)
-            case _:
-                raise _unexpected(f"{at}.type", "the type of an item, such as message", kind)
+            case None:
+                raise missing(f"{at}.type")
 
     def _options(self, rest: JSONObject) -> Mapping[str, JSONObject]:
         return {self._own: rest} if self._own is not None and rest else {}
@@ -385,10 +379,10 @@ class _Conversation:
         return self._messages[-1][1]
 
     def _message(self, at: str, fields: JSONObject, after_message: bool) -> None:
-        name = fields.get("role")
-        role = _ROLES.get(name) if isinstance(name, str) else None
+        name = _read.required_text(fields, "role", at)
+        role = _ROLES.get(name)
         if role is None:
-            raise _unexpected(f"{at}.role", ", ".join(_ROLES), name)
+            raise unsupported_value(f"{at}.role", name, _ROLES)
         parts = self._content(at, fields, "content")
         if role != "assistant":
             self.add(role, *parts, rest=_without(fields, ("type", "role", "content", "id", "status")))
@@ -418,7 +412,7 @@ class _Conversation:
         known: set[str],
         **marks: str,
     ) -> None:
-        call_id, name = _string(at, fields, "call_id"), _string(at, fields, "name")
+        call_id, name = (_read.required_text(fields, field, at) for field in ("call_id", "name"))
         self._names[call_id] = name
         metadata: dict[str, JSONValue] = {**marks, **_without(fields, {"type", "call_id", "name", "id", *known})}
         if (item_id := _item_id(fields)) is not None:
@@ -436,7 +430,7 @@ class _Conversation:
         self._assistant().append(call)
 
     def _result(self, at: str, fields: JSONObject) -> None:
-        call_id = _string(at, fields, "call_id")
+        call_id = _read.required_text(fields, "call_id", at)
         result = ToolResult(
             tool_call_id=call_id,
             name=self._names.get(call_id),
@@ -447,11 +441,11 @@ class _Conversation:
 
     def _reasoning(self, at: str, fields: JSONObject) -> None:
         texts = [
-            _string(where, _object(where, part), "text")
+            _read.required_text(part, "text", where)
             for name in ("summary", "content")
-            for where, part in _list(at, fields, name)
+            for where, part in _read.objects(fields, name, at)
         ]
-        text, encrypted = "\n\n".join(texts), _optional_string(at, fields, "encrypted_content")
+        text, encrypted = "\n\n".join(texts), _read.text(fields, "encrypted_content", at)
         if encrypted is None or not encrypted.startswith(PREFIX):
             metadata = _without(fields, ("type", "encrypted_content", "id"))
             if (item_id := _item_id(fields)) is not None:
@@ -508,15 +502,17 @@ class _Conversation:
         content = fields.get(name)
         if isinstance(content, str):
             return [Text(text=content)]
+        if content is None:
+            raise missing(f"{at}.{name}")
         if not isinstance(content, list):
-            raise _unexpected(f"{at}.{name}", "a string or a list of parts", content)
-        return [self._part(where, _object(where, part)) for where, part in _list(at, fields, name)]
+            raise wrong_type(f"{at}.{name}", "a string or an array of objects", content)
+        return [self._part(where, part) for where, part in _read.objects(fields, name, at)]
 
     def _part(self, at: str, fields: JSONObject) -> Part:
-        kind = fields.get("type")
-        read = _PARTS.get(kind) if isinstance(kind, str) else None
+        kind = _read.required_text(fields, "type", at)
+        read = _PARTS.get(kind)
         if read is None:
-            raise _unexpected(f"{at}.type", f"one of {', '.join(_PARTS)}", kind)
+            raise unsupported_value(f"{at}.type", kind, _PARTS)
         part, known = _made(at, lambda: read(at, fields))
         rest = _without(fields, {*known, "type"})
         if rest.pop("prompt_cache_breakpoint", None) is not None and isinstance(part, (Text, Image, Document)):
@@ -542,34 +538,34 @@ def _carried_part(carried: JSONObject, text: str) -> Part:
 
 def _generated_image(at: str, fields: JSONObject) -> Image:
     """Return an image of an earlier answer. The provider that made it may be another."""
-    result = _string(at, fields, "result")
+    result = _read.required_text(fields, "result", at)
     if result.startswith(("https://", "http://")):
         return Image(url=result)
     return Image(data=b64decode(result, validate=True))
 
 
 def _text(at: str, fields: JSONObject) -> tuple[Part, Collection[str]]:
-    return Text(text=_string(at, fields, "text")), ("text", "annotations", "logprobs")
+    return Text(text=_read.required_text(fields, "text", at)), ("text", "annotations", "logprobs")
 
 
 def _refusal(at: str, fields: JSONObject) -> tuple[Part, Collection[str]]:
-    return Text(text=_string(at, fields, "refusal"), refusal=True), ("refusal",)
+    return Text(text=_read.required_text(fields, "refusal", at), refusal=True), ("refusal",)
 
 
 def _image(at: str, fields: JSONObject) -> tuple[Part, Collection[str]]:
-    url, file_id = _optional_string(at, fields, "image_url"), _optional_string(at, fields, "file_id")
+    url, file_id = _read.text(fields, "image_url", at), _read.text(fields, "file_id", at)
     if (url is None) == (file_id is None):
         raise invalid(f"{at} must have either image_url or file_id", param=at)
-    detail = _optional_string(at, fields, "detail")
+    detail = _read.text(fields, "detail", at)
     image = Image(url=url, file_id=file_id, detail=None if detail == "auto" else detail)
     return image, ("image_url", "file_id", "detail")
 
 
 def _file(at: str, fields: JSONObject) -> tuple[Part, Collection[str]]:
-    data, url, file_id = (_optional_string(at, fields, name) for name in ("file_data", "file_url", "file_id"))
+    data, url, file_id = (_read.text(fields, name, at) for name in ("file_data", "file_url", "file_id"))
     if sum(source is not None for source in (data, url, file_id)) != 1:
         raise invalid(f"{at} must have one of file_data, file_url and file_id", param=at)
-    name = _optional_string(at, fields, "filename")
+    name = _read.text(fields, "filename", at)
     if data is not None and not data.startswith("data:"):
         document = Document(data=b64decode(data, validate=True), name=name)
     else:
@@ -578,11 +574,12 @@ def _file(at: str, fields: JSONObject) -> tuple[Part, Collection[str]]:
 
 
 def _audio(at: str, fields: JSONObject) -> tuple[Part, Collection[str]]:
-    at, audio = f"{at}.input_audio", _object(f"{at}.input_audio", fields.get("input_audio"))
-    form = _string(at, audio, "format")
+    audio = _read.required_object(fields, "input_audio", at)
+    at = f"{at}.input_audio"
+    form = _read.required_text(audio, "format", at)
     if form not in _AUDIO_TYPES:
-        raise _unexpected(f"{at}.format", " or ".join(_AUDIO_TYPES), form)
-    data = b64decode(_string(at, audio, "data"), validate=True)
+        raise unsupported_value(f"{at}.format", form, _AUDIO_TYPES)
+    data = b64decode(_read.required_text(audio, "data", at), validate=True)
     return Audio(data=data, media_type=_AUDIO_TYPES[form]), ("input_audio",)
 
 
@@ -613,75 +610,5 @@ def _made(at: str, make: Callable[[], T]) -> T:
         raise invalid(f"{at} has data that is not base64: {error}", param=at) from None
 
 
-def _present(fields: JSONObject) -> dict[str, JSONValue]:
-    return {name: value for name, value in fields.items() if value is not None}
-
-
 def _without(fields: JSONObject, known: Collection[str]) -> dict[str, JSONValue]:
     return {name: value for name, value in fields.items() if name not in known and value is not None}
-
-
-def _object(at: str, value: object) -> dict[str, JSONValue]:
-    if not isinstance(value, dict):
-        raise _unexpected(at, "an object", value)
-    return _present(value)
-
-
-def _list(at: str, fields: JSONObject, name: str) -> list[tuple[str, JSONValue]]:
-    """Return the items of a list, each with its position."""
-    at, items = f"{at}.{name}" if at else name, fields.get(name)
-    if items is None:
-        return []
-    if not isinstance(items, list):
-        raise _unexpected(at, "a list", items)
-    return [(f"{at}[{position}]", item) for position, item in enumerate(items)]
-
-
-def _string(at: str, fields: JSONObject, name: str) -> str:
-    value = fields.get(name)
-    if not isinstance(value, str):
-        raise _unexpected(f"{at}.{name}" if at else name, "a string", value)
-    return value
-
-
-def _optional_string(at: str, fields: JSONObject, name: str) -> str | None:
-    return None if fields.get(name) is None else _string(at, fields, name)
-
-
-def _optional_flag(at: str, fields: JSONObject, name: str) -> bool | None:
-    value = fields.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise _unexpected(f"{at}.{name}" if at else name, "true or false", value)
-    return value
-
-
-def _optional_count(fields: JSONObject, name: str) -> int | None:
-    value = fields.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise _unexpected(name, "a whole number of at least 0", value)
-    return value
-
-
-def _optional_number(fields: JSONObject, name: str) -> float | None:
-    value = fields.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise _unexpected(name, "a number", value)
-    return value
-
-
-def _unexpected(at: str, accepted: str, value: object) -> Exception:
-    shown = "missing" if value is None else f"{str(value)[:40]!r}" if isinstance(value, str) else _KINDS[type(value)]
-    return invalid(f"{at} must be {accepted}, but is {shown}", param=at)
-
-
-_KINDS: Mapping[type, str] = {
-    dict: "an object",
-    list: "a list",
-    bool: "true or false",
-    int: "a number",
-    float: "a number",
-}
