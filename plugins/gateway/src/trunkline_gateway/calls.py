@@ -13,7 +13,7 @@ import asyncio
 import datetime
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
@@ -25,20 +25,16 @@ from trunkline import (
     ChatResponse,
     EmbedRequest,
     EmbedResponse,
-    FinishReason,
     Service,
     Stream,
     StreamClosed,
-    Text,
     TrunklineError,
 )
-from trunkline.authoring.token_estimates import estimate_request, estimate_text
 
-from trunkline_gateway.attempts import Attempts, FailedAttempt, FinishedCall
+from trunkline_gateway.accounting import Accounting, Used
 from trunkline_gateway.budgets import Amount, Reservation
 from trunkline_gateway.keys import Key
 from trunkline_gateway.limits import Grant
-from trunkline_gateway.pricing import cost_of, estimated_cost, is_free, listed_cost
 from trunkline_gateway.problems import GatewayError, Problem, problem_of
 from trunkline_gateway.running import RunningCall
 from trunkline_gateway.targets import Target
@@ -59,16 +55,6 @@ LONGEST_MODEL = 2000
 def new_request_id() -> str:
     """Make the id of a call: 32 hexadecimal digits."""
     return secrets.token_hex(16)
-
-
-@attrs.frozen(kw_only=True)
-class _Used:
-    """What a call used. `cost` is `None` if its price is not known."""
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cost: int | None = 0
-    estimated: bool = False
 
 
 class Calls:
@@ -160,9 +146,8 @@ class AdmittedCall(Generic[RequestT]):
         """The error that ended a stream, if whoever makes the call has written it into the stream."""
         self.contents: tuple[str | None, str | None] = (None, None)
         """The JSON of the request and of the response, if contents are logged."""
-        self._attempts = Attempts()
+        self._accounting = Accounting(request, target, gateway.services.providers_of)
         self._reservation: Reservation | None = None
-        self._input_estimate: int | None = None
         self._started_at = datetime.datetime.now(datetime.UTC)
         self.running = RunningCall(
             id=request_id,
@@ -188,13 +173,11 @@ class AdmittedCall(Generic[RequestT]):
     @property
     def input_estimate(self) -> int:
         """An estimate of the input's tokens."""
-        if self._input_estimate is None:
-            self._input_estimate = estimate_request(self.request)
-        return self._input_estimate
+        return self._accounting.input_estimate
 
     def use_service(self) -> AbstractAsyncContextManager[Service]:
         """Hold the service open for this call, and count its requests that fail. See `Services.use`."""
-        return self._gateway.services.use(self.target.service, self._attempts)
+        return self._gateway.services.use(self.target.service, self._accounting.attempts)
 
     async def __aenter__(self) -> Self:
         gateway, key = self._gateway, self._key
@@ -258,7 +241,7 @@ class AdmittedCall(Generic[RequestT]):
             seconds=0.0,
             input_tokens=input_tokens,
             estimated=True,
-            cost=self._estimated_cost(input_tokens, 0),
+            cost=self._accounting.estimated_cost(input_tokens, 0),
             error="the gateway's process ended during the call; only its input was charged",
         )
 
@@ -269,7 +252,7 @@ class AdmittedCall(Generic[RequestT]):
         return self._gateway.settings.reserved_output_tokens if wanted is None else wanted
 
     def _amount(self, input_tokens: int, output_tokens: int, needs_price: bool) -> Amount:
-        cost = self._estimated_cost(input_tokens, output_tokens) if needs_price else 0
+        cost = self._accounting.estimated_cost(input_tokens, output_tokens) if needs_price else 0
         if cost is None:
             message = (
                 f"the key has a budget in money, and the price of the model {self.target.name!r} is not known; "
@@ -277,10 +260,6 @@ class AdmittedCall(Generic[RequestT]):
             )
             raise GatewayError(Problem(kind="permission", status=403, message=message, code="price_unknown"))
         return Amount(tokens=input_tokens + output_tokens, cost=cost)
-
-    def _estimated_cost(self, input_tokens: int, output_tokens: int) -> int | None:
-        """The price of the most expensive member, if the service is composed."""
-        return estimated_cost(input_tokens, output_tokens, self._gateway.services.providers_of(self.target))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -292,7 +271,9 @@ class AdmittedCall(Generic[RequestT]):
 
     async def _settle(self, error: BaseException | None) -> None:
         error = error or self.failure
-        used = self._used(error)
+        is_whole = self.response is not None
+        answered = self.response if is_whole or self.stream is None else self.stream.partial
+        used = Used() if self._is_free else self._accounting.used(answered, error, is_whole=is_whole)
         tokens = used.input_tokens + used.output_tokens
         # asyncio itself can cancel what a shield of anyio holds: each step follows also if the one before is cancelled.
         try:
@@ -303,79 +284,9 @@ class AdmittedCall(Generic[RequestT]):
                 if self._reservation is not None:
                     await self._gateway.budgets.settle(self._reservation, Amount(tokens=tokens, cost=used.cost or 0))
             finally:
-                self._record(used, error)
+                self._record(used, answered, error)
 
-    def _used(self, error: BaseException | None) -> _Used:
-        """Return what all requests of the call used: those that were answered, and those that failed.
-
-        The last answered one is the call's response, unless that was lost: by a cancellation, or in a middleware.
-        """
-        if self._is_free:
-            return _Used()
-        response = self.response
-        if response is None and self.stream is not None:
-            response = self.stream.partial
-        has_arrived = isinstance(response, EmbedResponse) or (
-            response is not None and bool(response.parts or response.usage)
-        )
-        finished = self._attempts.finished
-        if not has_arrived and self.response is None and self._attempts.answering is None and not finished:
-            return _sum(self._attempt_used(attempt) for attempt in self._attempts.failed)
-        others = [self._attempt_used(attempt) for attempt in self._attempts.before_answer()]
-        others += [self._finished_used(one) for one in finished[:-1]]
-        if finished and self.response is None and (error is not None or not has_arrived):
-            answer = self._finished_used(finished[-1])
-        elif not has_arrived and error is not None and is_free(error):
-            return _sum(others)
-        else:
-            arrived = response if has_arrived else None
-            cost = None if arrived is None else cost_of(arrived, self.target)
-            answer = self._answer_used(arrived, self._answer_targets(), cost)
-        return _sum((answer, *others)) if others else answer
-
-    def _finished_used(self, one: FinishedCall) -> _Used:
-        return self._answer_used(one.response, (one.target,), listed_cost(one.response, one.target))
-
-    def _answer_used(
-        self, response: ChatResponse | EmbedResponse | None, targets: Sequence[Target], cost: int | None
-    ) -> _Used:
-        usage = None if response is None else response.usage
-        final = response is not None and (
-            isinstance(response, EmbedResponse) or response.finish_reason is not FinishReason.ERROR
-        )
-        if response is not None and usage is not None and final and usage.input_tokens is not None:
-            tokens = usage.input_tokens, usage.output_tokens or 0
-            # The price list may not know the name that the provider gives the model.
-            return _Used(
-                input_tokens=tokens[0],
-                output_tokens=tokens[1],
-                cost=estimated_cost(*tokens, targets) if cost is None else cost,
-            )
-        return self._estimate(response, targets)
-
-    def _answer_targets(self) -> Sequence[Target]:
-        """Return who answers, or all who may, if that is not known."""
-        known = self._attempts.answering_target
-        return self._gateway.services.providers_of(self.target) if known is None else (known,)
-
-    def _attempt_used(self, attempt: FailedAttempt) -> _Used:
-        return self._estimate(attempt.partial, (attempt.target,))
-
-    def _estimate(self, response: ChatResponse | EmbedResponse | None, targets: Sequence[Target]) -> _Used:
-        """Estimate a request that did not end: what the provider has reported so far, or the length of what arrived."""
-        usage = None if response is None else response.usage
-        reported_input = None if usage is None else usage.input_tokens
-        reported_output = (usage.output_tokens or 0) if usage is not None else 0
-        written = 0
-        if isinstance(response, ChatResponse):
-            written = sum(estimate_text(part.text) for part in response.parts if isinstance(part, Text))
-            written += estimate_text(response.reasoning) if response.reasoning else 0
-        input_tokens = self.input_estimate if reported_input is None else reported_input
-        output_tokens = max(reported_output, round(written))
-        cost = estimated_cost(input_tokens, output_tokens, targets)
-        return _Used(input_tokens=input_tokens, output_tokens=output_tokens, cost=cost, estimated=True)
-
-    def _record(self, used: _Used, error: BaseException | None) -> None:
+    def _record(self, used: Used, answered: ChatResponse | EmbedResponse | None, error: BaseException | None) -> None:
         running = self.running
         outcome: Outcome = "ok"
         problem: Problem | None = None
@@ -383,7 +294,6 @@ class AdmittedCall(Generic[RequestT]):
             outcome = "cancelled"
         elif error is not None:
             outcome, problem = "error", problem_of(error)
-        answered = self.response if self.response is not None or self.stream is None else self.stream.partial
         model = self.target.model or (answered.model if answered is not None else None) or ""
         record = CallRecord(
             id=running.id,
@@ -406,18 +316,6 @@ class AdmittedCall(Generic[RequestT]):
             response=self.contents[1],
         )
         self._gateway.record(record)
-
-
-def _sum(parts: Iterable[_Used]) -> _Used:
-    """Return what several requests used. The cost is that of the requests whose price is known."""
-    used = tuple(parts)
-    costs = [one.cost for one in used if one.cost is not None]
-    return _Used(
-        input_tokens=sum(one.input_tokens for one in used),
-        output_tokens=sum(one.output_tokens for one in used),
-        cost=sum(costs) if costs or not used else None,
-        estimated=any(one.estimated for one in used),
-    )
 
 
 def _unauthorized(message: str, *, code: str = "invalid_api_key") -> GatewayError:
