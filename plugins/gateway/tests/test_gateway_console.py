@@ -25,7 +25,8 @@ from trunkline_gateway.console.admin_key import ensure_admin_key, is_admin_key, 
 from trunkline_gateway.console.app import LIFETIME, STATIC
 from trunkline_gateway.console.attempts import Attempts
 from trunkline_gateway.console.providers import installed_providers
-from trunkline_gateway.database.engine import Database, DatabaseError
+from trunkline_gateway.database.connecting import DatabaseError
+from trunkline_gateway.database.engine import Database
 from trunkline_gateway.database.services import ServiceStore, StoredService
 from trunkline_gateway.database.sessions import SessionStore
 from trunkline_gateway.encryption import Encryption

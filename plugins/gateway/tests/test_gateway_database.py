@@ -19,11 +19,14 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from gateway_servers import PostgresqlServer, postgresql_server
 from sqlalchemy import Connection, insert, select, text
-from trunkline_gateway.database import engine
-from trunkline_gateway.database.engine import Database, DatabaseError, InvalidValueError, check_name, clean, migrate
+from trunkline_gateway.database import engine, migrate as migrate_module
+from trunkline_gateway.database.connecting import DatabaseError
+from trunkline_gateway.database.engine import Database
 from trunkline_gateway.database.keys import KeyStore
+from trunkline_gateway.database.migrate import migrate
 from trunkline_gateway.database.sessions import SessionStore
 from trunkline_gateway.database.tables import metadata, named_values
+from trunkline_gateway.database.values import InvalidValueError, check_name, clean
 from trunkline_gateway.keys import KeyDraft
 
 
@@ -61,7 +64,7 @@ async def test_migrating_back_leaves_no_table(database_url: str) -> None:
 
 
 def test_the_newest_migration_is_the_one_that_the_code_expects() -> None:
-    assert ScriptDirectory.from_config(engine._config()).get_heads() == [engine.HEAD]
+    assert ScriptDirectory.from_config(migrate_module._config()).get_heads() == [migrate_module.HEAD]
 
 
 @pytest.mark.anyio

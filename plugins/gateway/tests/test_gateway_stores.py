@@ -15,12 +15,14 @@ from sqlalchemy import event, select, text
 from sqlalchemy.engine import Engine
 from trunkline import Secret
 from trunkline_gateway.database import usage as usage_module
-from trunkline_gateway.database.engine import Database, DatabaseError, InvalidValueError
+from trunkline_gateway.database.connecting import DatabaseError
+from trunkline_gateway.database.engine import Database
 from trunkline_gateway.database.keys import KeyStore
 from trunkline_gateway.database.services import ServiceStore, StoredService
 from trunkline_gateway.database.sessions import SessionStore
 from trunkline_gateway.database.tables import keys, services
 from trunkline_gateway.database.usage import UsageStore
+from trunkline_gateway.database.values import InvalidValueError
 from trunkline_gateway.encryption import Encryption, EncryptionError
 from trunkline_gateway.keys import Budget, KeyDraft, digest
 from trunkline_gateway.usage import CallRecord, UsageRow

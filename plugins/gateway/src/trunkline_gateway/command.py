@@ -111,7 +111,7 @@ def _has_uvloop() -> bool:
 @contextmanager
 def _configuration_errors() -> Iterator[None]:
     """Raise errors of the database and of encryption as `ConfigurationError`, which the command line reports."""
-    from trunkline_gateway.database.engine import DatabaseError
+    from trunkline_gateway.database.connecting import DatabaseError
     from trunkline_gateway.encryption import EncryptionError
 
     try:
@@ -158,7 +158,7 @@ def migrate(
     revision
         The revision to migrate to.
     """
-    from trunkline_gateway.database.engine import migrate
+    from trunkline_gateway.database.migrate import migrate
 
     checked = (settings or DataSettings()).checked()
     with _configuration_errors():

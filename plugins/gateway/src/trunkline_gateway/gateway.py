@@ -25,7 +25,8 @@ from trunkline_gateway.calls import new_request_id
 from trunkline_gateway.console.admin_key import ensure_admin_key
 from trunkline_gateway.console.routes import console_routes
 from trunkline_gateway.database.budgets import BudgetStore
-from trunkline_gateway.database.engine import Database, DatabaseError
+from trunkline_gateway.database.connecting import DatabaseError
+from trunkline_gateway.database.engine import Database
 from trunkline_gateway.database.keys import KeyStore
 from trunkline_gateway.database.services import ServiceStore
 from trunkline_gateway.database.sessions import SessionStore

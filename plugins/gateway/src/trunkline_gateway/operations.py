@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from trunkline_gateway.database.engine import DatabaseError
+from trunkline_gateway.database.connecting import DatabaseError
 from trunkline_gateway.limits import LimiterUnavailable
 
 if TYPE_CHECKING:

@@ -27,8 +27,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from trunkline_gateway.calls import Calls
 from trunkline_gateway.console import filters, security
 from trunkline_gateway.console.attempts import Attempts
-from trunkline_gateway.database.engine import DatabaseError, InvalidValueError
+from trunkline_gateway.database.connecting import DatabaseError
 from trunkline_gateway.database.sessions import Session
+from trunkline_gateway.database.values import InvalidValueError
 from trunkline_gateway.problems import GatewayError
 
 if TYPE_CHECKING:

@@ -36,7 +36,8 @@ from sqlalchemy import (
 )
 
 from trunkline_gateway.budgets import NANO, Amount, Balance, BudgetExceeded, Reservation
-from trunkline_gateway.database.engine import Database, DatabaseError
+from trunkline_gateway.database.connecting import DatabaseError
+from trunkline_gateway.database.engine import Database
 from trunkline_gateway.database.tables import budgets, epoch, instances, reservations, utc_day, utc_month
 from trunkline_gateway.database.upserts import upsert
 from trunkline_gateway.keys import Budget, Key

@@ -1,4 +1,4 @@
-"""The connection to the database, and its migrations.
+"""The open database.
 
 Each store writes its work as a plain function of a SQLAlchemy connection, and `Database.read` and `Database.write` run
 it in one transaction. On PostgreSQL it runs on the event loop, over asyncpg. On SQLite it runs in a thread, from BEGIN
@@ -10,28 +10,26 @@ from __future__ import annotations
 import asyncio
 import copy
 import os
-import sqlite3
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar
+from typing import Any, Literal, NoReturn, Self, TypeVar
 
 import anyio
-from sqlalchemy import Connection, Engine, create_engine, event, select, text, update
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
-from sqlalchemy.pool import NullPool
+from sqlalchemy import Connection, select, text, update
+from sqlalchemy.engine import URL
 
 from trunkline_gateway.database import tables
-
-if TYPE_CHECKING:
-    from alembic.config import Config
-    from sqlalchemy.engine.interfaces import DBAPIConnection
-    from sqlalchemy.ext.asyncio import AsyncEngine
-    from sqlalchemy.pool import ConnectionPoolEntry
+from trunkline_gateway.database.connecting import (
+    BUSY_SECONDS,
+    DatabaseError,
+    database_errors,
+    is_sqlite,
+    parse_url,
+    postgresql_engine,
+    sqlite_engine,
+)
+from trunkline_gateway.database.migrate import HEAD, current_migration, migrate
 
 try:
     import fcntl
@@ -40,32 +38,11 @@ except ImportError:  # Windows
 
 T = TypeVar("T")
 
-HEAD = "0002"
-"""The newest migration. Alembic, which is slow to import, is needed only if the database is not there yet."""
-
-BUSY_SECONDS = 10.0
-"""The seconds that SQLite waits for another process that writes, and that a call waits for a free connection."""
-COMMAND_SECONDS = 30.0
-"""The seconds that a statement may take on PostgreSQL."""
 CONNECTIONS = 10
 """The number of connections to PostgreSQL that an instance keeps; it opens as many more under load."""
 
 MOST_TOGETHER = 100
 """The largest number of writes in one transaction of SQLite."""
-
-_MIGRATION_LOCK = 0x74726E6B6C6E6777
-"""The number of PostgreSQL's advisory lock."""
-
-# Alembic keeps the migration that runs in a variable of a module.
-_migrating = threading.Lock()
-
-
-class DatabaseError(Exception):
-    """The database cannot do what was asked of it. Says why, and what to do; never a password."""
-
-
-class InvalidValueError(DatabaseError, ValueError):
-    """A value cannot be stored, or what it names does not exist."""
 
 
 class Database:
@@ -82,10 +59,10 @@ class Database:
     @classmethod
     async def open(cls, url: str) -> Self:
         """Open and migrate. Raises `DatabaseError` that says what to do, also if a newer version has migrated it."""
-        checked = _parse(url)
-        backend = _SQLite(checked) if _is_sqlite(checked) else _PostgreSQL(checked, url)
+        checked = parse_url(url)
+        backend = _SQLite(checked) if is_sqlite(checked) else _PostgreSQL(checked, url)
         try:
-            if await backend.run(_current, writes=False) != HEAD:
+            if await backend.run(current_migration, writes=False) != HEAD:
                 await anyio.to_thread.run_sync(migrate, url)
             if isinstance(backend, _SQLite):
                 await backend.mark_dead()
@@ -155,153 +132,6 @@ def grow_revision(connection: Connection) -> None:
     connection.execute(_GROW)
 
 
-def check_name(name: str, what: str) -> str:
-    """Return a name that can be stored: 1 to 200 characters, none of them a control character."""
-    if not name.strip():
-        raise InvalidValueError(f"the name of {what} is empty")
-    if len(name) > 200:
-        raise InvalidValueError(f"the name of {what} has {len(name)} characters; at most 200 are possible")
-    if not name.isprintable():
-        raise InvalidValueError(f"the name of {what} has a control character: {name!a}")
-    return name
-
-
-def check_text(value: str, what: str) -> str:
-    """Return a text that can be stored: without NUL, which PostgreSQL refuses, and half surrogates."""
-    if clean(value) != value:
-        raise InvalidValueError(f"{what} has a NUL or half a surrogate pair")
-    return value
-
-
-def clean(value: str, length: int | None = None) -> str:
-    """Return a text with what cannot be stored replaced by U+FFFD, cut to a length."""
-    cut = value if length is None else value[:length]
-    if "\0" in cut:
-        cut = cut.replace("\0", "\ufffd")
-    try:
-        cut.encode()
-    except UnicodeEncodeError:
-        cut = cut.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return cut
-
-
-def migrate(url: str, revision: str = "head") -> None:
-    """Migrate a database forward or back, to `head`, `base` or a migration's number. Raises `DatabaseError`.
-
-    One process at a time does so; others wait. It blocks: asynchronous code calls it in a thread.
-    """
-    checked = _parse(url)
-
-    def work(connection: Connection) -> None:
-        _migrate(connection, revision)
-
-    with _migrating, _errors(checked):
-        if _is_sqlite(checked):
-            engine = _sqlite_engine(checked, poolclass=NullPool)
-            try:
-                # Copying a table must not delete what refers to it. The setting does nothing in a transaction.
-                with engine.connect() as connection, connection.execution_options(writes=True).begin():
-                    work(connection)
-            finally:
-                engine.dispose()
-        else:
-            asyncio.run(_migrate_postgresql(url, work))
-
-
-async def _migrate_postgresql(url: str, work: Callable[[Connection], None]) -> None:
-    engine = _postgresql_engine(url, poolclass=NullPool)
-    try:
-        async with engine.begin() as connection:
-            await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
-            await connection.run_sync(work)
-    finally:
-        await engine.dispose()
-
-
-def _migrate(connection: Connection, revision: str) -> None:
-    from alembic import command
-    from alembic.script import ScriptDirectory
-
-    config = _config()
-    config.attributes["connection"] = connection
-    # The newest first.
-    known = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
-    current = _current(connection)
-    if current is not None and current not in known:
-        raise DatabaseError(
-            f"the database was migrated by a newer trunkline-gateway: it is at {current}, and this version knows up "
-            f"to {known[0]}. Install the newer version, or with it migrate back: trunkline gateway migrate {known[0]}"
-        )
-    if revision not in {"head", "base", *known}:
-        raise DatabaseError(f"there is no migration {revision!r}: give head, base or one of {', '.join(known[::-1])}")
-    target = known[0] if revision == "head" else revision
-    if current is not None and (target == "base" or known.index(target) > known.index(current)):
-        command.downgrade(config, target)
-    elif target != "base":
-        command.upgrade(config, target)
-
-
-def _config() -> Config:
-    from alembic.config import Config
-
-    config = Config()
-    # Alembic reads a `%` as the beginning of a variable.
-    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    return config
-
-
-def _current(connection: Connection) -> str | None:
-    if not connection.dialect.has_table(connection, "alembic_version"):
-        return None
-    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-
-
-def _parse(url: str) -> URL:
-    try:
-        checked = make_url(url)
-    except (ArgumentError, ValueError):
-        # The text of the error may have the password.
-        raise DatabaseError("the URL of the database is not one: give sqlite:///path or postgresql://…") from None
-    if checked.drivername not in {"sqlite", "postgresql", "postgres"}:
-        raise DatabaseError(f"there is no database {checked.drivername!r}: give sqlite:///path or postgresql://…")
-    if checked.drivername == "sqlite" and checked.database in {None, "", ":memory:"}:
-        raise DatabaseError("a database in memory is lost at the end: give sqlite:///path")
-    return checked
-
-
-def _is_sqlite(url: URL) -> bool:
-    return url.drivername == "sqlite"
-
-
-@contextmanager
-def _errors(url: URL) -> Iterator[None]:
-    """Raise what a driver raises as a `DatabaseError`."""
-    try:
-        yield
-    except DBAPIError as error:
-        raise _error(url, error.orig or error) from error
-    except (SQLAlchemyError, OSError, sqlite3.Error) as error:
-        raise _error(url, error) from error
-    except Exception as error:
-        # asyncpg raises its own errors from connecting.
-        if type(error).__module__.partition(".")[0] == "asyncpg":
-            raise _error(url, error) from error
-        raise
-
-
-def _error(url: URL, error: BaseException) -> DatabaseError:
-    # SQLAlchemy writes the class of the driver's error before its text.
-    reason = str(error).rpartition(">: ")[2].partition("\n")[0] or type(error).__name__
-    place = url.set(query={}).render_as_string(hide_password=True)
-    hint = ""
-    if isinstance(error, sqlite3.OperationalError) and "unable to open" in reason:
-        hint = "; does its folder exist, and may this user write there?"
-    elif isinstance(error, OSError) or "password" in reason:
-        hint = "; is its server running, and are the address, the user and the password right?"
-    return DatabaseError(f"the database {place}: {reason}{hint}")
-
-
 class _SQLite:
     """A file, by threads: one that writes, and two that read."""
 
@@ -311,7 +141,7 @@ class _SQLite:
         self._url = url
         self._writer = ThreadPoolExecutor(1, "trunkline-gateway-write")
         self._readers = ThreadPoolExecutor(2, "trunkline-gateway-read")
-        self._engine = _sqlite_engine(url, pool_size=3, max_overflow=0)
+        self._engine = sqlite_engine(url, pool_size=3, max_overflow=0)
         self._writing = self._engine.execution_options(writes=True)
         self._lock: int | None = None
         self._waiting: list[tuple[Callable[[Connection], Any], asyncio.Future[Any]]] = []
@@ -322,7 +152,7 @@ class _SQLite:
         if not writes:
 
             def in_thread() -> T:
-                with _errors(self._url), self._engine.begin() as connection:
+                with database_errors(self._url), self._engine.begin() as connection:
                     return work(connection)
 
             return await loop.run_in_executor(self._readers, in_thread)
@@ -369,7 +199,7 @@ class _SQLite:
         has_failed = False
         values: list[Any] = []
         try:
-            with _errors(self._url), self._writing.begin() as connection:
+            with database_errors(self._url), self._writing.begin() as connection:
                 for work in batch:
                     has_failed = True
                     values.append(work(connection))
@@ -390,7 +220,7 @@ class _SQLite:
             await asyncio.get_running_loop().run_in_executor(self._writer, self._mark_dead)
 
     def _mark_dead(self) -> None:
-        with _errors(self._url):
+        with database_errors(self._url):
             assert fcntl is not None
             self._lock = os.open(f"{self._url.database}.lock", os.O_RDWR | os.O_CREAT, 0o600)
             try:
@@ -427,40 +257,6 @@ def _raise(error: Exception) -> NoReturn:
     raise copy.copy(error) from error.__cause__
 
 
-def _sqlite_engine(url: URL, **options: object) -> Engine:
-    assert url.database is not None
-    path = url.database
-    engine = create_engine(URL.create("sqlite", database=path), hide_parameters=True, **options)
-
-    @event.listens_for(engine, "do_connect")
-    def make_file(*_: object) -> None:
-        # SQLite would give it the mode of the umask. Its other files take the mode of this one.
-        # SQLite reports what is wrong with the path. A file that is there must not be opened: closing it would end the
-        # locks that this process's other connections hold on it (https://www.sqlite.org/howtocorrupt.html, 2.2).
-        with suppress(OSError):
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-
-    @event.listens_for(engine, "connect")
-    def configure(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
-        assert isinstance(connection, sqlite3.Connection)
-        # Python's driver begins transactions where it sees fit, and none for DDL.
-        connection.isolation_level = None
-        # Waiting first: setting the mode needs a lock.
-        connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
-        connection.execute("PRAGMA journal_mode = WAL")
-        # A commit survives the end of the process. That of the machine may lose the last ones, but not the file.
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA foreign_keys = ON")
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        # A transaction that reads and then writes would fail at once if another has written in between.
-        writes = connection.get_execution_options().get("writes")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return engine
-
-
 class _PostgreSQL:
     """A server, by asyncpg and a bounded pool. A connection is tested before use: servers restart."""
 
@@ -471,8 +267,8 @@ class _PostgreSQL:
         self._running = 0
         self._is_idle = asyncio.Event()
         self._is_idle.set()
-        with _errors(url):
-            self._engine = _postgresql_engine(
+        with database_errors(url):
+            self._engine = postgresql_engine(
                 dsn, pool_size=CONNECTIONS, max_overflow=CONNECTIONS, pool_timeout=BUSY_SECONDS, pool_pre_ping=True
             )
 
@@ -480,7 +276,7 @@ class _PostgreSQL:
         self._running += 1
         self._is_idle.clear()
         try:
-            with _errors(self._url):
+            with database_errors(self._url):
                 async with self._engine.begin() as connection:
                     return await connection.run_sync(work)
         finally:
@@ -491,24 +287,5 @@ class _PostgreSQL:
     async def aclose(self) -> None:
         # The engine leaves connections that are in use open.
         await self._is_idle.wait()
-        with _errors(self._url):
+        with database_errors(self._url):
             await self._engine.dispose()
-
-
-def _postgresql_engine(dsn: str, **options: object) -> AsyncEngine:
-    # It imports SQLAlchemy's ORM, which nothing else here needs.
-    from sqlalchemy.ext.asyncio import create_async_engine
-
-    try:
-        import asyncpg  # type: ignore[import-untyped]
-    except ImportError:
-        raise DatabaseError(
-            'PostgreSQL needs the package asyncpg: pip install "trunkline-gateway[postgresql]"'
-        ) from None
-
-    async def connect() -> object:
-        # asyncpg reads the parameters of the URL as libpq does (`sslmode`, `host=/run/postgresql`).
-        connection: object = await asyncpg.connect(dsn, timeout=int(BUSY_SECONDS), command_timeout=COMMAND_SECONDS)
-        return connection
-
-    return create_async_engine("postgresql+asyncpg://", async_creator=connect, hide_parameters=True, **options)

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Row, insert, select, update
 
 from trunkline_gateway.budgets import NANO
-from trunkline_gateway.database.engine import Database, InvalidValueError, check_name, grow_revision
+from trunkline_gateway.database.engine import Database, grow_revision
 from trunkline_gateway.database.tables import budgets, keys
+from trunkline_gateway.database.values import InvalidValueError, check_name
 from trunkline_gateway.keys import PREFIX, Budget, Key, KeyDraft, digest, new_secret
 
 V = TypeVar("V")

@@ -9,9 +9,10 @@ import attrs
 from sqlalchemy import Connection, delete, select, update
 from trunkline.authoring.json import JSONObject
 
-from trunkline_gateway.database.engine import Database, check_name, grow_revision
+from trunkline_gateway.database.engine import Database, grow_revision
 from trunkline_gateway.database.tables import aliases, named_values, services
 from trunkline_gateway.database.upserts import upsert
+from trunkline_gateway.database.values import check_name
 from trunkline_gateway.encryption import Encryption
 
 _CHECK = "encryption_check"

@@ -9,9 +9,10 @@ import secrets
 import attrs
 from sqlalchemy import Connection, delete, insert, select
 
-from trunkline_gateway.database.engine import Database, check_name, check_text
+from trunkline_gateway.database.engine import Database
 from trunkline_gateway.database.tables import named_values, sessions
 from trunkline_gateway.database.upserts import upsert
+from trunkline_gateway.database.values import check_name, check_text
 
 
 @attrs.frozen(kw_only=True)

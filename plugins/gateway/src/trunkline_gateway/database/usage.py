@@ -11,9 +11,11 @@ from typing import Any
 import anyio
 from sqlalchemy import Connection, Row, delete, func, insert, select
 
-from trunkline_gateway.database.engine import Database, DatabaseError, clean
+from trunkline_gateway.database.connecting import DatabaseError
+from trunkline_gateway.database.engine import Database
 from trunkline_gateway.database.tables import log, usage
 from trunkline_gateway.database.upserts import upsert
+from trunkline_gateway.database.values import clean
 from trunkline_gateway.usage import CallRecord, UsageRow
 
 logger = logging.getLogger("trunkline_gateway")

@@ -1,4 +1,4 @@
-"""Alembic's environment. The connection, in a transaction, is given by `database/engine.py`."""
+"""Alembic's environment. The connection, in a transaction, is given by `database/migrate.py`."""
 
 from __future__ import annotations
 
