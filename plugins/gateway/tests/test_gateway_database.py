@@ -19,7 +19,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from gateway_servers import PostgresqlServer, postgresql_server
 from sqlalchemy import Connection, insert, select, text
-from trunkline_gateway.database import engine, migrate as migrate_module
+from trunkline_gateway.database import connecting, engine, migrate as migrate_module
 from trunkline_gateway.database.connecting import DatabaseError
 from trunkline_gateway.database.engine import Database
 from trunkline_gateway.database.keys import KeyStore
@@ -203,7 +203,7 @@ async def test_a_file_that_is_no_database_is_reported(tmp_path: Path) -> None:
 
 @pytest.mark.anyio
 async def test_sqlite_that_stays_locked_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "BUSY_SECONDS", 0.01)
+    monkeypatch.setattr(connecting, "BUSY_SECONDS", 0.01)
     path = tmp_path / "gateway.sqlite3"
     async with await Database.open(f"sqlite:///{path}") as database:
         other = sqlite3.connect(path, isolation_level=None)

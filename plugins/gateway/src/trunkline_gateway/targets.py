@@ -26,3 +26,7 @@ class Target:
     """The wire format in which the service is asked, if the gateway speaks it too. Unknown fields then pass through."""
     prices: PricesSettings | None = None
     """The prices that the service's extension `prices` sets."""
+
+    def provider_speaking(self, wire: Wire) -> str | None:
+        """Return the provider if it is asked in this wire format, so that what only the format has passes through."""
+        return self.provider if self.wire == wire else None

@@ -35,12 +35,12 @@ from trunkline.messages import CacheLifetime, Part, ToolResultPart
 from trunkline.request import Effort
 
 from trunkline_gateway.problems import invalid
-from trunkline_gateway.targets import Target
+from trunkline_gateway.targets import Target, Wire
 from trunkline_gateway.wires.carried import carried_metadata, carried_reasoning, unwrap
-from trunkline_gateway.wires.fields import ignored_names, present, shown
+from trunkline_gateway.wires.fields import RequestReader, ignored_names, present, shown, without
 from trunkline_gateway.wires.openai_fields import READER as _read, missing, unsupported_value, wrong_type
 
-WIRE = "openai-chat"
+WIRE: Wire = "openai-chat"
 
 CARRIED = "trunkline"
 """The name of the gateway's own data in `extra_content`."""
@@ -130,12 +130,12 @@ def wants_usage(body: JSONObject) -> bool:
     return as_object(body.get("stream_options")).get("include_usage") is True
 
 
-class _Reader:
+class _Reader(RequestReader):
     """Reads one request. Tool results need the names of the calls before them."""
 
     def __init__(self, target: Target) -> None:
-        self._target = target
-        self._same = target.provider is not None and target.wire == WIRE
+        super().__init__(target, WIRE)
+        self._same = self._own is not None
         self._provider = target.provider
         self._tool_names: dict[str, str] = {}
         self._function_calls: dict[str, str] = {}
@@ -151,7 +151,7 @@ class _Reader:
         _read.optional_object(fields, "stream_options")
         more: dict[str, JSONValue] = {}
         if self._same and not fields.keys() <= _KNOWN:
-            more = {name: value for name, value in fields.items() if name not in _KNOWN}
+            more = without(fields, _KNOWN)
         tools = self._tools(fields)
         tools, choice = self._tool_choice(fields, tools, more)
         return ChatRequest(
@@ -177,19 +177,6 @@ class _Reader:
             metadata=_read.text_values(fields, "metadata"),
             provider_options=self._options(more),
         )
-
-    def _options(self, more: JSONObject) -> ProviderOptions:
-        return {self._provider: more} if more and self._same and self._provider is not None else {}
-
-    def _own_metadata(self, fields: JSONObject) -> ProviderOptions:
-        """Data that the provider itself wrote in this format."""
-        return {self._provider: fields} if self._same and self._provider is not None else {}
-
-    def _rest(self, fields: JSONObject, known: Set[str]) -> ProviderOptions:
-        """The fields that are not read, as options of the provider."""
-        if not self._same or fields.keys() <= known:
-            return {}
-        return self._options({name: value for name, value in fields.items() if name not in known})
 
     @staticmethod
     def _max_tokens(fields: JSONObject) -> int | None:
@@ -377,8 +364,8 @@ class _Reader:
         kind = _read.required_text(fields, "type", at)
         read = kinds.get(kind)
         if read is None or (self._same and _has_web_address(fields)):
-            if self._same and self._provider is not None and kind not in _ANSWER_PARTS.keys() - {"file"}:
-                return Opaque(provider=self._provider, kind=kind, data=fields)
+            if self._own is not None and kind not in _ANSWER_PARTS.keys() - {"file"}:
+                return Opaque(provider=self._own, kind=kind, data=fields)
             raise unsupported_value(f"{at}.type", kind, kinds)
         options = self._rest(fields, {"type", kind, "index"})
         payload, inner = fields.get(kind), _INNER_FIELDS.get(kind)
@@ -465,7 +452,7 @@ class _Reader:
             provider=self._provider,
             signature=_last(objects, "signature"),
             encrypted=_last(objects, "data"),
-            provider_metadata=self._own_metadata({"reasoning_details": details}),
+            provider_metadata=self._options({"reasoning_details": details}),
         )
 
     def _with_extra(self, parts: list[Part], extra: JSONObject) -> list[Part]:
@@ -476,7 +463,7 @@ class _Reader:
         if fields is not None and isinstance(entries := fields.get("parts"), list):
             parts = _restored(parts, entries, fields)
         if own and self._same:
-            metadata = self._own_metadata({"extra_content": own})
+            metadata = self._options({"extra_content": own})
             at = next((at for at in reversed(range(len(parts))) if isinstance(parts[at], Text)), None)
             if at is None:
                 return [*parts, Text(text="", provider_metadata=metadata)]
@@ -497,9 +484,9 @@ class _Reader:
                     start=as_count(citation.get("start_index")),
                     end=as_count(citation.get("end_index")),
                 )
-            elif self._same and self._provider is not None:
+            elif self._own is not None:
                 kind = "annotation." + (as_string(item.get("type")) or "unknown")
-                yield Opaque(provider=self._provider, kind=kind, data=dict(item))
+                yield Opaque(provider=self._own, kind=kind, data=dict(item))
         for where, image in _read.objects(fields, "images", at):
             yield self._part(where, image, {"image_url": _image})
         audio = _read.optional_object(fields, "audio", at)
@@ -507,7 +494,7 @@ class _Reader:
             where = f"{at}.audio"
             transcript, audio_id = _read.text(audio, "transcript", where), _read.text(audio, "id", where)
             own = audio_id is not None and not audio_id.startswith(OWN_AUDIO)
-            metadata = self._own_metadata({"id": audio_id}) if own else {}
+            metadata = self._options({"id": audio_id}) if own else {}
             try:
                 data = b64decode(_read.text(audio, "data", where) or "", validate=True)
             except (binascii.Error, ValueError):
@@ -529,7 +516,7 @@ class _Reader:
         family, metadata = self._call_metadata(fields)
         if text is not None:
             typed: JSONObject = {**as_object(metadata.get(self._provider or "")), "type": "custom"}
-            own = self._own_metadata(typed)
+            own = self._options(typed)
             return ToolCall(
                 id=call_id,
                 name=name,
@@ -540,7 +527,7 @@ class _Reader:
             )
         if kind != "function":
             other: JSONObject = {**as_object(metadata.get(self._provider or "")), "type": str(kind)}
-            metadata = {**metadata, **self._own_metadata(other)}
+            metadata = {**metadata, **self._options(other)}
         given = body.get("arguments", "")
         if not isinstance(given, str):
             raise wrong_type(f"{at}.function.arguments", "a string", given)
@@ -563,7 +550,7 @@ class _Reader:
         wrapped = unwrap(carried) if carried is not None else None
         if wrapped is not None:
             return as_string(wrapped["family"]), carried_metadata(wrapped)
-        return None, self._own_metadata({"extra_content": extra})
+        return None, self._options({"extra_content": extra})
 
     def _function_call(self, at: str, fields: JSONObject) -> ToolCall:
         where = f"{at}.function_call"

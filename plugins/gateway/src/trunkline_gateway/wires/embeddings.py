@@ -14,7 +14,7 @@ from trunkline.authoring.json import JSONObject, JSONValue
 from trunkline_gateway.problems import invalid
 from trunkline_gateway.targets import Target
 from trunkline_gateway.wires.chat_reader import WIRE
-from trunkline_gateway.wires.fields import MOST_IGNORED
+from trunkline_gateway.wires.fields import MOST_IGNORED, without
 from trunkline_gateway.wires.openai_fields import READER, missing, wrong_type
 
 Encoding: TypeAlias = Literal["float", "base64"]
@@ -34,15 +34,15 @@ def read_request(body: JSONObject, target: Target) -> EmbedRequest:
         raise invalid("'dimensions' must be an integer of at least 1.", param="dimensions", code="invalid_type")
     if kind not in (None, "document", "query"):
         raise invalid("'input_type' must be 'document' or 'query'.", param="input_type", code="invalid_value")
-    same = target.provider is not None and target.wire == WIRE
-    more = {name: value for name, value in body.items() if name not in _KNOWN and value is not None} if same else {}
+    own = target.provider_speaking(WIRE)
+    more = without(body, _KNOWN)
     return EmbedRequest(
         inputs=_texts(body.get("input")),
         model=target.model,
         input_type=kind,
         dimensions=dimensions,
         user_id=READER.text(body, "user"),
-        provider_options={target.provider: more} if more and target.provider is not None else {},
+        provider_options={own: more} if more and own is not None else {},
     )
 
 
@@ -50,7 +50,7 @@ def ignored_fields(body: JSONObject, target: Target) -> tuple[str, ...]:
     """Return the fields of a request that do not reach the provider: those that only its own format has."""
     if target.wire == WIRE or body.keys() <= _KNOWN:
         return ()
-    return tuple(name for name, value in body.items() if name not in _KNOWN and value is not None)[:MOST_IGNORED]
+    return tuple(without(body, _KNOWN))[:MOST_IGNORED]
 
 
 def encoding_format(body: JSONObject) -> Encoding:

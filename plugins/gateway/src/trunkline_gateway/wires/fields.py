@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from itertools import islice
 
 import attrs
-from trunkline.authoring.json import JSONObject, JSONValue
+from trunkline.authoring.json import JSONObject, JSONValue, ProviderOptions
 
 from trunkline_gateway.problems import GatewayError
+from trunkline_gateway.targets import Target, Wire
 
 MOST_IGNORED = 20
 """The most ignored fields that are named. The names are put into a header."""
@@ -118,6 +119,30 @@ class FieldReader:
         if not -(2**63) <= value < 2**63:
             raise self.out_of_range(at, "an integer of at most 64 bits", "integer_above_max_value")
         return value
+
+
+class RequestReader:
+    """What the readers of requests share: what becomes of the fields for which the core has no place."""
+
+    def __init__(self, target: Target, wire: Wire) -> None:
+        self._target = target
+        self._own = target.provider_speaking(wire)
+        """The provider if it speaks this format too, so that it gets these fields as options."""
+
+    def _options(self, fields: JSONObject) -> ProviderOptions:
+        """Return fields as options (or metadata) of the provider, if it speaks this format."""
+        return {self._own: fields} if fields and self._own is not None else {}
+
+    def _rest(self, fields: JSONObject, known: Set[str]) -> ProviderOptions:
+        """Return the fields that are not known, as options (or metadata) of the provider."""
+        if self._own is None or fields.keys() <= known:
+            return {}
+        return self._options(without(fields, known))
+
+
+def without(fields: JSONObject, known: Collection[str]) -> dict[str, JSONValue]:
+    """Return the fields that are neither known nor null."""
+    return {name: value for name, value in fields.items() if name not in known and value is not None}
 
 
 def join(at: str, name: str) -> str:

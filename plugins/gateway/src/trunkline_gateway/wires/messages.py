@@ -52,8 +52,8 @@ from trunkline_gateway.problems import Kind, Problem
 from trunkline_gateway.wires import Reply
 from trunkline_gateway.wires.carried import wrap
 from trunkline_gateway.wires.messages_reader import (
+    WIRE,
     ignored_fields,
-    is_same,
     read_count_request,
     read_request,
     with_betas,
@@ -140,7 +140,7 @@ def write_count(tokens: int) -> JSONObject:
 
 def write_response(response: ChatResponse, reply: Reply) -> JSONObject:
     """Write a whole response."""
-    provider = reply.target.provider if is_same(reply.target) else None
+    provider = reply.target.provider_speaking(WIRE)
     own = _passable(as_object(response.provider_metadata.get(provider))) if provider is not None else {}
     message: Fields = {name: value for name, value in own.items() if name not in _MESSAGE_FIELDS}
     message |= {
@@ -210,7 +210,7 @@ class StreamWriter:
 
     def __init__(self, reply: Reply) -> None:
         self._reply = reply
-        self._provider = reply.target.provider if is_same(reply.target) else None
+        self._provider = reply.target.provider_speaking(WIRE)
         self._family: str | None = None
         self._usage: Usage | None = None
         self._block = -1  # the index of the last block that has started

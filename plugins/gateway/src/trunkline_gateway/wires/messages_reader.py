@@ -34,11 +34,20 @@ from trunkline.messages import CacheLifetime, Part, ToolResultPart
 from trunkline.request import Effort
 
 from trunkline_gateway.problems import GatewayError, invalid
-from trunkline_gateway.targets import Target
+from trunkline_gateway.targets import Target, Wire
 from trunkline_gateway.wires.carried import carried_metadata, carried_reasoning, unwrap
-from trunkline_gateway.wires.fields import FieldReader, ignored_names, join, present, shown, type_name
+from trunkline_gateway.wires.fields import (
+    FieldReader,
+    RequestReader,
+    ignored_names,
+    join,
+    present,
+    shown,
+    type_name,
+    without,
+)
 
-WIRE = "anthropic-messages"
+WIRE: Wire = "anthropic-messages"
 
 _KNOWN = frozenset(
     {
@@ -89,35 +98,31 @@ def read_count_request(body: JSONObject, target: Target) -> ChatRequest:
 
 def with_betas(request: ChatRequest, target: Target, header: str | None) -> ChatRequest:
     """Add the beta features in a client's header `anthropic-beta`, if the provider speaks this format too."""
-    if not header or target.wire != WIRE or target.provider is None:
+    provider = target.provider_speaking(WIRE)
+    if not header or provider is None:
         return request
     names = (name.strip() for name in header.split(","))
     betas: list[JSONValue] = [name for name in dict.fromkeys(names) if name and name.isascii() and name.isprintable()]
     if not betas:
         return request
-    own = request.provider_options.get(target.provider, {})
-    options = {**request.provider_options, target.provider: {**own, "betas": betas}}
+    own = request.provider_options.get(provider, {})
+    options = {**request.provider_options, provider: {**own, "betas": betas}}
     return attrs.evolve(request, provider_options=options)
 
 
 def ignored_fields(body: JSONObject, target: Target) -> tuple[str, ...]:
     """Return the top-level fields of a request that do not reach the provider: those that only its own format has."""
-    if body.keys() <= _KNOWN or is_same(target):
+    if body.keys() <= _KNOWN or target.provider_speaking(WIRE) is not None:
         return ()
     return ignored_names(body, _KNOWN, _USUAL)
 
 
-def is_same(target: Target) -> bool:
-    """Whether the provider speaks this format too, so that unknown fields pass through."""
-    return target.wire == WIRE and target.provider is not None
-
-
-class _Reader:
+class _Reader(RequestReader):
     """Reads one request. Tool results need the names of the calls before them."""
 
     def __init__(self, target: Target) -> None:
-        self._target = target
-        self._same = is_same(target)
+        super().__init__(target, WIRE)
+        self._same = self._own is not None
         self._provider = target.provider
         self._tool_names: dict[str, str] = {}
 
@@ -126,7 +131,7 @@ class _Reader:
         _read.flag(fields, "stream")
         more: dict[str, JSONValue] = {}
         if self._same and not fields.keys() <= _KNOWN:
-            more = {name: value for name, value in fields.items() if name not in _KNOWN}
+            more = without(fields, _KNOWN)
         limit = self._limit(fields, more, needed=needs_limit)
         tools = self._tools(fields)
         choice, parallel = self._tool_choice(fields, tools)
@@ -153,16 +158,6 @@ class _Reader:
             user_id=self._user_id(fields, more),
             provider_options=self._options(more),
         )
-
-    def _options(self, more: JSONObject) -> ProviderOptions:
-        return {self._provider: more} if more and self._same and self._provider is not None else {}
-
-    def _rest(self, fields: JSONObject, known: Set[str]) -> ProviderOptions:
-        """The fields that are not read, as options (or metadata) of the provider."""
-        if not self._same or fields.keys() <= known:
-            return {}
-        rest = {name: value for name, value in fields.items() if name not in known and value is not None}
-        return self._options(rest)
 
     def _marked(self, at: str, fields: JSONObject, known: Set[str]) -> tuple[CacheLifetime | None, ProviderOptions]:
         """The cache breakpoint of a block or a tool, and the options of the provider."""
@@ -378,8 +373,8 @@ class _Reader:
                 yield from self._image(at, block) if kind == "image" else self._document(at, block)
             except InvalidRequest as error:
                 raise invalid(f"'{at}' cannot be read: {error}", param=at) from None
-        elif self._same and self._provider is not None:
-            yield Opaque(provider=self._provider, kind=kind, data=dict(block))
+        elif self._own is not None:
+            yield Opaque(provider=self._own, kind=kind, data=dict(block))
         elif kind == "search_result":
             found = "\n".join(
                 _read.required_text(item, "text", where) for where, item in _read.objects(block, "content", at)
@@ -451,9 +446,9 @@ class _Reader:
 
     def _own_block(self, at: str, block: JSONObject, kind: str, supported: Iterable[str]) -> Opaque:
         """A block that only Anthropic's API understands."""
-        if not self._same or self._provider is None:
+        if self._own is None:
             raise _unsupported_value(at, kind, supported)
-        return Opaque(provider=self._provider, kind=str(block["type"]), data=dict(block))
+        return Opaque(provider=self._own, kind=str(block["type"]), data=dict(block))
 
     def _assistant(self, at: str, fields: JSONObject) -> Message:
         parts: list[Part] = []
@@ -488,7 +483,7 @@ class _Reader:
                 parts += self._input(where, block)
             else:
                 # Another provider's model gets the conversation without the blocks that only Anthropic understands.
-                provider = self._provider if self._same and self._provider is not None else WIRE
+                provider = self._own or WIRE
                 parts.append(Opaque(provider=provider, kind=kind, data=dict(block)))
         return Message(role="assistant", parts=tuple(parts))
 
@@ -528,7 +523,7 @@ class _Reader:
         fields = unwrap(data)
         if fields is None:
             return Reasoning(
-                provider=self._provider if self._same else None,
+                provider=self._own,
                 encrypted=data,
                 redacted=True,
                 provider_metadata=self._rest(block, _REDACTED_FIELDS),

@@ -32,19 +32,19 @@ from trunkline import (
     ToolChoice,
     ToolResult,
 )
-from trunkline.authoring.json import JSONObject, JSONValue
+from trunkline.authoring.json import JSONObject, JSONValue, ProviderOptions
 from trunkline.errors import InvalidRequest
 from trunkline.fold import decode_arguments
 from trunkline.messages import Role, ToolResultPart
 from trunkline.request import Effort
 
 from trunkline_gateway.problems import invalid
-from trunkline_gateway.targets import Target
+from trunkline_gateway.targets import Target, Wire
 from trunkline_gateway.wires.carried import PREFIX, carried_reasoning, unwrap
-from trunkline_gateway.wires.fields import MOST_IGNORED, present
+from trunkline_gateway.wires.fields import MOST_IGNORED, RequestReader, present, without
 from trunkline_gateway.wires.openai_fields import READER as _read, missing, unsupported_value, wrong_type
 
-WIRE = "openai-responses"
+WIRE: Wire = "openai-responses"
 """The name of this wire format. Provider data of unknown origin has it as the name of its provider, so that it is sent
 to no provider by mistake."""
 
@@ -96,12 +96,12 @@ def read_request(body: JSONObject, target: Target) -> ChatRequest:
     Raises `GatewayError` that names the field, or a core `InvalidRequest`. Fields that the gateway does not know are
     put into the options of the provider if it speaks this format; otherwise `ignored_fields` names them.
     """
-    return _Reader(target).request(body)
+    return _Reader(target, WIRE).request(body)
 
 
 def ignored_fields(body: JSONObject, target: Target) -> tuple[str, ...]:
     """Return the names of the fields of a request that `read_request` ignores, such as `text.verbosity`."""
-    if _passes(target):
+    if target.provider_speaking(WIRE) is not None:
         return ()
     names: list[str] = []
     for name, value in _rest(body, _tool_choice_options(body)).items():
@@ -114,18 +114,14 @@ def ignored_fields(body: JSONObject, target: Target) -> tuple[str, ...]:
     return tuple(names[:MOST_IGNORED])
 
 
-def _passes(target: Target) -> bool:
-    return target.wire == WIRE and target.provider is not None
-
-
 def _rest(body: JSONObject, tool_choice: JSONValue) -> dict[str, JSONValue]:
     """Return what a request has apart from the fields that the gateway reads, in the form of the API."""
-    rest: dict[str, JSONValue] = _without(body, _READ)
+    rest: dict[str, JSONValue] = without(body, _READ)
     if rest.get("truncation") == "disabled":  # the default
         del rest["truncation"]
     for name, known in (("text", ("format",)), ("reasoning", ("effort", "summary", "generate_summary"))):
         value = body.get(name)
-        if isinstance(value, Mapping) and (more := _without(value, known)):
+        if isinstance(value, Mapping) and (more := without(value, known)):
             rest[name] = more
     include = body.get("include")
     if isinstance(include, list) and (wanted := [v for v in include if v not in (_ENCRYPTED_REASONING, _LOGPROBS)]):
@@ -143,12 +139,7 @@ def _tool_choice_options(body: JSONObject) -> JSONValue:
     return None
 
 
-class _Reader:
-    def __init__(self, target: Target) -> None:
-        self._target = target
-        # The provider whose options and metadata the request can have.
-        self._own = target.provider if _passes(target) else None
-
+class _Reader(RequestReader):
     def request(self, body: JSONObject) -> ChatRequest:
         for name, why in _REFUSED.items():
             if body.get(name) not in (None, False):
@@ -157,7 +148,7 @@ class _Reader:
             message = "prompt is not supported: this service does not have the provider's stored prompts; send input"
             raise invalid(message, param="prompt", code="unsupported_parameter")
         fields = present(body)
-        conversation = _Conversation(self._target.provider if self._own is not None else None)
+        conversation = _Conversation(self._target)
         if (instructions := _read.text(fields, "instructions")) is not None:
             conversation.add("system", Text(text=instructions))
         conversation.read(fields)
@@ -180,18 +171,17 @@ class _Reader:
             cache_key=_read.text(fields, "prompt_cache_key"),
             user_id=_read.text(fields, "safety_identifier") or _read.text(fields, "user"),
             metadata=_read.text_values(fields, "metadata"),
-            provider_options={self._own: rest} if self._own is not None and rest else {},
+            provider_options=self._options(rest),
         )
 
     def _tool(self, at: str, fields: JSONObject) -> Tool:
         kind = _read.required_text(fields, "type", at)
         if kind == "function":
-            rest = _without(fields, ("type", "name", "description", "parameters", "strict"))
             tool = Tool(
                 name=_read.required_text(fields, "name", at),
                 description=_read.text(fields, "description", at),
                 strict=_read.flag(fields, "strict", at),
-                provider_options={self._own: rest} if self._own is not None and rest else {},
+                provider_options=self._rest(fields, {"type", "name", "description", "parameters", "strict"}),
             )
             parameters = _read.optional_object(fields, "parameters", at)
             return tool if parameters is None else attrs.evolve(tool, parameters=parameters)
@@ -209,8 +199,8 @@ class _Reader:
     def _custom_tool(self, at: str, fields: JSONObject) -> Tool:
         name, description = _read.required_text(fields, "name", at), _read.text(fields, "description", at)
         if self._own is not None:
-            rest = _without(fields, ("name", "description"))
-            return Tool(name=name, description=description, provider_options={self._own: rest})
+            options = self._rest(fields, {"name", "description"})
+            return Tool(name=name, description=description, provider_options=options)
         # For other providers, the tool is a function with one string. The writers make free text of it again.
         form = fields.get("format")
         if isinstance(form, Mapping) and isinstance(form.get("definition"), str):
@@ -304,12 +294,12 @@ def _reasoning_options(fields: JSONObject) -> ReasoningOptions | None:
     )
 
 
-class _Conversation:
-    """Collects the messages of the input. `own` is the provider whose items it may contain, if any."""
+class _Conversation(RequestReader):
+    """Collects the messages of the input."""
 
-    def __init__(self, own: str | None) -> None:
-        self._own = own
-        self._messages: list[tuple[Role, list[Part], JSONObject]] = []
+    def __init__(self, target: Target) -> None:
+        super().__init__(target, WIRE)
+        self._messages: list[tuple[Role, list[Part], ProviderOptions]] = []
         self._names: dict[str, str] = {}
         # Whether the last item was a message of the model, and whether it had an id.
         self._after_message = False
@@ -317,13 +307,13 @@ class _Conversation:
 
     def messages(self) -> tuple[Message, ...]:
         return tuple(
-            Message(role=role, parts=parts, provider_options=self._options(rest))
-            for role, parts, rest in self._messages
+            Message(role=role, parts=parts, provider_options=options)
+            for role, parts, options in self._messages
             if parts
         )
 
-    def add(self, role: Role, *parts: Part, rest: JSONObject | None = None) -> None:
-        self._messages.append((role, list(parts), rest or {}))
+    def add(self, role: Role, *parts: Part, options: ProviderOptions | None = None) -> None:
+        self._messages.append((role, list(parts), options or {}))
 
     def read(self, request: JSONObject) -> None:
         value = request.get("input")
@@ -369,9 +359,6 @@ class _Conversation:
             case None:
                 raise missing(f"{at}.type")
 
-    def _options(self, rest: JSONObject) -> Mapping[str, JSONObject]:
-        return {self._own: rest} if self._own is not None and rest else {}
-
     def _assistant(self) -> list[Part]:
         """Return the parts of the last message if the model wrote it, else those of a new one."""
         if not self._messages or self._messages[-1][0] != "assistant":
@@ -385,14 +372,14 @@ class _Conversation:
             raise unsupported_value(f"{at}.role", name, _ROLES)
         parts = self._content(at, fields, "content")
         if role != "assistant":
-            self.add(role, *parts, rest=_without(fields, ("type", "role", "content", "id", "status")))
+            self.add(role, *parts, options=self._rest(fields, {"type", "role", "content", "id", "status"}))
             return
         item_id = _item_id(fields)
         # The ids of a response keep its messages apart. Messages without an id were separate ones.
         has_id = fields.get("id") is not None
         if after_message and not (has_id and self._had_id):
             self.add("assistant")
-        metadata = _without(fields, ("type", "role", "content", "id"))
+        metadata = without(fields, ("type", "role", "content", "id"))
         if item_id is not None:
             metadata["id"] = item_id
         elif metadata.get("phase") is None:
@@ -414,7 +401,7 @@ class _Conversation:
     ) -> None:
         call_id, name = (_read.required_text(fields, field, at) for field in ("call_id", "name"))
         self._names[call_id] = name
-        metadata: dict[str, JSONValue] = {**marks, **_without(fields, {"type", "call_id", "name", "id", *known})}
+        metadata: dict[str, JSONValue] = {**marks, **without(fields, {"type", "call_id", "name", "id", *known})}
         if (item_id := _item_id(fields)) is not None:
             metadata["id"] = item_id
         call = _made(
@@ -435,7 +422,7 @@ class _Conversation:
             tool_call_id=call_id,
             name=self._names.get(call_id),
             parts=cast("tuple[ToolResultPart, ...]", self._content(at, fields, "output")),
-            provider_options=self._options(_without(fields, ("type", "call_id", "output", "id", "status", "name"))),
+            provider_options=self._rest(fields, {"type", "call_id", "output", "id", "status", "name"}),
         )
         self.add("tool", result)
 
@@ -447,7 +434,7 @@ class _Conversation:
         ]
         text, encrypted = "\n\n".join(texts), _read.text(fields, "encrypted_content", at)
         if encrypted is None or not encrypted.startswith(PREFIX):
-            metadata = _without(fields, ("type", "encrypted_content", "id"))
+            metadata = without(fields, ("type", "encrypted_content", "id"))
             if (item_id := _item_id(fields)) is not None:
                 metadata["id"] = item_id
             self._assistant().append(
@@ -514,12 +501,12 @@ class _Conversation:
         if read is None:
             raise unsupported_value(f"{at}.type", kind, _PARTS)
         part, known = _made(at, lambda: read(at, fields))
-        rest = _without(fields, {*known, "type"})
+        rest = without(fields, {*known, "type"})
         if rest.pop("prompt_cache_breakpoint", None) is not None and isinstance(part, (Text, Image, Document)):
             part = attrs.evolve(part, cache="auto")
-        if self._own is None or not rest or not isinstance(part, (Text, Image, Document, Audio)):
+        if not self._options(rest) or not isinstance(part, (Text, Image, Document, Audio)):
             return part
-        return attrs.evolve(part, provider_options={self._own: rest})
+        return attrs.evolve(part, provider_options=self._options(rest))
 
 
 def _carried_part(carried: JSONObject, text: str) -> Part:
@@ -608,7 +595,3 @@ def _made(at: str, make: Callable[[], T]) -> T:
         raise invalid(f"{at}: {error}", param=at) from None
     except ValueError as error:
         raise invalid(f"{at} has data that is not base64: {error}", param=at) from None
-
-
-def _without(fields: JSONObject, known: Collection[str]) -> dict[str, JSONValue]:
-    return {name: value for name, value in fields.items() if name not in known and value is not None}

@@ -264,8 +264,7 @@ class _Output:
 
     def __init__(self, reply: Reply) -> None:
         self._reply = reply
-        target = reply.target
-        self._provider = target.provider if target.wire == WIRE else None
+        self._provider = reply.target.provider_speaking(WIRE)
         tools = reply.request.tools if reply.request is not None else ()
         self._custom = {tool.name for tool in tools if _is_custom(tool)}
         self._echo = _echoed(reply)
