@@ -23,8 +23,8 @@ from trunkline import ModelInfo
 from trunkline_gateway import Gateway, GatewaySettings
 from trunkline_gateway.console.admin_key import ensure_admin_key, is_admin_key, replace_admin_key
 from trunkline_gateway.console.app import LIFETIME, STATIC
-from trunkline_gateway.console.attempts import Attempts
 from trunkline_gateway.console.providers import installed_providers
+from trunkline_gateway.console.sign_in_attempts import SignInAttempts
 from trunkline_gateway.database.connecting import DatabaseError
 from trunkline_gateway.database.engine import Database
 from trunkline_gateway.database.services import ServiceStore, StoredService
@@ -137,7 +137,7 @@ async def test_a_wrong_key_is_refused_and_attempts_are_limited(visitor: httpx.As
 
 def test_attempts_are_limited_for_each_address_and_for_all() -> None:
     now = 0.0
-    attempts = Attempts(per_address=2, of_all=3, clock=lambda: now)
+    attempts = SignInAttempts(per_address=2, of_all=3, clock=lambda: now)
     assert [attempts.begin("a") for _ in range(3)] == [True, True, False]
     attempts.succeeded("a")
     assert [attempts.begin("a"), attempts.begin("b"), attempts.begin("c")] == [True, True, False]

@@ -63,5 +63,5 @@ def new_secret() -> tuple[str, str]:
 
 
 def digest(secret: str) -> str:
-    """Return the SHA-256 of a key in hexadecimal. A slow hash is for passwords; these keys cannot be guessed."""
+    """Return the SHA-256 of a secret in hexadecimal. A slow hash is for passwords; these secrets cannot be guessed."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()

@@ -172,15 +172,6 @@ class ServiceDraft:
     secrets: Mapping[str, str | None] = attrs.field(repr=False)
     before: StoredService | None = None
 
-    def name_errors(self, aliases: Collection[str]) -> list[ConfigurationError]:
-        """Return what is wrong with the service's name."""
-        problem = None
-        if not _NAME.fullmatch(self.name) or len(self.name) > _LONGEST_NAME:
-            problem = f"may have letters from A to Z, digits, - _ and . only, at most {_LONGEST_NAME}"
-        elif any(alias == self.name or alias.startswith(f"{self.name}/") for alias in aliases):
-            problem = "is used by an alias; choose another one, or delete the alias"
-        return [] if problem is None else [ConfigurationError(f"the name of a service {problem}", setting="name")]
-
     def stored(self) -> tuple[StoredService, list[ConfigurationError]]:
         """Return the service to store, without what is blank, and the mistakes that only the console can make."""
         infos = _infos(self.table)
@@ -358,6 +349,15 @@ _LOGIN = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?(?://)?[^/?#@\s]*:[^/?#@\s]*@
 
 def _has_login(text: str) -> bool:
     return _LOGIN.match(text.strip()) is not None
+
+
+def name_problem(name: str, aliases: Collection[str]) -> str | None:
+    """Return what is wrong with the name of a service, beside these aliases, or `None`."""
+    if not _NAME.fullmatch(name) or len(name) > _LONGEST_NAME:
+        return f"the name of a service may have letters from A to Z, digits, - _ and . only, at most {_LONGEST_NAME}"
+    if any(alias == name or alias.startswith(f"{name}/") for alias in aliases):
+        return "the name of a service is used by an alias; choose another one, or delete the alias"
+    return None
 
 
 def check_alias(name: str, target: str, services: Collection[str]) -> None:

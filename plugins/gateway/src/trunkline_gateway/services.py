@@ -41,19 +41,20 @@ from trunkline_gateway.service_tables import (
     is_composed,
     kind_of,
     members_of,
+    name_problem,
     shown_secrets,
     shown_table,
 )
 from trunkline_gateway.target_wires import wire_of
-from trunkline_gateway.targets import Target, Wire
+from trunkline_gateway.targets import Target
 
 _log = logging.getLogger("trunkline_gateway")
 
 _MAX_TARGETS = 10_000
 """How many resolved names are remembered. Clients choose the names of models, so their number has no other bound."""
 
-
-_UNNAMED = "new-service"
+UNNAMED = "new-service"
+"""The name of a service, in the report of its test, that has no name yet."""
 
 
 @attrs.frozen(kw_only=True)
@@ -383,7 +384,7 @@ class Services:
             service=entry.name,
             model=model,
             provider=entry.provider,
-            wire=self._wire(entry, model),
+            wire=None if entry.settings is None else wire_of(entry.settings, model),
             prices=next((extension for extension in extensions if isinstance(extension, PricesSettings)), None),
         )
 
@@ -401,9 +402,6 @@ class Services:
             if member is not None and name not in above:
                 model = target.model or self._default_model(member, frozenset())
                 yield from self._providers_of(self._target(member, name, model), above | {name})
-
-    def _wire(self, entry: _Entry, model: str | None) -> Wire | None:
-        return None if entry.settings is None else wire_of(entry.settings, model)
 
     def use(self, name: str, attempts: Attempts | None = None) -> AbstractAsyncContextManager[Service]:
         """Hold a service open for one call: `async with services.use(target.service) as service: …`.
@@ -434,12 +432,14 @@ class Services:
         async with self._changing:
             stored = {service.name: service for service in await store.list()}
             draft = ServiceDraft(name=name, table=table, secrets=secrets, before=stored.get(name))
-            errors = draft.name_errors(await store.aliases())
-            if errors:  # its other mistakes are found under another name
-                draft = attrs.evolve(draft, name=_UNNAMED)
-            service, more = await validate(draft, stored, self._networks)
-            if errors or more:
-                raise one_error([*errors, *more], name)
+            problem = name_problem(name, await store.aliases())
+            if problem is not None:  # its other mistakes are found under another name
+                draft = attrs.evolve(draft, name=UNNAMED)
+            service, errors = await validate(draft, stored, self._networks)
+            if problem is not None:
+                errors = [ConfigurationError(problem, setting="name"), *errors]
+            if errors:
+                raise one_error(errors, name)
             await store.save(service)
             await self._reload()
 

@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trunkline_gateway.calls import Calls
 from trunkline_gateway.console import filters, security
-from trunkline_gateway.console.attempts import Attempts
+from trunkline_gateway.console.sign_in_attempts import SignInAttempts
 from trunkline_gateway.database.connecting import DatabaseError
 from trunkline_gateway.database.sessions import Session
 from trunkline_gateway.database.values import InvalidValueError
@@ -63,7 +63,7 @@ class Console:
     def __init__(self, gateway: GatewayState) -> None:
         self.gateway = gateway
         self.calls = Calls(gateway)
-        self.attempts = Attempts()
+        self.sign_in_attempts = SignInAttempts()
         self.templates = Environment(
             loader=PackageLoader("trunkline_gateway.console"),
             autoescape=select_autoescape(default=True, default_for_string=True),
@@ -174,6 +174,14 @@ class Console:
             if request.method not in ("GET", "HEAD"):
                 await self.check_origin(request, session.csrf)
             return await function(self, request, session)
+
+        return Route(path, endpoint, methods=list(methods), name=function.__name__)
+
+    def open_page(self, path: str, function: OpenPage, *, methods: tuple[str, ...] = ("GET",)) -> Route:
+        """Make the route of a page that needs no session."""
+
+        async def endpoint(request: Request) -> Response:
+            return await function(self, request)
 
         return Route(path, endpoint, methods=list(methods), name=function.__name__)
 
@@ -326,6 +334,7 @@ class ConsoleApp:
 
 
 Page: TypeAlias = Callable[[Console, Request, Session], Awaitable[Response]]
+OpenPage: TypeAlias = Callable[[Console, Request], Awaitable[Response]]
 
 
 async def form_of(request: Request) -> FormData:
@@ -335,6 +344,12 @@ async def form_of(request: Request) -> FormData:
     if any(_SURROGATE.search(text) for item in form.multi_items() for text in item if isinstance(text, str)):
         raise HTTPException(400, "The form contains characters that are not valid.")
     return form
+
+
+def key_id_of(request: Request) -> int | None:
+    """Return the id of the key in a page's query, or `None`."""
+    text = request.query_params.get("key", "")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 18 else None
 
 
 async def texts_of(request: Request) -> dict[str, str]:

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from trunkline_gateway.console.app import Console, texts_of
+from trunkline_gateway.console.app import Console, key_id_of, texts_of
 from trunkline_gateway.database.sessions import Session
 from trunkline_gateway.usage import CallRecord
 
@@ -39,8 +39,7 @@ async def cancel_call(console: Console, request: Request, session: Session) -> R
 async def show_log(console: Console, request: Request, session: Session) -> Response:
     """Show the log of calls, page by page."""
     query = request.query_params
-    key = query.get("key", "")
-    key_id = int(key) if key.isascii() and key.isdecimal() and len(key) < 18 else None
+    key_id = key_id_of(request)
     outcome = query.get("outcome", "") if query.get("outcome", "") in _OUTCOMES else ""
     name = query.get("model", "").strip()
     before = query.get("before") or None

@@ -18,11 +18,8 @@ from trunkline_gateway.console import forms
 from trunkline_gateway.console.app import Console, texts_of
 from trunkline_gateway.console.providers import InstalledProvider, installed_providers
 from trunkline_gateway.database.sessions import Session
-from trunkline_gateway.services import ServiceState
-
-_LONGEST_NAME = 100
-_UNNAMED = "new-service"
-"""The name in the report of a service that has no name yet."""
+from trunkline_gateway.service_tables import name_problem
+from trunkline_gateway.services import UNNAMED, ServiceState
 
 
 async def list_services(console: Console, request: Request, session: Session) -> Response:
@@ -105,8 +102,6 @@ async def _save(
             errors, general = _sorted_errors(error)
         else:
             return console.redirect(request, "/services", done=f"{name} is saved.")
-    else:  # the other mistakes too, so that all can be corrected at once
-        general = []
     drawn = forms.draw(
         provider,
         values=state.table if state is not None else None,
@@ -210,7 +205,7 @@ async def check_service(console: Console, request: Request, session: Session) ->
     report = None
     if not errors:
         model = texts.get("check_model", "").strip() or None
-        report = await console.gateway.services.check(name or _UNNAMED, submitted.table, submitted.secrets, model)
+        report = await console.gateway.services.check(name or UNNAMED, submitted.table, submitted.secrets, model)
     models = sorted(report.models) if report is not None else []
     context = {"report": report, "errors": errors, "models": models}
     return console.render(request, "check_result.html", context, session=session)
@@ -308,13 +303,11 @@ def _free_name(console: Console, name: str) -> str:
 def _name_errors(console: Console, name: str) -> dict[str, str]:
     if not name:
         return {"name": "Required"}
-    if "/" in name:
-        return {"name": "A name has no slash, because models are named service/model"}
-    if len(name) > _LONGEST_NAME or not name.isprintable():
-        return {"name": f"A name has at most {_LONGEST_NAME} visible characters"}
-    if any(state.name == name for state in console.gateway.services.states()):
+    services = console.gateway.services
+    if any(state.name == name for state in services.states()):
         return {"name": "There is already a service with this name"}
-    return {}
+    problem = name_problem(name, services.aliases)
+    return {} if problem is None else {"name": problem}
 
 
 def _text(error: ConfigurationError) -> str:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
 
 from trunkline_gateway.console import security
 from trunkline_gateway.console.admin_key import is_admin_key
@@ -72,11 +73,11 @@ async def sign_in(console: Console, request: Request) -> Response:
     if not from_here or not security.same_token(form.get(security.CSRF_FIELD), token or ""):
         error = "The form was no longer valid. Try again."
         return _form(console, request, next_path=next_path, error=error, status=403)
-    if not console.attempts.begin(_address(request)):
+    if not console.sign_in_attempts.begin(_address(request)):
         return _too_many(console, request, next_path)
     if not await is_admin_key(console.gateway.sessions, form.get("key", "")):
         return _form(console, request, next_path=next_path, error="This is not the admin key.", status=401)
-    console.attempts.succeeded(_address(request))
+    console.sign_in_attempts.succeeded(_address(request))
     response = console.redirect(request, _next(next_path))
     await console.open_session(request, ADMIN, response)
     security.delete_cookie(response, _FORM_COOKIE, secure=console.is_secure(request))
@@ -97,7 +98,7 @@ def _refused_oidc(console: Console, request: Request) -> Response | None:
     """Count an attempt. Return the answer if there were too many; raises `HTTPException` without OpenID Connect."""
     if not console.uses_oidc:
         raise HTTPException(404)
-    return None if console.attempts.begin(_address(request)) else _too_many(console, request)
+    return None if console.sign_in_attempts.begin(_address(request)) else _too_many(console, request)
 
 
 async def start_oidc(console: Console, request: Request) -> Response:
@@ -112,7 +113,7 @@ async def start_oidc(console: Console, request: Request) -> Response:
     except OIDCError as error:
         _log_failure(error)
         return _form(console, request, next_path="", error=str(error), status=502)
-    console.attempts.succeeded(_address(request))
+    console.sign_in_attempts.succeeded(_address(request))
     response = RedirectResponse(url, 303)
     security.set_cookie(response, STATE_COOKIE, state, secure=console.is_secure(request), max_age=STATE_LIFETIME)
     return response
@@ -133,7 +134,7 @@ async def finish_oidc(console: Console, request: Request) -> Response:
         _log_failure(error)
         response = _form(console, request, next_path="", error=str(error), status=403)
     else:
-        console.attempts.succeeded(_address(request))
+        console.sign_in_attempts.succeeded(_address(request))
         response = console.redirect(request, _next(next_path))
         await console.open_session(request, email, response)
     security.delete_cookie(response, STATE_COOKIE, secure=console.is_secure(request))
@@ -148,3 +149,14 @@ def _log_failure(error: Exception) -> None:
 def _callback(console: Console, request: Request) -> str:
     origin = security.own_origin(request, console.gateway.settings.public_url)
     return f"{origin}{console.base(request)}/oidc/callback"
+
+
+def routes(console: Console) -> list[Route]:
+    """Return the routes of these pages."""
+    return [
+        console.open_page("/sign-in", show_sign_in),
+        console.open_page("/sign-in", sign_in, methods=("POST",)),
+        console.open_page("/oidc/start", start_oidc),
+        console.open_page("/oidc/callback", finish_oidc),
+        console.page("/sign-out", sign_out, methods=("POST",)),
+    ]

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from trunkline_gateway.budgets import NANO
 from trunkline_gateway.console import filters
-from trunkline_gateway.console.app import Console
+from trunkline_gateway.console.app import Console, key_id_of
 from trunkline_gateway.console.charts import bars_by_day
 from trunkline_gateway.database.sessions import Session
 from trunkline_gateway.usage import UsageRow
@@ -71,12 +71,11 @@ def _wanted(request: Request) -> _Wanted:
     if since > until:
         since, until = until, since
     since = max(since, until - datetime.timedelta(days=_MOST_DAYS - 1))
-    key = request.query_params.get("key", "")
     group = request.query_params.get("by", "model")
     return _Wanted(
         since=since,
         until=until,
-        key_id=int(key) if key.isascii() and key.isdecimal() and len(key) < 18 else None,
+        key_id=key_id_of(request),
         group=group if group in _GROUPS else "model",
     )
 

@@ -40,6 +40,7 @@ from trunkline_gateway.database.connecting import DatabaseError
 from trunkline_gateway.database.engine import Database
 from trunkline_gateway.database.tables import budgets, epoch, instances, reservations, utc_day, utc_month
 from trunkline_gateway.database.upserts import upsert
+from trunkline_gateway.database.values import bounded
 from trunkline_gateway.keys import Budget, Key
 from trunkline_gateway.usage import CallRecord
 
@@ -53,9 +54,6 @@ SUSPECT_SECONDS = 10
 
 After an outage of the database no instance has a recent heartbeat. Each that lives writes one within that time.
 """
-
-_MOST = 10**15
-"""The most that one call is counted with: requests choose their largest output, and sums must fit in 64 bits."""
 
 _key_id = bindparam("a_key", type_=BigInteger)
 _tokens = bindparam("a_tokens", type_=BigInteger)
@@ -329,13 +327,13 @@ def _stored(call: CallRecord) -> dict[str, Any]:
 
 def _call_record(stored: dict[str, Any]) -> CallRecord:
     """Return what `reserve` stored. A newer version may have stored more."""
-    values = {field.name: stored[field.name] for field in attrs.fields(CallRecord) if field.name in stored}
+    values = {name: stored[name] for name in _FIELDS if name in stored}
     values["started_at"] = datetime.datetime.fromisoformat(stored["started_at"])
     return CallRecord(**values)
 
 
 def _bounded(amount: Amount) -> Amount:
-    return Amount(tokens=min(max(amount.tokens, 0), _MOST), cost=min(max(amount.cost, 0), _MOST))
+    return Amount(tokens=bounded(amount.tokens), cost=bounded(amount.cost))
 
 
 def _balance(row: Row[*tuple[Any, ...]]) -> Balance:

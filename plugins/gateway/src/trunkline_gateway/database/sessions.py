@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import secrets
 
 import attrs
@@ -13,6 +12,7 @@ from trunkline_gateway.database.engine import Database
 from trunkline_gateway.database.tables import named_values, sessions
 from trunkline_gateway.database.upserts import upsert
 from trunkline_gateway.database.values import check_name, check_text
+from trunkline_gateway.keys import digest
 
 
 @attrs.frozen(kw_only=True)
@@ -46,7 +46,7 @@ class SessionStore:
             connection.execute(delete(sessions).where(sessions.c.expires_at <= now))
             connection.execute(
                 insert(sessions).values(
-                    digest=_digest(cookie), subject=session.subject, csrf=session.csrf, expires_at=session.expires_at
+                    digest=digest(cookie), subject=session.subject, csrf=session.csrf, expires_at=session.expires_at
                 )
             )
 
@@ -56,13 +56,13 @@ class SessionStore:
     async def find(self, cookie: str) -> Session | None:
         """Return a session that has not expired."""
         now = datetime.datetime.now(datetime.UTC)
-        statement = select(sessions).where(sessions.c.digest == _digest(cookie), sessions.c.expires_at > now)
+        statement = select(sessions).where(sessions.c.digest == digest(cookie), sessions.c.expires_at > now)
         row = await self._database.read(lambda connection: connection.execute(statement).one_or_none())
         return None if row is None else Session(subject=row.subject, csrf=row.csrf, expires_at=row.expires_at)
 
     async def end(self, cookie: str) -> None:
         """End a session."""
-        statement = delete(sessions).where(sessions.c.digest == _digest(cookie))
+        statement = delete(sessions).where(sessions.c.digest == digest(cookie))
         await self._database.write(lambda connection: connection.execute(statement))
 
     async def end_all(self) -> None:
@@ -89,7 +89,3 @@ class SessionStore:
             return True
 
         return await self._database.write(work)
-
-
-def _digest(cookie: str) -> str:
-    return hashlib.sha256(cookie.encode("utf-8", "surrogatepass")).hexdigest()

@@ -15,7 +15,7 @@ from trunkline_gateway.database.connecting import DatabaseError
 from trunkline_gateway.database.engine import Database
 from trunkline_gateway.database.tables import log, usage
 from trunkline_gateway.database.upserts import upsert
-from trunkline_gateway.database.values import clean
+from trunkline_gateway.database.values import bounded, clean
 from trunkline_gateway.usage import CallRecord, UsageRow
 
 logger = logging.getLogger("trunkline_gateway")
@@ -31,9 +31,6 @@ MOST_QUEUED = 10_000
 
 _ROWS = 500
 """The number of rows in one statement."""
-
-_MOST = 10**15
-"""The most that a call counts, so that sums fit in 64 bits."""
 
 _COUNTED = ("requests", "errors", "input_tokens", "output_tokens", "cost", "unpriced")
 _LOGGED = tuple(column.name for column in log.c if column.name != "sequence")
@@ -135,7 +132,7 @@ class UsageStore:
                 values[name] = values[name][:200]
             for name in ("input_tokens", "output_tokens", "cost"):
                 if values[name] is not None:
-                    values[name] = min(max(values[name], 0), _MOST)
+                    values[name] = bounded(values[name])
             day = record.started_at.astimezone(datetime.UTC).date()
             counted = [
                 1,

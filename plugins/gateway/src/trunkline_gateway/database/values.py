@@ -1,4 +1,4 @@
-"""Which names and texts can be stored."""
+"""Which names, texts and counts can be stored."""
 
 from __future__ import annotations
 
@@ -7,6 +7,15 @@ from trunkline_gateway.database.connecting import DatabaseError
 
 class InvalidValueError(DatabaseError, ValueError):
     """A value cannot be stored, or what it names does not exist."""
+
+
+MOST_COUNTED = 10**15
+"""The most that one call is counted with: requests choose their largest output, and sums must fit in 64 bits."""
+
+
+def bounded(count: int) -> int:
+    """Return a number of tokens or nano-dollars of one call as it is counted."""
+    return min(max(count, 0), MOST_COUNTED)
 
 
 def check_name(name: str, what: str) -> str:

@@ -12,7 +12,7 @@ WINDOW = 60.0
 _MOST_ADDRESSES = 10_000
 
 
-class Attempts:
+class SignInAttempts:
     """Counts attempts to sign in that failed, of each address and of all, over the last minute."""
 
     def __init__(self, *, per_address: int = 10, of_all: int = 60, clock: Callable[[], float] = time.monotonic) -> None:
