@@ -431,7 +431,7 @@ class _Link:
                 try:
                     await self._connect()
                     pause = _FIRST_PAUSE
-                except Exception as error:
+                except Exception as error:  # also errors of the system and groups of errors: it is tried again
                     self._is_down = True
                     self._attempted.set()
                     self._report_lost(error)

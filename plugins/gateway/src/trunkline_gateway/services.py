@@ -115,7 +115,7 @@ class _Part:
         self._closed = True
         try:
             await self._close()
-        except Exception as error:
+        except Exception as error:  # whatever it is, the other services are closed too
             # Without the text of the exception, which may contain a secret if it is of another library.
             reason = str(error) if isinstance(error, TrunklineError) else type(error).__name__
             _log.error("closing the connections of a service failed: %s", reason)

@@ -47,7 +47,7 @@ class Endpoint(ABC):
                 await self.answer(exchange, key)
         except (ClientGone, StreamClosed):
             return  # nobody reads an answer
-        except Exception as error:
+        except Exception as error:  # whatever it is, the client learns of it in the form of its API
             problem = problem_of(error)
             if isinstance(error, LimitExceeded):
                 exchange.add_limits(error)

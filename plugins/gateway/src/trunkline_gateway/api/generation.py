@@ -144,7 +144,7 @@ class GenerationEndpoint(CallEndpoint):
         except StreamClosed:
             if not call.running.is_cancelled:
                 raise  # the client has hung up
-        except Exception as error:
+        except Exception as error:  # whatever it is, the client learns of it in the stream
             if not exchange.has_started:
                 raise
             call.failure = error

@@ -288,7 +288,7 @@ class Console:
                 await router(scope, receive_some, send_with_headers)
             except ClientDisconnect:
                 return  # nobody reads an answer
-            except Exception as error:
+            except Exception as error:  # whatever it is, the administrator sees a page
                 shown = _shown_error(error)
                 if shown.status_code >= 500 and not isinstance(error, HTTPException):
                     _log_failure(scope, error)

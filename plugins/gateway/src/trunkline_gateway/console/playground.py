@@ -204,7 +204,7 @@ async def _run(console: Console, call: AdmittedCall[ChatRequest], receive: Recei
             await _stream(console, call, receive, write, started)
     except StreamClosed:
         return  # the browser has gone
-    except Exception as error:
+    except Exception as error:  # whatever it is, the administrator sees it in the conversation
         await write({"type": "error", "message": _explain(error, problem_of(error))})
 
 

@@ -56,7 +56,7 @@ def database_errors(url: URL) -> Iterator[None]:
     except (SQLAlchemyError, OSError, sqlite3.Error) as error:
         raise _error(url, error) from error
     except Exception as error:
-        # asyncpg raises its own errors from connecting.
+        # asyncpg, which is optional, raises errors of many classes from connecting.
         if type(error).__module__.partition(".")[0] == "asyncpg":
             raise _error(url, error) from error
         raise

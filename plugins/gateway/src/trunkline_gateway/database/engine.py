@@ -12,8 +12,7 @@ import copy
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import Any, Literal, NoReturn, Self, TypeVar
+from typing import Any, Literal, Self, TypeAlias, TypeVar
 
 import anyio
 from sqlalchemy import Connection, select, text, update
@@ -132,6 +131,10 @@ def grow_revision(connection: Connection) -> None:
     connection.execute(_GROW)
 
 
+_Outcome: TypeAlias = tuple[Any, Exception | None]
+"""What a write has returned, or the error that it has raised."""
+
+
 class _SQLite:
     """A file, by threads: one that writes, and two that read."""
 
@@ -145,7 +148,7 @@ class _SQLite:
         self._writing = self._engine.execution_options(writes=True)
         self._lock: int | None = None
         self._waiting: list[tuple[Callable[[Connection], Any], asyncio.Future[Any]]] = []
-        self._batch: asyncio.Future[list[Callable[[], Any]]] | None = None
+        self._batch: asyncio.Future[list[_Outcome]] | None = None
 
     async def run(self, work: Callable[[Connection], T], *, writes: bool) -> T:
         loop = asyncio.get_running_loop()
@@ -170,15 +173,16 @@ class _SQLite:
         del self._waiting[:MOST_TOGETHER]
         self._batch = loop.run_in_executor(self._writer, self._write, [work for work, _ in batch])
 
-        def end(done: asyncio.Future[list[Callable[[], Any]]]) -> None:
+        def end(done: asyncio.Future[list[_Outcome]]) -> None:
             self._batch = None
             try:
-                for (_, result), outcome in zip(batch, done.result(), strict=True):
-                    if not result.done():
-                        try:
-                            result.set_result(outcome())
-                        except Exception as error:
-                            result.set_exception(error)
+                for (_, result), (value, raised) in zip(batch, done.result(), strict=True):
+                    if result.done():
+                        continue
+                    if raised is None:
+                        result.set_result(value)
+                    else:
+                        result.set_exception(raised)
             except BaseException as error:
                 # Whatever it was, no caller may wait forever, and the next writes have to be made.
                 failure = DatabaseError(f"a write was broken off: {error!r}")
@@ -191,8 +195,8 @@ class _SQLite:
 
         self._batch.add_done_callback(end)
 
-    def _write(self, batch: Sequence[Callable[[Connection], Any]]) -> list[Callable[[], Any]]:
-        """Run functions in one transaction, and return for each a function that returns or raises what it did.
+    def _write(self, batch: Sequence[Callable[[Connection], Any]]) -> list[_Outcome]:
+        """Run functions in one transaction, and return what each has returned or raised.
 
         If one of them fails, all are rolled back, and each is run again in a separate transaction.
         """
@@ -204,11 +208,13 @@ class _SQLite:
                     has_failed = True
                     values.append(work(connection))
                     has_failed = False
-        except Exception as error:
-            if has_failed and len(batch) > 1:
+        except Exception as error:  # whatever it is, it is raised where the write was asked for
+            if len(batch) == 1:
+                return [(None, error)]
+            if has_failed:
                 return [outcome for work in batch for outcome in self._write((work,))]
-            return [partial(_raise, error) for _ in batch]
-        return [partial(_same, value) for value in values]
+            return [(None, _copy(error)) for _ in batch]
+        return [(value, None) for value in values]
 
     async def mark_dead(self) -> None:
         """Mark the reservations in the file as left behind, if no other process has it open.
@@ -249,12 +255,11 @@ class _SQLite:
             self._writer.shutdown(wait=False)
 
 
-def _same(value: T) -> T:
-    return value
-
-
-def _raise(error: Exception) -> NoReturn:
-    raise copy.copy(error) from error.__cause__
+def _copy(error: Exception) -> Exception:
+    """Return an error for one of several tasks, since raising it changes it."""
+    found = copy.copy(error)
+    found.__cause__ = error.__cause__
+    return found
 
 
 class _PostgreSQL:
