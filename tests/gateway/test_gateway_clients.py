@@ -17,13 +17,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import anthropic
 import anyio.from_thread
 import openai
 import pytest
 from gateway_process import GatewayProcess, gateway_process
 from model_server import model
 from pydantic import BaseModel
+from sdk_clients import anthropic_client, openai_client
 from trunkline.testing import LoopbackServer, serve
 
 SERVICES = """
@@ -165,10 +165,10 @@ async def pydantic_ai_model(gateway: GatewayProcess, key: str) -> AsyncIterator[
 
         async def make(api: str, service: str, key: str = key) -> Any:
             if api == "messages":
-                claude = anthropic.AsyncAnthropic(base_url=gateway.url, api_key=key, max_retries=0)
+                claude = anthropic_client(gateway.url, key)
                 await stack.enter_async_context(claude)
                 return AnthropicModel(service, provider=AnthropicProvider(anthropic_client=claude))
-            client = openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=key, max_retries=0)
+            client = openai_client(gateway.url, key)
             await stack.enter_async_context(client)
             kind = OpenAIResponsesModel if api == "responses" else OpenAIChatModel
             return kind(service, provider=OpenAIProvider(openai_client=client))

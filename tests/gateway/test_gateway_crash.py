@@ -10,21 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 from gateway_process import gateway_process
-from streaming_server import streaming_server
+from streaming_server import service, streaming_server
 
-SERVICES = """
-[services.main]
-provider = "openai-compatible"
-api_url = "{url}"
-default_model = "m"
-max_retries = 0
-
-[services.endless]
-provider = "openai-compatible"
-api_url = "{url}/endless"
-default_model = "m"
-max_retries = 0
-"""
 STREAMS = 200
 
 
@@ -37,7 +24,7 @@ def body(model: str, *, stream: bool) -> dict[str, object]:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_killed_gateway_frees_what_its_streams_had_reserved_and_charges_each_once(tmp_path: Path) -> None:
     with streaming_server() as url:
-        services = SERVICES.format(url=url)
+        services = service(url) + service(f"{url}/endless", "endless")
         budget = ("--budget-tokens", "100000", "--budget-period", "total")
         with gateway_process(tmp_path, services=services) as gateway:
             key = gateway.create_key("crash", *budget)

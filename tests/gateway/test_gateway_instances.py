@@ -14,21 +14,7 @@ import httpx
 import pytest
 from gateway_process import GatewayProcess, gateway_process
 from gateway_servers import PostgresqlServer, RedisServer, postgresql_server, redis_server
-from streaming_server import streaming_server
-
-SERVICES = """
-[services.main]
-provider = "openai-compatible"
-api_url = "{url}"
-default_model = "m"
-max_retries = 0
-
-[services.endless]
-provider = "openai-compatible"
-api_url = "{url}/endless"
-default_model = "m"
-max_retries = 0
-"""
+from streaming_server import service, streaming_server
 
 PATIENCE = 90.0
 """Seconds until what has to happen by itself counts as missing."""
@@ -79,7 +65,8 @@ def cluster(folder: Path, *, policy: str = "closed") -> Iterator[Cluster]:
             "TRUNKLINE_GATEWAY_REDIS": redis.url,
             "TRUNKLINE_GATEWAY_REDIS_FAILURE": policy,
         }
-        made = Cluster(folder, postgresql, redis, SERVICES.format(url=url), environment)
+        services = service(url) + service(f"{url}/endless", "endless")
+        made = Cluster(folder, postgresql, redis, services, environment)
         with made.stack:
             yield made
 

@@ -11,16 +11,8 @@ import schemathesis
 from gateway_process import gateway_process
 from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import DataObject, data
-from streaming_server import streaming_server
+from streaming_server import service, streaming_server
 from trunkline_gateway.api.openapi import document
-
-SERVICE = """
-[services.main]
-provider = "openai-compatible"
-api_url = "{url}"
-default_model = "m"
-max_retries = 0
-"""
 
 OPERATIONS = {
     operation.label: operation
@@ -33,7 +25,7 @@ OPERATIONS = {
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     with (
         streaming_server() as url,
-        gateway_process(Path(tmp_path_factory.mktemp("gateway")), services=SERVICE.format(url=url)) as gateway,
+        gateway_process(Path(tmp_path_factory.mktemp("gateway")), services=service(url)) as gateway,
     ):
         key = gateway.create_key()
         with httpx.Client(base_url=gateway.url, headers={"authorization": f"Bearer {key}"}, timeout=30) as client:

@@ -17,15 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 from gateway_process import TRUNKLINE, GatewayProcess, gateway_process
-from streaming_server import streaming_server
-
-SERVICE = """
-[services.main]
-provider = "openai-compatible"
-api_url = "{url}"
-default_model = "m"
-max_retries = 0
-"""
+from streaming_server import service, streaming_server
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +30,7 @@ def provider() -> Iterator[str]:
 def gateway(provider: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     folder = tmp_path_factory.mktemp("gateway")
     options = ("--idle-timeout", "2", "--max-body", "1000000")
-    with gateway_process(folder, *options, services=SERVICE.format(url=provider)) as process:
+    with gateway_process(folder, *options, services=service(provider)) as process:
         yield process
 
 
@@ -144,7 +136,7 @@ def _read_stream(url: str, key: str, lines: list[str], started: threading.Event)
 
 
 def test_streams_in_flight_end_by_themselves_after_sigterm(provider: str, tmp_path: Path) -> None:
-    services = SERVICE.format(url=f"{provider}/slow")
+    services = service(f"{provider}/slow")
     with gateway_process(tmp_path, "--drain-timeout", "20", services=services) as gateway:
         lines: list[str] = []
         started = threading.Event()
@@ -159,7 +151,7 @@ def test_streams_in_flight_end_by_themselves_after_sigterm(provider: str, tmp_pa
 
 
 def test_streams_that_do_not_end_are_ended_when_the_drain_time_is_over(provider: str, tmp_path: Path) -> None:
-    services = SERVICE.format(url=f"{provider}/endless")
+    services = service(f"{provider}/endless")
     with gateway_process(tmp_path, "--drain-timeout", "1", services=services) as gateway:
         lines: list[str] = []
         started = threading.Event()
@@ -178,7 +170,7 @@ def test_streams_that_do_not_end_are_ended_when_the_drain_time_is_over(provider:
 def test_a_changed_file_of_services_is_read_after_sighup(provider: str, tmp_path: Path) -> None:
     import signal
 
-    with gateway_process(tmp_path, services=SERVICE.format(url=provider)) as gateway:
+    with gateway_process(tmp_path, services=service(provider)) as gateway:
         key = gateway.create_key()
         body = {"model": "second", "messages": [{"role": "user", "content": "hello"}]}
 
@@ -187,9 +179,7 @@ def test_a_changed_file_of_services_is_read_after_sighup(provider: str, tmp_path
             return httpx.post(url, json=body, headers={"x-api-key": key}).status_code
 
         assert status() == 404
-        (tmp_path / "trunkline.toml").write_text(
-            SERVICE.format(url=provider).replace("services.main", "services.second")
-        )
+        (tmp_path / "trunkline.toml").write_text(service(provider, "second"))
         gateway.process.send_signal(signal.SIGHUP)
         deadline = time.monotonic() + 20
         while (found := status()) != 200 and time.monotonic() < deadline:

@@ -18,6 +18,7 @@ import pytest
 from recordings import Exchange, recorded, report
 from replay_server import replay_server
 from scripted_provider import Provider, served_gateway
+from sdk_clients import anthropic_client, openai_client
 from trunkline import Audio, ChatRequest, ChatResponse, FinishReason, Service, Text, TrunklineError, open_service
 from trunkline_gateway.keys import KeyDraft
 from trunkline_gateway.problems import problem_of
@@ -226,10 +227,8 @@ async def test_recordings_of_a_provider_reach_each_sdk_as_trunkline_reads_them(
             provider = settings.pop("provider")
             clients = Clients(
                 await stack.enter_async_context(open_service(provider, max_retries=0, **settings)),
-                await stack.enter_async_context(
-                    openai.AsyncOpenAI(base_url=f"{address}/v1", api_key=key, max_retries=0)
-                ),
-                await stack.enter_async_context(anthropic.AsyncAnthropic(base_url=address, api_key=key, max_retries=0)),
+                await stack.enter_async_context(openai_client(address, key)),
+                await stack.enter_async_context(anthropic_client(address, key)),
             )
             for exchange in exchanges:
                 question = f"recording {exchange.id}"

@@ -22,6 +22,7 @@ from mistralai.client import Mistral
 from model_server import model
 from pydantic import BaseModel
 from scripted_provider import Provider, served_gateway
+from sdk_clients import anthropic_client, openai_client
 from trunkline.testing import LoopbackServer, serve
 from trunkline_gateway.keys import KeyDraft
 
@@ -60,6 +61,15 @@ class Setup:
     url: str
     key: str
     provider: LoopbackServer
+
+    def openai_client(self) -> openai.AsyncOpenAI:
+        return openai_client(self.url, self.key)
+
+    def anthropic_client(self) -> anthropic.AsyncAnthropic:
+        return anthropic_client(self.url, self.key)
+
+    def mistral_client(self) -> Mistral:
+        return Mistral(api_key=self.key, server_url=self.url)
 
     def bodies(self) -> list[dict[str, Any]]:
         """What the provider received."""
@@ -131,7 +141,7 @@ FUNCTION: dict[str, Any] = {"name": "get_weather", "description": "The weather o
 async def chat_conversation(setup: Setup, service: str, stream: bool) -> tuple[Calls, str]:
     content = [{"type": "text", "text": ASKED}, {"type": "image_url", "image_url": {"url": IMAGE_URL}}]
     conversation: list[Any] = [{"role": "user", "content": content}]
-    async with openai.AsyncOpenAI(base_url=f"{setup.url}/v1", api_key=setup.key, max_retries=0) as client:
+    async with setup.openai_client() as client:
 
         async def turn() -> Any:
             options: Any = {
@@ -155,7 +165,7 @@ async def chat_conversation(setup: Setup, service: str, stream: bool) -> tuple[C
 async def responses_conversation(setup: Setup, service: str, stream: bool) -> tuple[Calls, str]:
     content = [{"type": "input_text", "text": ASKED}, {"type": "input_image", "image_url": IMAGE_URL}]
     conversation: list[Any] = [{"role": "user", "content": content}]
-    async with openai.AsyncOpenAI(base_url=f"{setup.url}/v1", api_key=setup.key, max_retries=0) as client:
+    async with setup.openai_client() as client:
 
         async def turn() -> Any:
             options: Any = {"model": service, "input": conversation, "tools": [{"type": "function", **FUNCTION}]}
@@ -178,7 +188,7 @@ async def messages_conversation(setup: Setup, service: str, stream: bool) -> tup
     content: list[Any] = [{"type": "text", "text": ASKED}, {"type": "image", "source": source}]
     conversation: list[Any] = [{"role": "user", "content": content}]
     tool = {"name": FUNCTION["name"], "description": FUNCTION["description"], "input_schema": SCHEMA}
-    async with anthropic.AsyncAnthropic(base_url=setup.url, api_key=setup.key, max_retries=0) as client:
+    async with setup.anthropic_client() as client:
 
         async def turn() -> Any:
             options: Any = {"model": service, "max_tokens": 500, "messages": conversation, "tools": [tool]}
@@ -202,7 +212,7 @@ async def messages_conversation(setup: Setup, service: str, stream: bool) -> tup
 async def mistral_conversation(setup: Setup, service: str, stream: bool) -> tuple[Calls, str]:
     content = [{"type": "text", "text": ASKED}, {"type": "image_url", "image_url": IMAGE_URL}]
     conversation: list[Any] = [{"role": "user", "content": content}]
-    async with Mistral(api_key=setup.key, server_url=setup.url) as client:
+    async with setup.mistral_client() as client:
 
         async def turn() -> tuple[str, Calls]:
             options: Any = {
@@ -283,7 +293,7 @@ def schema_sent(body: dict[str, Any]) -> dict[str, Any]:
 
 
 async def parsed_by_chat(setup: Setup, service: str) -> object:
-    async with openai.AsyncOpenAI(base_url=f"{setup.url}/v1", api_key=setup.key, max_retries=0) as client:
+    async with setup.openai_client() as client:
         answer = await client.chat.completions.parse(
             model=service, messages=[{"role": "user", "content": "Name a city"}], response_format=City
         )
@@ -291,12 +301,12 @@ async def parsed_by_chat(setup: Setup, service: str) -> object:
 
 
 async def parsed_by_responses(setup: Setup, service: str) -> object:
-    async with openai.AsyncOpenAI(base_url=f"{setup.url}/v1", api_key=setup.key, max_retries=0) as client:
+    async with setup.openai_client() as client:
         return (await client.responses.parse(model=service, input="Name a city", text_format=City)).output_parsed
 
 
 async def parsed_by_messages(setup: Setup, service: str) -> object:
-    async with anthropic.AsyncAnthropic(base_url=setup.url, api_key=setup.key, max_retries=0) as client:
+    async with setup.anthropic_client() as client:
         answer = await client.messages.parse(
             model=service, max_tokens=500, messages=[{"role": "user", "content": "Name a city"}], output_format=City
         )
@@ -304,7 +314,7 @@ async def parsed_by_messages(setup: Setup, service: str) -> object:
 
 
 async def parsed_by_mistral(setup: Setup, service: str) -> object:
-    async with Mistral(api_key=setup.key, server_url=setup.url) as client:
+    async with setup.mistral_client() as client:
         answer = await client.chat.parse_async(
             response_format=City, model=service, messages=[{"role": "user", "content": "Name a city"}]
         )
@@ -346,9 +356,7 @@ async def test_signed_reasoning_reaches_the_client_and_returns_to_the_provider_u
     question = "Why is the sky blue?"
     async with AsyncExitStack() as stack:
         if sdk == "anthropic":
-            claude = await stack.enter_async_context(
-                anthropic.AsyncAnthropic(base_url=setup.url, api_key=setup.key, max_retries=0)
-            )
+            claude = await stack.enter_async_context(setup.anthropic_client())
             said: list[Any] = [{"role": "user", "content": question}]
             for _ in range(2):
                 options: Any = {
@@ -365,9 +373,7 @@ async def test_signed_reasoning_reaches_the_client_and_returns_to_the_provider_u
                 assert answer.content[0].model_dump() == SIGNED
                 said += [{"role": "assistant", "content": answer.content}, {"role": "user", "content": question}]
         else:
-            client = await stack.enter_async_context(
-                openai.AsyncOpenAI(base_url=f"{setup.url}/v1", api_key=setup.key, max_retries=0)
-            )
+            client = await stack.enter_async_context(setup.openai_client())
             said = [{"role": "user", "content": question}]
             for _ in range(2):
                 if sdk == "openai-chat":
@@ -402,7 +408,7 @@ async def test_signed_reasoning_reaches_the_client_and_returns_to_the_provider_u
 
 
 async def test_what_a_provider_did_not_get_is_in_a_header_of_the_sdks_raw_response(setup: Setup) -> None:
-    async with openai.AsyncOpenAI(base_url=f"{setup.url}/v1", api_key=setup.key, max_retries=0) as client:
+    async with setup.openai_client() as client:
         raw = await client.chat.completions.with_raw_response.create(
             model="claude", messages=[{"role": "user", "content": "Why?"}], extra_body={"unheard_of": 1}
         )

@@ -16,6 +16,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 WORDS = ("Blue ", "is ", "the ", "colour.")
 
 
+def service(url: str, name: str = "main") -> str:
+    """Return the table of a service that this provider answers at an address, for a configuration file."""
+    fields = ('provider = "openai-compatible"', f'api_url = "{url}"', 'default_model = "m"', "max_retries = 0")
+    return "\n".join([f"[services.{name}]", *fields, ""])
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 512
