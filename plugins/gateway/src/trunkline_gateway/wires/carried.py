@@ -65,6 +65,15 @@ def unwrap(text: str) -> JSONObject | None:
     return fields
 
 
+def passable(fields: JSONObject) -> JSONObject:
+    """Return a provider's fields, or none if they have a value that JSON does not have: some servers send NaN."""
+    try:
+        dumps(fields)
+    except (TypeError, ValueError, RecursionError):
+        return {}
+    return fields
+
+
 def carried_metadata(fields: JSONObject) -> ProviderOptions:
     """Return the metadata of what `unwrap` returned."""
     return cast("ProviderOptions", fields.get("metadata", {}))
@@ -102,9 +111,9 @@ def _is_metadata(value: object) -> TypeGuard[ProviderOptions]:
     return isinstance(value, dict) and all(isinstance(item, dict) for item in value.values())
 
 
-def _is_deep(value: object, encoded: bytes | None = None) -> bool:
-    """Whether a JSON value is nested too deeply to be sent. With its encoded form, the usual answer is fast."""
-    if encoded is not None and encoded.count(b"{") + encoded.count(b"[") <= _DEEPEST:
+def _is_deep(value: object, encoded: bytes) -> bool:
+    """Whether a JSON value is nested too deeply to be sent. Its encoded form makes the usual answer fast."""
+    if encoded.count(b"{") + encoded.count(b"[") <= _DEEPEST:
         return False
     level = [value]
     for _ in range(_DEEPEST):

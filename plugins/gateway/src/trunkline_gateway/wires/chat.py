@@ -46,7 +46,7 @@ from trunkline.fold import decode_arguments
 
 from trunkline_gateway.problems import Kind, Problem
 from trunkline_gateway.wires import Reply
-from trunkline_gateway.wires.carried import wrap
+from trunkline_gateway.wires.carried import passable, wrap
 from trunkline_gateway.wires.chat_reader import (
     CARRIED,
     OWN_AUDIO,
@@ -113,7 +113,7 @@ def write_error(problem: Problem, request_id: str) -> JSONObject:
 def write_response(response: ChatResponse, reply: Reply) -> JSONObject:
     """Write a whole response."""
     same = reply.target.wire == WIRE
-    raw = _passable(as_object(response.raw)) if same else {}
+    raw = passable(as_object(response.raw)) if same else {}
     message = _Message(reply, response.provider)
     for part in response.parts:
         message.add(part)
@@ -233,7 +233,7 @@ class _Extra:
             return
         own = as_object(as_object(metadata.get(self._provider or "")).get("extra_content")) if self._same else {}
         if own and len(metadata) == 1:
-            self._own |= _passable(own)
+            self._own |= passable(own)
             return
         self.family = family or self.family
         self._parts.append({"at": at, "length": length, "metadata": metadata})
@@ -251,7 +251,7 @@ class _Extra:
 
     def opaque(self, part: Opaque) -> None:
         if self._same and part.kind.startswith("annotation."):
-            if data := _passable(part.data):
+            if data := passable(part.data):
                 self.annotations.append(data)
             return
         self.family = part.family or self.family
@@ -450,7 +450,7 @@ class StreamWriter:
         if not self._same or not event.provider_metadata:
             return b""
         own = as_object(event.provider_metadata.get(self._reply.target.provider or ""))
-        fields = _passable({name: value for name, value in own.items() if name not in _BODY_FIELDS | _CHOICE_FIELDS})
+        fields = passable({name: value for name, value in own.items() if name not in _BODY_FIELDS | _CHOICE_FIELDS})
         return b"," + dumps(fields)[1:-1] if fields else b""
 
 
@@ -513,18 +513,9 @@ def _call_extra(metadata: ProviderOptions, family: str | None, reply: Reply) -> 
         own = as_object(metadata.get(reply.target.provider))
         extra = as_object(own.get("extra_content"))
         if own and own.keys() <= {"extra_content", "type"} and (extra or own.get("type") == "custom"):
-            return _passable(extra)
+            return passable(extra)
     provider = next(iter(metadata))
     return {CARRIED: wrap(provider, family, metadata=metadata)}
-
-
-def _passable(fields: JSONObject) -> JSONObject:
-    """The fields of a provider's JSON, or none if they have a value that JSON does not have: some servers send NaN."""
-    try:
-        dumps(fields)
-    except (TypeError, ValueError, RecursionError):
-        return {}
-    return fields
 
 
 def _custom_input(arguments: JSONObject, text: str) -> str:
@@ -569,7 +560,7 @@ def _token(token: TokenLogprob) -> Fields:
 def _usage(usage: Usage | None, *, same: bool) -> JSONObject | None:
     if usage is None:
         return None
-    raw = _passable(usage.raw) if same else {}
+    raw = passable(usage.raw) if same else {}
     prompt, completion = as_object(raw.get("prompt_tokens_details")), as_object(raw.get("completion_tokens_details"))
     input_tokens, output_tokens = usage.input_tokens or 0, usage.output_tokens or 0
     return {

@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping
 from json.encoder import encode_basestring
 from typing import Any, TypeAlias
 
-import attrs
 from trunkline import (
     Audio,
     ChatResponse,
@@ -50,7 +49,7 @@ from trunkline.events import (
 
 from trunkline_gateway.problems import Kind, Problem
 from trunkline_gateway.wires import Reply
-from trunkline_gateway.wires.carried import wrap
+from trunkline_gateway.wires.carried import passable, wrap
 from trunkline_gateway.wires.messages_reader import (
     WIRE,
     ignored_fields,
@@ -141,7 +140,7 @@ def write_count(tokens: int) -> JSONObject:
 def write_response(response: ChatResponse, reply: Reply) -> JSONObject:
     """Write a whole response."""
     provider = reply.target.provider_speaking(WIRE)
-    own = _passable(as_object(response.provider_metadata.get(provider))) if provider is not None else {}
+    own = passable(as_object(response.provider_metadata.get(provider))) if provider is not None else {}
     message: Fields = {name: value for name, value in own.items() if name not in _MESSAGE_FIELDS}
     message |= {
         "id": f"msg_{reply.id}",
@@ -217,8 +216,8 @@ class StreamWriter:
         self._is_open = False
         self._part: _Part | None = None
         self._written = -1  # the index of the text whose block is open, for `write`
-        self._queue: deque[_Queued] = deque()
-        self._queued: dict[int, _Queued] = {}
+        self._queue: deque[list[Event]] = deque()  # the events of each part that waits
+        self._queued: dict[int, list[Event]] = {}
         self._citations: list[Citation] = []
         self._after: list[Fields] = []  # blocks that follow the open one
         self._delta = b""
@@ -258,26 +257,26 @@ class StreamWriter:
         index = getattr(event, "index", None)
         if index == self._part.index or isinstance(event, (ResponseStarted, UsageReported)):
             return False
-        queued: _Queued | None
+        queued: list[Event] | None
         if isinstance(event, Citation):
-            queued = next((one for one in reversed(self._queue) if isinstance(one.events[0], TextStart)), None)
+            queued = next((one for one in reversed(self._queue) if isinstance(one[0], TextStart)), None)
             if queued is None and self._is_citable():
                 return False
         else:
             queued = self._queued.get(index) if isinstance(index, int) else None
         if queued is None:
-            queued = _Queued()
+            queued = []
             self._queue.append(queued)
             if isinstance(index, int):
                 self._queued[index] = queued
-        queued.events.append(event)
+        queued.append(event)
         return True
 
     def _drain(self) -> bytes:
         """Write the parts that have waited, up to the first one that is not complete."""
         content: list[bytes] = []
         while self._queue:
-            content += map(self._write, self._queue.popleft().events)
+            content += map(self._write, self._queue.popleft())
             if self._part is not None:
                 self._queued.pop(self._part.index, None)
                 break
@@ -477,14 +476,7 @@ class StreamWriter:
         if self._provider is None or not event.provider_metadata:
             return {}
         own = as_object(event.provider_metadata.get(self._provider))
-        return _passable({name: value for name, value in own.items() if name not in _MESSAGE_FIELDS})
-
-
-@attrs.define
-class _Queued:
-    """Events that wait: all of one part."""
-
-    events: list[Event] = attrs.field(factory=list)
+        return passable({name: value for name, value in own.items() if name not in _MESSAGE_FIELDS})
 
 
 # Each function takes the events of its class.
@@ -584,7 +576,7 @@ def _own_fields(metadata: ProviderOptions, provider: str | None) -> JSONObject |
     if provider is None or metadata.keys() - {provider}:
         return None
     own = {name: value for name, value in metadata.get(provider, {}).items() if name not in _BLOCK_FIELDS}
-    return own if not own or _passable(own) else None
+    return own if not own or passable(own) else None
 
 
 def _redacted(data: str) -> Fields:
@@ -594,7 +586,7 @@ def _redacted(data: str) -> Fields:
 def _added_blocks(part: Opaque | Image | Audio | Document, provider: str | None) -> list[Fields]:
     """The blocks of a complete part. Images and documents have the form that they have in requests."""
     if isinstance(part, Opaque):
-        if part.provider == provider and isinstance(part.data.get("type"), str) and _passable(part.data):
+        if part.provider == provider and isinstance(part.data.get("type"), str) and passable(part.data):
             return [dict(part.data)]
         carried = wrap(
             part.provider,
@@ -619,7 +611,7 @@ def _added_blocks(part: Opaque | Image | Audio | Document, provider: str | None)
 
 
 def _citation(citation: Citation, provider: str | None) -> JSONObject:
-    own = _passable(as_object(citation.provider_metadata.get(provider))) if provider is not None else {}
+    own = passable(as_object(citation.provider_metadata.get(provider))) if provider is not None else {}
     if own:
         return own
     cited, title = citation.cited_text or "", citation.title
@@ -642,15 +634,6 @@ def _citation(citation: Citation, provider: str | None) -> JSONObject:
     }
 
 
-def _passable(fields: JSONObject) -> JSONObject:
-    """The fields of a provider's JSON, or none if they have a value that JSON does not have: some servers send NaN."""
-    try:
-        dumps(fields)
-    except (TypeError, ValueError, RecursionError):
-        return {}
-    return fields
-
-
 def _stop_reason(reason: FinishReason, raw: str | None, provider: str | None) -> str:
     if provider is not None and raw and _OWN_REASONS.get(raw, FinishReason.OTHER) is reason:
         return raw
@@ -661,7 +644,7 @@ def _usage(usage: Usage | None, reply: Reply, provider: str | None) -> JSONObjec
     """The token counts. Anthropic's `input_tokens` excludes cached tokens, which the core's includes."""
     if usage is None:
         return {"input_tokens": reply.input_tokens, "output_tokens": 0}
-    raw = _passable(usage.raw) if provider is not None else {}
+    raw = passable(usage.raw) if provider is not None else {}
     read, written = usage.cache_read_tokens, usage.cache_write_tokens
     counts: Fields = {
         "input_tokens": max(0, (usage.input_tokens or 0) - (read or 0) - (written or 0)),
