@@ -6,13 +6,13 @@ The controls of plain settings are called `s.<setting>`, those of the ways of wh
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
 import attrs
 from trunkline.authoring.json import JSONObject, JSONValue
 
+from trunkline_gateway.console.form_values import inline, list_of, mapping_of, shown, type_of, value_of
 from trunkline_gateway.console.providers import InstalledProvider
 
 Kind: TypeAlias = Literal["text", "secret", "select", "number", "list", "table"]
@@ -23,12 +23,6 @@ LIMITS: Mapping[str, tuple[str, str]] = {
     "tokens_per_minute": ("Tokens per Minute", "Input and output together, estimated before each call."),
 }
 """The limits that any service may have."""
-
-COMPOSED: Mapping[str, tuple[str, str]] = {
-    "fallback": ("Fallback", "Tries services one after another until one can answer."),
-    "balance": ("Load balancing", "Spreads calls over several services by weight."),
-}
-"""The kinds of services that are made of others, with a title and a description."""
 
 _LIMITS_GROUP = "Limits of This Gateway"
 
@@ -131,55 +125,13 @@ class Submitted:
     """What is wrong with a setting, by its name."""
 
 
-def _mapping(value: object) -> Mapping[str, JSONValue]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _list(value: object) -> Sequence[JSONValue]:
-    return value if isinstance(value, (list, tuple)) else ()
-
-
-def _type(schema: Mapping[str, JSONValue]) -> str:
-    kinds = schema.get("type", "string")
-    first = _list(kinds)[0] if _list(kinds) else kinds
-    return first if isinstance(first, str) else "string"
-
-
-def shown(value: JSONValue) -> str:
-    """Return a value as the text that a control has for it."""
-    match value:
-        case None:
-            return ""
-        case str():
-            return value
-        case bool():
-            return "true" if value else "false"
-        case int():
-            return str(value)
-        case float():
-            return f"{value:g}"
-    if isinstance(value, Mapping):
-        plain = all(isinstance(item, str) and "\n" not in item for item in value.values()) and not any(
-            ":" in name for name in value
-        )
-        if plain and value:
-            return "\n".join(f"{name}: {item}" for name, item in value.items())
-    elif all(isinstance(item, str) and not item.startswith(("[", "{")) for item in value):
-        return "\n".join(str(item) for item in value)
-    return json.dumps(value, indent=2, ensure_ascii=False)
-
-
-def _inline(value: JSONValue) -> str:
-    return ", ".join(map(shown, _list(value))) if _list(value) else shown(value)
-
-
 def _choices(schema: Mapping[str, JSONValue], value: JSONValue) -> tuple[Choice, ...]:
     default = schema.get("default")
-    branches = [_mapping(branch) for branch in _list(schema.get("oneOf"))]
+    branches = [mapping_of(branch) for branch in list_of(schema.get("oneOf"))]
     constants = [branch for branch in branches if "const" in branch and branch["const"] != ""]
     if isinstance(value, Mapping):  # such as a profile that is a table
         return ()
-    unset = "Not set" if default is None else f"Default ({_inline(default)})"
+    unset = "Not set" if default is None else f"Default ({inline(default)})"
     if constants:
         found = [
             Choice(
@@ -189,7 +141,7 @@ def _choices(schema: Mapping[str, JSONValue], value: JSONValue) -> tuple[Choice,
             for branch in constants
         ]
         return (Choice(value="", title=unset), *found)
-    if _type(schema) == "boolean":
+    if type_of(schema) == "boolean":
         unset = "Not set" if default is None else f"Default ({'yes' if default is True else 'no'})"
         return (
             Choice(value="", title=unset),
@@ -211,21 +163,21 @@ def _kind(schema: Mapping[str, JSONValue], choices: Sequence[Choice], value: JSO
     if "oneOf" in schema and isinstance(value, Mapping):
         return "table"
     kinds: Mapping[str, Kind] = {"integer": "number", "number": "number", "array": "list", "object": "table"}
-    return kinds.get(_type(schema), "text")
+    return kinds.get(type_of(schema), "text")
 
 
 def _placeholder(schema: Mapping[str, JSONValue], kind: Kind) -> str:
     if schema.get("default") is not None and kind != "secret":
-        return _inline(schema["default"])
-    examples = _list(schema.get("examples"))
+        return inline(schema["default"])
+    examples = list_of(schema.get("examples"))
     if examples:
-        return f"such as {_inline(examples[0])}"
+        return f"such as {inline(examples[0])}"
     return "Name: value" if kind == "table" else ""
 
 
 def ways_of(provider: InstalledProvider) -> list[Mapping[str, JSONValue]]:
     """Return the ways to set up a service of which one is chosen, as the schema describes them."""
-    return [way for way in map(_mapping, _list(provider.schema.get("oneOf"))) if way.get("title")]
+    return [way for way in map(mapping_of, list_of(provider.schema.get("oneOf"))) if way.get("title")]
 
 
 def _preset_way(
@@ -234,14 +186,14 @@ def _preset_way(
     """Return the way that the values belong to, or else the one that needs nothing."""
     given = {*values, *secrets}
     for index, way in enumerate(ways):
-        if not given.isdisjoint(_mapping(way.get("properties"))):
+        if not given.isdisjoint(mapping_of(way.get("properties"))):
             return index
-    return next((index for index, way in enumerate(ways) if not _list(way.get("required"))), 0)
+    return next((index for index, way in enumerate(ways) if not list_of(way.get("required"))), 0)
 
 
 def _required(schema: JSONObject) -> set[str]:
     # Clients of the gateway can name any model of a service as `service/model`.
-    return {str(name) for name in _list(schema.get("required"))} - {"default_model"}
+    return {str(name) for name in list_of(schema.get("required"))} - {"default_model"}
 
 
 def draw(
@@ -264,7 +216,7 @@ def draw(
         chosen = _preset_way(ways, values or {}, stored or {})
     drawing = _Drawing(
         schema=provider.schema,
-        properties={name: _mapping(schema) for name, schema in _mapping(provider.schema.get("properties")).items()},
+        properties={name: mapping_of(schema) for name, schema in mapping_of(provider.schema.get("properties")).items()},
         ways=ways,
         chosen=chosen,
         values=values or {},
@@ -276,7 +228,7 @@ def draw(
     groups = drawing.groups()
     # A group whose settings are all advanced is folded away as a whole.
     rare = [Group(title=group.title, basic=group.advanced) for group in groups if not (group.basic or group.ways)]
-    limits = limit_fields(_mapping(drawing.values.get("limits")), submitted, drawing.errors)
+    limits = limit_fields(mapping_of(drawing.values.get("limits")), submitted, drawing.errors)
     return ServiceForm(
         groups=tuple(group for group in groups if group.basic or group.ways),
         rare=(*rare, Group(title=_LIMITS_GROUP, basic=limits)),
@@ -301,8 +253,8 @@ class _Drawing:
         """Draw the groups that have fields, in the order of the schema."""
         names = sorted(self.properties, key=lambda name: _order(self.properties[name]))
         group_of = {name: str(self.properties[name].get("x-group", "")) for name in names}
-        titles = dict.fromkeys([*map(str, _list(self.schema.get("x-groups"))), *group_of.values()])
-        of_ways = {name for way in self.ways for name in _mapping(way.get("properties"))}
+        titles = dict.fromkeys([*map(str, list_of(self.schema.get("x-groups"))), *group_of.values()])
+        of_ways = {name for way in self.ways for name in mapping_of(way.get("properties"))}
         ways_title = next((group_of[name] for name in names if name in of_ways), "")
         required = _required(self.schema)
         groups: list[Group] = []
@@ -325,9 +277,9 @@ class _Drawing:
                 description=str(way.get("description") or ""),
                 fields=tuple(
                     self.field(
-                        name, f"w{index}", needed=name in _list(way.get("required")), shows_error=index == self.chosen
+                        name, f"w{index}", needed=name in list_of(way.get("required")), shows_error=index == self.chosen
                     )
-                    for name in _mapping(way.get("properties"))
+                    for name in mapping_of(way.get("properties"))
                     if name in self.properties
                 ),
                 chosen=index == self.chosen,
@@ -348,7 +300,7 @@ class _Drawing:
             label=str(schema.get("title") or name),
             kind=kind,
             help=str(schema.get("description") or ""),
-            default=_inline(schema.get("default")) if kind not in ("select", "secret") else "",
+            default=inline(schema.get("default")) if kind not in ("select", "secret") else "",
             placeholder="" if self.read_only else _placeholder(schema, kind),
             required=needed,
             advanced=bool(schema.get("x-advanced")) and not needed,
@@ -383,71 +335,23 @@ def limit_fields(
     )
 
 
-def value_of(schema: Mapping[str, JSONValue], text: str) -> JSONValue:
-    """Return the value that a text stands for. What is not of the type stays text, which the library refuses.
-
-    Raises `ValueError` that says how to write a list or a table.
-    """
-    kind, text = _type(schema), text.strip()
-    for branch in map(_mapping, _list(schema.get("oneOf"))):
-        if "const" in branch and shown(branch["const"]) == text:
-            return branch["const"]
-    if "oneOf" in schema and text.startswith("{"):
-        kind = "object"
-    if kind == "boolean" and text in ("true", "false"):
-        return text == "true"
-    if kind in ("integer", "number"):
-        for number in (int, float):
-            try:
-                return number(text)
-            except ValueError:
-                continue
-        return text
-    if kind == "array":
-        if not text.startswith("["):
-            return [item.strip() for item in text.splitlines() if item.strip()]
-        return _json(text, list, "one entry in each line, or a JSON array")
-    if kind == "object" and text:
-        if text.startswith("{"):
-            return _json(text, dict, "one “Name: value” in each line, or a JSON object")
-        table: dict[str, JSONValue] = {}
-        for line in text.splitlines():
-            name, colon, item = line.partition(":")
-            if line.strip() and not colon:
-                raise ValueError("must be one “Name: value” in each line, or a JSON object")
-            if line.strip():
-                table[name.strip()] = item.strip()
-        return table
-    return text
-
-
-def _json(text: str, kind: type, accepted: str) -> JSONValue:
-    try:
-        value: JSONValue = json.loads(text)
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, kind):
-        raise ValueError(f"must be {accepted}")
-    return value
-
-
 def read(provider: InstalledProvider, form: Mapping[str, object], *, is_new: bool) -> Submitted:
     """Read what was filled in. Blank settings are left out, and blank secrets of an existing service stay as they are.
 
     Settings of ways that are not chosen are not set.
     """
-    properties = {name: _mapping(schema) for name, schema in _mapping(provider.schema.get("properties")).items()}
+    properties = {name: mapping_of(schema) for name, schema in mapping_of(provider.schema.get("properties")).items()}
     texts = {name: value for name, value in form.items() if isinstance(value, str)}
     ways = ways_of(provider)
     way = _chosen_way(texts.get("way", ""), len(ways)) if ways else None
     if ways and way is None:
         way = _preset_way(ways, {}, {})
     needed = _required(provider.schema)
-    of_ways = {name for item in ways for name in _mapping(item.get("properties"))}
+    of_ways = {name for item in ways for name in mapping_of(item.get("properties"))}
     of_way: set[str] = set()
     if way is not None:
-        of_way = {*_mapping(ways[way].get("properties"))}
-        needed |= {str(name) for name in _list(ways[way].get("required"))}
+        of_way = {*mapping_of(ways[way].get("properties"))}
+        needed |= {str(name) for name in list_of(ways[way].get("required"))}
     table: dict[str, JSONValue] = {"provider": provider.name}
     secrets: dict[str, str | None] = {}
     errors: dict[str, str] = {}
@@ -483,53 +387,3 @@ def read_limits(texts: Mapping[str, str]) -> dict[str, JSONValue]:
     """Read the limits that are filled in."""
     number: Mapping[str, JSONValue] = {"type": "number"}
     return {name: value_of(number, texts[f"l.{name}"]) for name in LIMITS if texts.get(f"l.{name}", "").strip()}
-
-
-@attrs.frozen(kw_only=True)
-class Member:
-    """A service that a composed service may have as a member, with its position or weight as text."""
-
-    name: str
-    text: str
-
-
-def members_of(kind: str, table: Mapping[str, JSONValue], names: Sequence[str]) -> list[Member]:
-    """Return the services that can be members, with their places in a composed service's table."""
-    given = table.get(kind)
-    places: dict[str, str] = {}
-    if isinstance(given, Mapping):
-        places = {name: shown(weight) for name, weight in given.items()}
-    else:
-        ordered = [str(name) for name in _list(given)]
-        places = {name: "1" if kind == "balance" else str(number) for number, name in enumerate(ordered, 1)}
-    # Members that no longer exist are shown too, to be taken out.
-    return [Member(name=name, text=places.get(name, "")) for name in dict.fromkeys([*names, *places])]
-
-
-def read_composed(kind: str, form: Mapping[str, object], names: Sequence[str]) -> Submitted:
-    """Read the form of a composed service: `m.<service>` has the position of a member, or its weight."""
-    texts = {name: value for name, value in form.items() if isinstance(value, str)}
-    errors: dict[str, str] = {}
-    numbers: dict[str, float] = {}
-    for name in names:
-        text = texts.get(f"m.{name}", "").strip()
-        if not text:
-            continue
-        try:
-            numbers[name] = float(text)
-        except ValueError:
-            errors[kind] = f"The number of {name} must be a number"
-    ordered = sorted(numbers, key=lambda name: numbers[name])
-    table: dict[str, JSONValue] = {}
-    if kind == "fallback":
-        table[kind] = list(ordered)
-    else:
-        table[kind] = {name: int(weight) if weight.is_integer() else weight for name, weight in numbers.items()}
-    if not numbers and not errors:
-        errors[kind] = "Choose at least one service"
-    if texts.get("total_timeout", "").strip():
-        table["total_timeout"] = value_of({"type": "number"}, texts["total_timeout"])
-    limits = read_limits(texts)
-    if limits:
-        table["limits"] = limits
-    return Submitted(table=table, secrets={}, texts=texts, way=None, errors=errors)

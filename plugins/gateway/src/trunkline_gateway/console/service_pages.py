@@ -16,9 +16,11 @@ from trunkline.authoring.json import JSONObject
 
 from trunkline_gateway.console import forms
 from trunkline_gateway.console.app import Console, texts_of
+from trunkline_gateway.console.composed_forms import COMPOSED, Member, members_of, read_composed
+from trunkline_gateway.console.form_values import shown
 from trunkline_gateway.console.providers import InstalledProvider, installed_providers
 from trunkline_gateway.database.sessions import Session
-from trunkline_gateway.service_tables import name_problem
+from trunkline_gateway.service_tables import kind_of, name_problem
 from trunkline_gateway.services import UNNAMED, ServiceState
 
 
@@ -52,7 +54,7 @@ async def choose_provider(console: Console, request: Request, session: Session) 
     """Show the providers to choose from."""
     _refuse_read_only(console)
     providers, broken = await anyio.to_thread.run_sync(installed_providers)
-    context = {"providers": providers.values(), "broken": broken, "composed": forms.COMPOSED}
+    context = {"providers": providers.values(), "broken": broken, "composed": COMPOSED}
     return console.render(request, "providers.html", context, session=session)
 
 
@@ -60,7 +62,7 @@ async def new_service(console: Console, request: Request, session: Session) -> R
     """Show the form of a new service, and store it."""
     _refuse_read_only(console)
     kind = request.path_params["provider"]
-    if kind in forms.COMPOSED:
+    if kind in COMPOSED:
         return await _composed(console, request, session, kind, None)
     provider = await _provider(kind)
     if request.method == "GET":
@@ -72,7 +74,7 @@ async def new_service(console: Console, request: Request, session: Session) -> R
 async def edit_service(console: Console, request: Request, session: Session) -> Response:
     """Show the form of a service, and store it."""
     state = _state(console, request)
-    kind = next((kind for kind in forms.COMPOSED if kind in state.table), None)
+    kind = kind_of(state.table)
     if kind is not None:
         return await _composed(console, request, session, kind, state)
     provider = await _provider(state.provider or "")
@@ -151,12 +153,12 @@ async def _composed(
     submitted: forms.Submitted | None = None
     errors: dict[str, str] = {}
     general: list[str] = []
-    members = forms.members_of(kind, table, names)
+    members = members_of(kind, table, names)
     if request.method == "POST":
         _refuse_read_only(console)
         texts = await texts_of(request)
-        submitted = forms.read_composed(kind, texts, [member.name for member in members])
-        members = [forms.Member(name=member.name, text=texts.get(f"m.{member.name}", "")) for member in members]
+        submitted = read_composed(kind, texts, [member.name for member in members])
+        members = [Member(name=member.name, text=texts.get(f"m.{member.name}", "")) for member in members]
         errors = dict(submitted.errors)
         if state is None:
             name = texts.get("name", "").strip()
@@ -172,11 +174,11 @@ async def _composed(
     fields = forms.limit_fields(limits if isinstance(limits, Mapping) else {}, submitted, errors)
     shown_errors = {kind, "name", "total_timeout", *(field.setting for field in fields)}
     general += [f"{setting}: {text}" for setting, text in errors.items() if setting not in shown_errors]
-    timeout = submitted.texts.get("total_timeout", "") if submitted else forms.shown(table.get("total_timeout"))
+    timeout = submitted.texts.get("total_timeout", "") if submitted else shown(table.get("total_timeout"))
     context = {
         "kind": kind,
-        "title": forms.COMPOSED[kind][0],
-        "description": forms.COMPOSED[kind][1],
+        "title": COMPOSED[kind][0],
+        "description": COMPOSED[kind][1],
         "name": name,
         "name_error": errors.get("name", ""),
         "members": members,
