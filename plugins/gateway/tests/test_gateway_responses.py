@@ -349,6 +349,12 @@ def test_a_wrong_field_is_refused_by_name(body: dict[str, Any], param: str) -> N
     assert refused(**body).param == param
 
 
+def test_a_wrong_field_is_described_as_by_openai() -> None:
+    wrong, absent = refused(temperature="hot"), refused(input=None)
+    assert wrong.message == "Invalid type for 'temperature': expected a number, but got a string instead."
+    assert (wrong.code, absent.code) == ("invalid_type", "missing_required_parameter")
+
+
 def test_unknown_fields_pass_to_a_provider_with_the_same_format() -> None:
     body: dict[str, Any] = {
         "service_tier": "priority",

@@ -35,7 +35,7 @@ from trunkline_gateway.accounting import Accounting, Used
 from trunkline_gateway.budgets import Amount, Reservation
 from trunkline_gateway.keys import Key
 from trunkline_gateway.limits import Grant
-from trunkline_gateway.problems import GatewayError, Problem, problem_of
+from trunkline_gateway.problems import GatewayError, Problem, invalid, problem_of
 from trunkline_gateway.running import RunningCall
 from trunkline_gateway.targets import Target
 from trunkline_gateway.usage import CallRecord, Outcome
@@ -50,6 +50,8 @@ CONSOLE = "console"
 
 LONGEST_MODEL = 2000
 """The most characters of a model's name. Names are remembered and logged; the longest are those of Amazon."""
+
+_SHUTTING_DOWN = Problem(kind="overloaded", status=503, message="the gateway is shutting down", retryable=True)
 
 
 def new_request_id() -> str:
@@ -84,10 +86,10 @@ class Calls:
         """Return what a model name stands for. Raises `GatewayError` if there is no such model for this key (404)."""
         if not isinstance(name, str) or not name:
             message = "the request has no model" if name is None else "model must be a string that is not empty"
-            raise GatewayError(Problem(kind="invalid_request", status=400, message=message, param="model"))
+            raise invalid(message, param="model")
         if len(name) > LONGEST_MODEL:
             message = f"model has {len(name)} characters; at most {LONGEST_MODEL} are allowed"
-            raise GatewayError(Problem(kind="invalid_request", status=400, message=message, param="model"))
+            raise invalid(message, param="model")
         target = self._gateway.services.resolve(name)
         # `name` counts only if it is an alias: it is then neither the service nor `service/model`.
         if key is not None and not key.may_use(target.name, f"{target.service}/{target.model or ''}"):
@@ -167,7 +169,7 @@ class AdmittedCall(Generic[RequestT]):
     def ending(self) -> Problem:
         """What the client learns of a call that was cancelled. After a drain, another instance may take it."""
         if self._gateway.is_draining:
-            return Problem(kind="overloaded", status=503, message="the gateway is shutting down", retryable=True)
+            return _SHUTTING_DOWN
         return Problem(kind="overloaded", status=503, message="an administrator of the gateway has ended the call")
 
     @property
@@ -182,9 +184,7 @@ class AdmittedCall(Generic[RequestT]):
     async def __aenter__(self) -> Self:
         gateway, key = self._gateway, self._key
         if gateway.is_draining:
-            raise GatewayError(
-                Problem(kind="overloaded", status=503, message="the gateway is shutting down", retryable=True)
-            )
+            raise GatewayError(_SHUTTING_DOWN)
         if key is not None:
             await self._reserve(key)
         gateway.running.start(self.running)

@@ -243,7 +243,6 @@ async def delete_service(console: Console, request: Request, session: Session) -
         # Without the provider there is no form.
         "back": "/services" if state.error else f"/service/edit/{quote(state.name)}",
         "verb": "Delete",
-        "section": "/services",
     }
     return console.render(request, "confirm.html", context, session=session, status=422 if error else 200)
 
