@@ -20,6 +20,7 @@ from typing import TypeGuard, cast
 
 from trunkline import Reasoning
 from trunkline.authoring.json import JSONObject, JSONValue, ProviderOptions, as_string, dumps, loads
+from trunkline.events import ReasoningEnd
 
 PREFIX = "tl1."
 """How wrapped data begins. The digit is the version of the format."""
@@ -41,6 +42,21 @@ def wrap(provider: str | None, family: str | None, **data: JSONValue) -> str:
     except (TypeError, ValueError, RecursionError):
         encoded = dumps({name: value for name, value in fields.items() if value is None or isinstance(value, str)})
     return PREFIX + urlsafe_b64encode(encoded).rstrip(b"=").decode()
+
+
+def wrap_reasoning(
+    part: Reasoning | ReasoningEnd, family: str | None, *, metadata: ProviderOptions | None = None, **more: JSONValue
+) -> str:
+    """Wrap what only the provider understands of reasoning: all but its text. `metadata` replaces its own."""
+    return wrap(
+        part.provider,
+        family,
+        **more,
+        signature=part.signature,
+        encrypted=part.encrypted,
+        redacted=part.redacted,
+        metadata=part.provider_metadata if metadata is None else metadata,
+    )
 
 
 def unwrap(text: str) -> JSONObject | None:

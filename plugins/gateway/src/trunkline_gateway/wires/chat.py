@@ -46,7 +46,7 @@ from trunkline.fold import decode_arguments
 
 from trunkline_gateway.problems import Kind, Problem
 from trunkline_gateway.wires import Reply
-from trunkline_gateway.wires.carried import passable, wrap
+from trunkline_gateway.wires.carried import passable, wrap, wrap_reasoning
 from trunkline_gateway.wires.chat_reader import (
     CARRIED,
     OWN_AUDIO,
@@ -493,16 +493,7 @@ def _detail(
     whose = reply.target.provider is None and part.provider is not None
     if not (whose or part.signature or part.encrypted or part.redacted or part.provider_metadata):
         return None
-    data = wrap(
-        part.provider,
-        family,
-        at=at,
-        text=text,
-        signature=part.signature,
-        encrypted=part.encrypted,
-        redacted=part.redacted,
-        metadata=part.provider_metadata,
-    )
+    data = wrap_reasoning(part, family, at=at, text=text)
     return {"type": "reasoning.encrypted", "format": CARRIED, "index": index, "data": data}
 
 

@@ -49,7 +49,7 @@ from trunkline.events import (
 
 from trunkline_gateway.problems import Kind, Problem
 from trunkline_gateway.wires import Reply
-from trunkline_gateway.wires.carried import passable, wrap
+from trunkline_gateway.wires.carried import passable, wrap, wrap_reasoning
 from trunkline_gateway.wires.messages_reader import (
     WIRE,
     ignored_fields,
@@ -526,7 +526,7 @@ def _reasoning_blocks(
         return [{"type": "thinking", "thinking": text, "signature": _signature(part, family, provider)}]
     if part.encrypted or part.redacted:
         is_own = part.encrypted and part.provider == provider and not (part.signature or part.provider_metadata)
-        return [_redacted(part.encrypted if is_own and part.encrypted else _wrapped(part, family))]
+        return [_redacted(part.encrypted if is_own and part.encrypted else wrap_reasoning(part, family))]
     if part.signature or part.provider_metadata:
         return [{"type": "thinking", "thinking": "", "signature": _signature(part, family, provider)}]
     return []
@@ -536,18 +536,7 @@ def _signature(part: Reasoning | ReasoningEnd, family: str | None, provider: str
     is_own = provider is not None and part.provider in (None, provider)
     if is_own and not (part.encrypted or part.redacted or part.provider_metadata):
         return part.signature or ""
-    return _wrapped(part, family)
-
-
-def _wrapped(part: Reasoning | ReasoningEnd, family: str | None) -> str:
-    return wrap(
-        part.provider,
-        family,
-        signature=part.signature,
-        encrypted=part.encrypted,
-        redacted=part.redacted,
-        metadata=part.provider_metadata,
-    )
+    return wrap_reasoning(part, family)
 
 
 def _call_blocks(call: ToolCall, provider: str | None) -> list[Fields]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -51,7 +50,7 @@ from trunkline.fold import decode_arguments
 
 from trunkline_gateway.problems import Kind, Problem
 from trunkline_gateway.wires import Reply
-from trunkline_gateway.wires.carried import wrap
+from trunkline_gateway.wires.carried import wrap, wrap_reasoning
 from trunkline_gateway.wires.responses_reader import CUSTOM, GATEWAY_ID, INPUT, WIRE
 
 _INCOMPLETE = {FinishReason.LENGTH: "max_output_tokens", FinishReason.CONTENT_FILTER: "content_filter"}
@@ -393,7 +392,7 @@ class _Output:
         if part.provider is None:
             return
         if part.provider != self._provider:
-            data["encrypted_content"] = _wrapped(part, part.provider_metadata)
+            data["encrypted_content"] = wrap_reasoning(part, part.family)
             return
         if replace_id:
             data.update({name: value for name, value in own.items() if name not in ("type", "encrypted_content")})
@@ -403,7 +402,7 @@ class _Output:
             if own.get("summary") == data["summary"]:
                 own = {name: value for name, value in own.items() if name != "summary"}
             metadata = {**part.provider_metadata, part.provider: own}
-            data["encrypted_content"] = _wrapped(part, metadata)
+            data["encrypted_content"] = wrap_reasoning(part, part.family, metadata=metadata)
 
     def add_part(self, part: Audio | Image | Opaque) -> dict[str, Any] | None:
         """Add the item of a part that has no item in progress. Returns `None` if the format has none for it."""
@@ -780,18 +779,6 @@ class _ReasoningOut:
             self.chunks = ["".join(self.chunks)]
 
 
-def _wrapped(part: Reasoning, metadata: ProviderOptions) -> str:
-    """Return what only the provider understands of reasoning. The text is in the summary."""
-    return wrap(
-        part.provider,
-        part.family,
-        signature=part.signature,
-        encrypted=part.encrypted,
-        redacted=part.redacted,
-        metadata=metadata,
-    )
-
-
 def _prefix(kind: str, fields: JSONObject) -> bytes:
     """Return the beginning of a delta's event, up to its text."""
     return b'event: %b\ndata: %b,"delta":' % (kind.encode(), dumps({"type": kind, **fields})[:-1])
@@ -866,7 +853,7 @@ def _echoed(reply: Reply) -> dict[str, Any]:
         "temperature": request.temperature,
         "text": {"format": _format(request.response_format)},
         "tool_choice": named or ("auto" if choice is None else choice.mode),
-        "tools": _tools(request.tools),
+        "tools": [_tool(tool) for tool in request.tools],
         "top_p": request.top_p,
     }
 
@@ -878,10 +865,6 @@ def _format(form: Any) -> JSONObject:
         return {"type": "json_object"}
     data = {"type": "json_schema", "name": form.name, "schema": form.schema, "strict": form.strict}
     return data if form.description is None else {**data, "description": form.description}
-
-
-def _tools(tools: Sequence[Tool]) -> list[JSONObject]:
-    return [_tool(tool) for tool in tools]
 
 
 def _tool(tool: Tool) -> JSONObject:
