@@ -79,6 +79,7 @@ ASYNC_IN_GATEWAY = (
     "networks.py",
     "operations.py",
     "redis_limits.py",
+    "redis_link.py",
     "server.py",
     "service_checks.py",
     "service_opening.py",

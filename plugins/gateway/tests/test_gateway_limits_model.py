@@ -14,6 +14,7 @@ from trunkline import Secret
 from trunkline_gateway import redis_limits
 from trunkline_gateway.limits import Grant, LimitExceeded, LocalLimiter, RateLimiter
 from trunkline_gateway.redis_limits import RedisLimiter
+from trunkline_gateway.redis_link import script_of
 
 MICRO = 1_000_000
 
@@ -203,7 +204,7 @@ def clock(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Clock:
     for name in ("_ACQUIRE_SCRIPT", "_SETTLE_SCRIPT"):
         source: str = getattr(redis_limits, name).source
         assert source.count("redis.call('TIME')") == 1
-        monkeypatch.setattr(redis_limits, name, redis_limits._script(source.replace("redis.call('TIME')", mine)))
+        monkeypatch.setattr(redis_limits, name, script_of(source.replace("redis.call('TIME')", mine)))
     return Clock(redis)
 
 

@@ -371,7 +371,7 @@ async def test_closing_ends_the_calls_that_wait(redis: RedisServer) -> None:
 
 
 async def test_closing_at_the_moment_of_a_time_limit_ends(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trunkline_gateway.redis_limits._PARTS", 1)
+    monkeypatch.setattr("trunkline_gateway.redis_link._PARTS", 1)
     limiter = closed(redis, timeout=0.1)
     calls = [asyncio.create_task(granted(limiter)) for _ in range(20)]
     for _ in range(3):
