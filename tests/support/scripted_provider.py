@@ -26,6 +26,8 @@ class Call:
     body: dict[str, object]
     writer: asyncio.StreamWriter
     reader: asyncio.StreamReader
+    head: bytes = b""
+    """The request line and the headers."""
 
     async def send(self, status: int, body: object, *headers: str) -> None:
         """Send a whole answer."""
@@ -92,7 +94,7 @@ class Provider:
                 ),
                 0,
             )
-            call = Call(json.loads(await reader.readexactly(length) or b"{}"), writer, reader)
+            call = Call(json.loads(await reader.readexactly(length) or b"{}"), writer, reader, head)
             self.calls.append(call)
             self.open_calls += 1
             try:

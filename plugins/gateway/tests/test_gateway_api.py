@@ -590,6 +590,23 @@ async def test_a_count_of_tokens_is_a_request_of_the_limits_and_costs_nothing(se
     ] * 2
 
 
+async def test_a_count_of_tokens_asks_for_the_beta_features_and_names_what_it_leaves_out(setup: Setup) -> None:
+    async def script(call: Call) -> None:
+        await call.send(200, {"input_tokens": 7})
+
+    setup.provider.script = script
+    _, headers = await setup.key()
+    body = {**COUNT, "context_management": {"edits": []}}
+    for model in ("claude", "main"):
+        sent = {**headers, "anthropic-beta": "context-management-2025-06-27"}
+        answer = await setup.client.post("/v1/messages/count_tokens", json={**body, "model": model}, headers=sent)
+        warnings = answer.headers.get("x-trunkline-warnings", "")
+        assert ("context_management" in warnings, "estimate" in warnings) == (model == "main", model == "main")
+    [call] = setup.provider.calls
+    assert call.body["context_management"] == body["context_management"]
+    assert b"anthropic-beta: context-management-2025-06-27" in call.head.lower()
+
+
 async def test_the_drain_waits_for_a_count_of_tokens_and_admits_no_more(setup: Setup) -> None:
     async def script(call: Call) -> None:
         await call.reader.read()

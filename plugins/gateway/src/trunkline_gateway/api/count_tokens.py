@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from trunkline import CallWarning, UnsupportedOperation
+from trunkline import CallWarning, ChatRequest, UnsupportedOperation
+from trunkline.authoring.json import JSONObject
 
 from trunkline_gateway.api.endpoint import CallEndpoint
 from trunkline_gateway.api.exchange import Exchange
 from trunkline_gateway.keys import Key
+from trunkline_gateway.targets import Target
 from trunkline_gateway.wires import messages
 
 _ESTIMATED = CallWarning(
@@ -26,7 +28,13 @@ class CountTokensEndpoint(CallEndpoint):
 
     async def answer(self, exchange: Exchange, key: Key) -> None:
         """Count the tokens of a request. Counting is free, so it is no call of the budget; it counts as a request."""
-        _, call = await self.admit(exchange, key, messages.read_count_request)
+
+        def read(body: JSONObject, target: Target) -> ChatRequest:
+            request = messages.read_count_request(body, target)
+            return messages.with_betas(request, target, exchange.header(b"anthropic-beta"))
+
+        body, call = await self.admit(exchange, key, read)
+        warnings: list[CallWarning] = []
         async with call:
             exchange.add_service(call.target.service)
             async with call.use_service() as service:
@@ -34,5 +42,6 @@ class CountTokensEndpoint(CallEndpoint):
                     tokens = await self.ask(exchange, call, service.count_tokens(call.request))
                 except UnsupportedOperation:
                     tokens = call.input_estimate
-                    exchange.add_warnings([_ESTIMATED])
+                    warnings.append(_ESTIMATED)
+            exchange.add_warnings(warnings, messages.ignored_fields(body, call.target))
             await exchange.send_json(messages.write_count(tokens))
