@@ -464,6 +464,30 @@ async def test_services_of_a_file(
     await services.aclose()
 
 
+async def test_what_is_wrong_with_a_service_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "trunkline.toml"
+    text = f'''
+    [services.good]
+    provider = "openai-compatible"
+    api_url = "{URL}"
+    [services.wrong]
+    provider = "openai"
+    api_key = "{KEY}"
+    api = "nothing"
+    '''
+    write(path, text)
+    services = Services(path)
+    await services.reload()
+    await services.reload()
+    [found] = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert all(word in found for word in ("wrong", "api", "nothing", "responses"))
+    assert KEY not in found
+    write(path, text.replace("nothing", "never"))
+    await services.reload()
+    assert "never" in caplog.records[-1].getMessage()
+    await services.aclose()
+
+
 async def test_a_file_is_replaced_as_a_whole(backend: Callable[[str], Awaitable[Backend]], tmp_path: Path) -> None:
     old, new = await backend("old"), await backend("new")
     path = tmp_path / "trunkline.toml"

@@ -220,6 +220,9 @@ class Services:
             entries = await self._open_stored(await self._store.list())
             aliases = await self._store.aliases()
         before, self._entries, self._aliases, self._targets = self._entries, entries, aliases, {}
+        for entry in entries.values():
+            if entry.error is not None and (entry.name not in before or before[entry.name].error != entry.error):
+                _log.error("service %s cannot be used: %s", entry.name, entry.error)
         kept = {id(part) for entry in entries.values() for part in entry.parts}
         replaced = {id(part): part for entry in before.values() for part in entry.parts if id(part) not in kept}
         for part in replaced.values():
