@@ -41,6 +41,8 @@ PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.tom
 FOLDERS = {"core": "trunkline", **{f"plugins/{plugin}": f"trunkline-{plugin}" for plugin in PLUGINS}}
 RAY = "plugins/ray"
 """The distribution that needs Ray, which takes half a gigabyte. Only `tests_ray` and `isolated` install Ray."""
+SMOLLM2 = "plugins/smollm2"
+"""The distribution that is only a model. Its build downloads it; the sessions take it from the package `MODEL`."""
 GATEWAY = "plugins/gateway"
 GATEWAY_EXTRAS = "[oidc,otel,postgresql,redis]"
 DIST = ROOT / "dist"
@@ -240,7 +242,7 @@ def checkout_requirements(session: nox.Session, extras: str) -> Path:
         *(
             f"-e {ROOT / folder}{GATEWAY_EXTRAS if folder == GATEWAY else ''}"
             for folder in FOLDERS
-            if folder not in ("core", RAY)
+            if folder not in ("core", RAY, SMOLLM2)
         ),
     ]
     checkout = Path(session.virtualenv.location) / "checkout.txt"
@@ -435,6 +437,11 @@ def isolated(session: nox.Session) -> None:
         run("uv", "venv", "--clear", f"--python={sys.executable}", str(environment))
         run(*install, *wheels)
         session.log(run(python, "-I", "tests/isolated/check_installed.py", name).strip())
+        if folder == SMOLLM2:
+            whole = run("python", "-I", "tests/isolated/wheels_for.py", str(DIST), "trunkline[gateway,llamacpp]")
+            run(*install, *whole.splitlines())
+            session.log(run(python, "-I", "tests/isolated/check_console.py").strip())
+            return
         # `tests_ray` runs the tests of `trunkline-ray`. Those of the gateway need every provider.
         if folder in ("core", GATEWAY, RAY):
             return

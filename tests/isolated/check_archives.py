@@ -18,9 +18,13 @@ FOLDERS = {
     "trunkline": ROOT / "core",
     **{f"trunkline-{path.parent.name}": path.parent for path in ROOT.glob("plugins/*/pyproject.toml")},
 }
-ALLOWED = (".py", "/py.typed", ".json", ".toml", ".txt", ".md", ".tmpl", ".html", ".css", ".js", ".svg")
+ALLOWED = (".py", "/py.typed", ".json", ".toml", ".txt", ".md", ".tmpl", ".html", ".css", ".js", ".svg", ".gguf")
 LIBRARIES = {"trunkline-ray"}
 """The distributions that applications import, and that the core does not look for."""
+DATA = {"trunkline-smollm2"}
+"""The distributions that contain a file for another distribution, whose extra installs them."""
+LARGEST = 100_000_000
+"""The bytes of the largest file that PyPI takes."""
 CORE_DEPENDENCIES = {"anyio", "attrs", "cattrs", "httpcore2", "httpx2", "idna", "pluggy"}
 
 
@@ -45,7 +49,8 @@ def check_metadata(name: str, metadata: Message, entry_points: str) -> Iterator[
     readme = (FOLDERS[name] / "README.md").read_text(encoding="utf-8")
     if str(metadata.get_payload()).strip() != readme.strip():
         yield "its description is not its README.md"
-    for field, value in {"Requires-Python": ">=3.11", "License-Expression": "MIT"}.items():
+    licence = "MIT AND Apache-2.0" if name in DATA else "MIT"
+    for field, value in {"Requires-Python": ">=3.11", "License-Expression": licence}.items():
         if metadata[field] != value:
             yield f"{field} is {metadata[field]!r}, not {value!r}"
     if not metadata["Summary"]:
@@ -53,9 +58,12 @@ def check_metadata(name: str, metadata: Message, entry_points: str) -> Iterator[
     if name == "trunkline":
         if base_requirements(metadata) != CORE_DEPENDENCIES:
             yield f"it requires {sorted(base_requirements(metadata))}, not {sorted(CORE_DEPENDENCIES)}"
-        for plugin in sorted(set(FOLDERS) - {"trunkline"}):
+        for plugin in sorted(set(FOLDERS) - {"trunkline"} - DATA):
             if extras(metadata).get(plugin.removeprefix("trunkline-")) != {plugin}:
                 yield f"its extra {plugin.removeprefix('trunkline-')!r} does not name {plugin} alone"
+    elif name in DATA:
+        if base_requirements(metadata):
+            yield f"it requires {sorted(base_requirements(metadata))}, though it is only a file"
     else:
         if "trunkline" not in base_requirements(metadata):
             yield "it does not require trunkline"
@@ -76,9 +84,15 @@ def check_wheel(name: str, wheel: Path) -> Iterator[str]:
         points = f"{info}/entry_points.txt"
         entry_points = archive.read(points).decode() if points in files else ""
         init = archive.read(f"{package}/__init__.py").decode()
-    for wanted in (f"{package}/py.typed", f"{info}/licenses/LICENSE"):
+    licences = ("LICENSE", "LICENSE-MODEL") if name in DATA else ("LICENSE",)
+    for wanted in (f"{package}/py.typed", *(f"{info}/licenses/{licence}" for licence in licences)):
         if wanted not in files:
             yield f"it lacks {wanted}"
+    models = [file for file in files if file.endswith(".gguf")]
+    if len(models) != (name in DATA):
+        yield f"it has {len(models)} models"
+    if wheel.stat().st_size > LARGEST:
+        yield f"it has {wheel.stat().st_size} bytes, more than the package index takes"
     outside = [file for file in files if file.split("/")[0] not in (package, info)]
     if outside:
         yield f"it would install {outside} beside its package"
@@ -97,6 +111,8 @@ def check_source_archive(name: str, archive_path: Path) -> Iterator[str]:
     """What is wrong with a source archive."""
     with tarfile.open(archive_path) as archive:
         top = archive_path.name.removesuffix(".tar.gz")
+        if any(file.endswith(".gguf") for file in archive.getnames()):
+            yield "it has a model, which only the wheel should have"
         for wanted in ("README.md", "LICENSE", "CHANGELOG.md", "pyproject.toml"):
             if f"{top}/{wanted}" not in archive.getnames():
                 yield f"it lacks {wanted}"

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import distributions, requires
+from importlib.resources import files
 
 EXTRAS = (
     "trunkline._http.aiohttp",
@@ -190,9 +191,17 @@ def check_llamacpp() -> None:
     try:
         asyncio.run(run())
     except trunkline.ConfigurationError as error:
-        assert "model_path" in str(error), error
+        for words in ("model_path", 'pip install "trunkline-llamacpp[model]"'):
+            assert words in str(error), error
     else:
         raise AssertionError("a model answered though none is installed")
+
+
+def check_smollm2() -> None:
+    """The package contains a GGUF file."""
+    [path] = [file for file in files("trunkline_smollm2").iterdir() if file.name.endswith(".gguf")]
+    with path.open("rb") as file:
+        assert file.read(4) == b"GGUF", path
 
 
 CHECKS: dict[str, Callable[[], None]] = {
@@ -206,6 +215,7 @@ CHECKS: dict[str, Callable[[], None]] = {
     "trunkline-vertex": call("vertex", api_key="k"),
     "trunkline-mistral": call("mistral", streams=True, api_key="k"),
     "trunkline-llamacpp": check_llamacpp,
+    "trunkline-smollm2": check_smollm2,
     "trunkline-ollama": call("ollama", streams=True),
 }
 

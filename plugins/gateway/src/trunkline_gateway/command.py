@@ -121,10 +121,12 @@ def _configuration_errors() -> Iterator[None]:
 
 
 async def _serve(settings: GatewaySettings) -> int:
+    from trunkline_gateway.embedded_model import missing_model
     from trunkline_gateway.gateway import Gateway
     from trunkline_gateway.server import listen, serve as run
 
     gateway = Gateway(settings)
+    missing: str | None = None
 
     def announce(address: str) -> None:
         lines = [
@@ -134,11 +136,14 @@ async def _serve(settings: GatewaySettings) -> int:
         if gateway.new_admin_key is not None:
             lines.append(f"Key      {gateway.new_admin_key}  (to sign in to the console; it is not shown again)")
             gateway.new_admin_key = None
+        if missing is not None:
+            lines.append(f"Model    {missing}")
         print("\n".join(lines), flush=True)  # noqa: T201  # to the log of a container at once
 
     with _configuration_errors():
         # Listening comes first: if it failed after the database is made, the key of the first start would be lost.
         async with listen(settings) as sockets, gateway:
+            missing = await missing_model(gateway.services)
             await run(gateway, sockets, announce)
     return 0
 

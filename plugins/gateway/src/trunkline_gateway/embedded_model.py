@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from importlib.metadata import entry_points
 
-from trunkline import ConfigurationError
+from trunkline import ConfigurationError, TrunklineError
 
 from trunkline_gateway.database.sessions import SessionStore
+from trunkline_gateway.problems import GatewayError
 from trunkline_gateway.services import Services
 
 PROVIDER = "llamacpp"
@@ -27,3 +28,17 @@ async def add_embedded_model(services: Services, sessions: SessionStore) -> None
         await services.save(PROVIDER, {"provider": PROVIDER}, {})
     except ConfigurationError as error:
         logger.info("the embedded model was not added: %s", error)
+
+
+async def missing_model(services: Services) -> str | None:
+    """Return why a service of the embedded model has no model, and how to install one, or `None`. Loads no model."""
+    for state in services.states():
+        if state.provider == PROVIDER and state.error is None:
+            try:
+                async with services.use(state.name) as service:
+                    await service.list_models()
+            except ConfigurationError as error:
+                return str(error)
+            except (TrunklineError, GatewayError) as error:  # of an extension, for example
+                logger.debug("service %s: its model could not be looked for: %s", state.name, type(error).__name__)
+    return None

