@@ -23,7 +23,7 @@ def ask(url: str, key: str) -> str:
         form = browser.get("/sign-in").text
         [token] = re.findall(r'name="csrf" value="([^"]+)"', form)
         page = browser.post("/sign-in", data={"csrf": token, "key": key}).raise_for_status().url
-        assert page.path.rstrip("/") == "/console", page
+        assert page.path == "/console/services", page
         [token] = re.findall(r'name="csrf-token" content="([^"]+)"', browser.get("/playground").text)
         question = {
             "model": "llamacpp",
