@@ -80,10 +80,12 @@ class FieldReader:
             return ()
         if not isinstance(value, list):
             raise self.wrong_type(name, expected, value)
+        found: list[str] = []
         for position, item in enumerate(value):
             if not isinstance(item, str):
                 raise self.wrong_type(self.place.format(name, position), "a string", item)
-        return tuple(value)
+            found.append(item)
+        return tuple(found)
 
     def text_values(self, fields: JSONObject, name: str) -> Mapping[str, str]:
         """Read an object whose values are strings."""
