@@ -5,8 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from trunkline import ConfigurationError, Secret
+from trunkline.cli import main
+from trunkline_gateway.command import DataSettings
+from trunkline_gateway.database.engine import Database
+from trunkline_gateway.database.keys import KeyStore
+from trunkline_gateway.keys import Key
 from trunkline_gateway.settings import GatewaySettings
 
 OIDC = {"oidc_issuer": "https://login.example.com", "oidc_client_id": "gateway", "oidc_admins": ("ana@example.com",)}
@@ -18,6 +24,43 @@ SECRETS = ("database", "redis", "encryption_key", "admin_key", "oidc_client_secr
 def test_a_blank_setting_is_not_set(name: str, blank: str | None) -> None:
     options: dict[str, Any] = {name: blank}
     assert getattr(GatewaySettings(**options), name) is None
+
+
+@pytest.mark.parametrize("blank", ["", "  ", None])
+def test_a_blank_path_is_not_the_current_folder(blank: Any) -> None:
+    settings = GatewaySettings(data_dir=blank, services=blank)
+    assert settings.data_dir == GatewaySettings().data_dir
+    assert settings.services is None
+    assert GatewaySettings(data_dir=".", services="a.toml").services == Path("a.toml")
+    assert DataSettings(data_dir=blank).data_dir == settings.data_dir
+
+
+def test_the_space_around_an_address_does_not_count() -> None:
+    assert GatewaySettings(host=" 127.0.0.1\n").host == "127.0.0.1"
+
+
+@pytest.mark.parametrize("amount", ["nan", "inf", "-inf", "1e400", "-1", "0.0000000001", "1000000001"])
+def test_an_amount_that_cannot_be_a_budget_is_refused(
+    amount: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["gateway", "create-key", "k", "--data-dir", str(tmp_path), f"--budget-usd={amount}"]
+    assert main(command) == 2
+    assert "US dollars" in capsys.readouterr().err
+
+
+def test_the_models_of_a_key_may_be_given_with_commas(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--data-dir", str(tmp_path), "--models", "a/*, b", "--models", "c", "--budget-usd", "0.5"]
+    assert main(["gateway", "create-key", "k", *options]) == 0
+
+    async def keys() -> list[Key]:
+        async with await Database.open(f"sqlite:///{tmp_path / 'gateway.sqlite3'}") as database:
+            return await KeyStore(database).list()
+
+    [key] = anyio.run(keys)
+    assert key.draft.scopes == ("a/*", "b", "c")
+    assert capsys.readouterr().out.startswith(key.prefix)
+    assert main(["gateway", "create-key", "k", "--data-dir", str(tmp_path), "--models", ""]) == 1
+    assert "--models is blank" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", SECRETS)

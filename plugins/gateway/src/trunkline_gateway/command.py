@@ -15,11 +15,11 @@ import attrs
 import cyclopts
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
-from platformdirs import user_data_path
 from trunkline import ConfigurationError, Secret
 
+from trunkline_gateway.budgets import NANO
 from trunkline_gateway.keys import Period
-from trunkline_gateway.settings import GatewaySettings, secret_of
+from trunkline_gateway.settings import GatewaySettings, data_dir_of, list_of, secret_of
 
 VARIABLES = "TRUNKLINE_GATEWAY_"
 """How the environment variables of the settings begin."""
@@ -60,7 +60,7 @@ app = App(
 class DataSettings:
     """The settings that say where the data of a gateway is, for commands that do not serve."""
 
-    data_dir: Path = attrs.field(factory=lambda: user_data_path("trunkline-gateway"))
+    data_dir: Path = attrs.field(factory=data_dir_of, converter=data_dir_of)
     """The folder of the SQLite database and of the encryption key."""
     database: Secret | None = attrs.field(default=None, converter=secret_of)
     """The URL of a database: `postgresql://user:password@host/name`. Default: SQLite in `data_dir`."""
@@ -195,6 +195,17 @@ def reset_admin_key(*, settings: Annotated[DataSettings | None, Parameter(name="
     return 0
 
 
+_MOST_DOLLARS = 10**9
+
+
+def _check_dollars(type_: object, dollars: Decimal | None) -> None:
+    """Refuse an amount that cannot be a budget, such as NaN."""
+    if dollars is None or dollars == 0:
+        return
+    if not dollars.is_finite() or not Decimal(1) / NANO <= dollars <= _MOST_DOLLARS:
+        raise ValueError(f"Must be an amount in US dollars, from 0 to {_MOST_DOLLARS}.")
+
+
 @app.command(name="create-key")
 def create_key(
     name: str,
@@ -204,7 +215,7 @@ def create_key(
     requests_per_minute: int | None = None,
     tokens_per_minute: int | None = None,
     budget_tokens: int | None = None,
-    budget_usd: Decimal | None = None,
+    budget_usd: Annotated[Decimal | None, Parameter(validator=_check_dollars)] = None,
     budget_period: Period = "month",
     settings: Annotated[DataSettings | None, Parameter(name="*")] = None,
 ) -> int:
@@ -215,7 +226,8 @@ def create_key(
     name
         What the key is for, as the console shows it.
     models
-        The models that the key may use: patterns of `service/model`, or aliases. Default: all.
+        The models that the key may use: patterns of `service/model`, or aliases. Give the option several times, or
+        once with commas. Default: all.
     expires_after_days
         The days after which the key stops working.
     requests_per_minute
@@ -229,17 +241,19 @@ def create_key(
     budget_period
         The period of the budget, in UTC.
     """
-    from trunkline_gateway.budgets import NANO
     from trunkline_gateway.database.engine import Database
     from trunkline_gateway.database.keys import KeyStore
     from trunkline_gateway.keys import Budget, KeyDraft
 
     cost = None if budget_usd is None else int(budget_usd * NANO)
     has_budget = budget_tokens is not None or cost is not None
+    scopes = list_of(models)
+    if models and not scopes:  # such as an empty variable, which must not allow all
+        raise ConfigurationError("--models is blank: name models, or leave the option out to allow all")
     days = None if expires_after_days is None else datetime.timedelta(days=expires_after_days)
     draft = KeyDraft(
         name=name,
-        scopes=models,
+        scopes=scopes,
         expires_at=None if days is None else datetime.datetime.now(datetime.UTC) + days,
         requests_per_minute=requests_per_minute,
         tokens_per_minute=tokens_per_minute,

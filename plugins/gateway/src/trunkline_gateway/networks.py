@@ -179,7 +179,8 @@ class Networks:
                 self._allowed.append(ip_network(text.strip(), strict=False))
             except ValueError:
                 raise ConfigurationError(
-                    f"allowed_networks has {text!r}: write networks such as 10.0.0.0/8, or private for all private",
+                    f"the gateway's setting allowed_networks has {text!r}: write networks such as 10.0.0.0/8, or "
+                    "private for all private",
                     setting="allowed_networks",
                 ) from None
 

@@ -113,7 +113,7 @@ class RedisLink:
         # No local variable holds the URL, since error trackers show those of a traceback.
         problem = _problem_of(url.reveal())
         if problem is not None:
-            raise ConfigurationError(problem, setting="redis")
+            raise ConfigurationError(f"the gateway's setting redis {problem}", setting="redis")
         self._passwords = _passwords_of(url.reveal())
         # A pool is what reads a URL in coredis. It is not opened: it loses a place whenever a caller is cancelled
         # while a connection is made, and its connections belong to the task that entered it.

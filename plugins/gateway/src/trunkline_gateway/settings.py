@@ -27,8 +27,24 @@ def _text_of(value: str | None) -> str | None:
     return (value or "").strip() or None
 
 
+def _path_of(value: str | Path | None) -> Path | None:
+    """Return a path; a blank text, such as that of a variable of a shell that is not set, is none."""
+    text = "" if value is None else str(value)
+    return Path(text) if text.strip() else None
+
+
+def data_dir_of(value: str | Path | None = None) -> Path:
+    """Return the folder of the data: by default that of the user. A blank text is none, not the current folder."""
+    return _path_of(value) or user_data_path("trunkline-gateway")
+
+
+def _host_of(value: str) -> str:
+    """Return an address without the space around it."""
+    return value.strip()
+
+
 # An option is given several times, or once with commas, as in a variable.
-def _list_of(values: tuple[str, ...]) -> tuple[str, ...]:
+def list_of(values: tuple[str, ...]) -> tuple[str, ...]:
     """Return the texts of a list, without blank ones."""
     return tuple(part.strip() for value in values for part in value.split(",") if part.strip())
 
@@ -63,15 +79,15 @@ def is_secure_url(text: str) -> bool:
 class GatewaySettings:
     """The settings of a gateway. All have defaults that suit one instance on loopback."""
 
-    host: str = "127.0.0.1"
+    host: str = attrs.field(default="127.0.0.1", converter=_host_of)
     """The address to listen on. Anything but loopback offers the gateway to other machines."""
     port: int = 8080
     """The port to listen on; 0 takes any that is free."""
-    data_dir: Path = attrs.field(factory=lambda: user_data_path("trunkline-gateway"))
+    data_dir: Path = attrs.field(factory=data_dir_of, converter=data_dir_of)
     """The folder of the SQLite database and of the encryption key, which is made at the first start."""
     database: Secret | None = attrs.field(default=None, converter=secret_of)
     """The URL of a database: `postgresql://user:password@host/name`. Default: SQLite in `data_dir`."""
-    services: Path | None = None
+    services: Path | None = attrs.field(default=None, converter=_path_of)
     """A configuration file of services, `trunkline.toml`. The console then shows them and cannot change them."""
     redis: Secret | None = attrs.field(default=None, converter=secret_of)
     """The URL of a Redis or Valkey server, by which several instances share the limits of keys."""
@@ -88,7 +104,7 @@ class GatewaySettings:
     """The client id of the gateway at the OpenID Connect provider."""
     oidc_client_secret: Secret | None = attrs.field(default=None, converter=secret_of)
     """The client secret of the gateway at the OpenID Connect provider."""
-    oidc_admins: tuple[str, ...] = attrs.field(default=(), converter=_list_of)
+    oidc_admins: tuple[str, ...] = attrs.field(default=(), converter=list_of)
     """The verified e-mail addresses of the administrators. Nobody else may sign in."""
     public_url: str | None = attrs.field(default=None, converter=_text_of)
     """The address at which browsers reach the gateway, if it is behind a proxy: `https://llm.example.com`."""
@@ -111,7 +127,7 @@ class GatewaySettings:
     """The seconds that calls in flight get after SIGTERM. Then they are ended, and their usage is settled."""
     reserved_output_tokens: int = 4096
     """The output tokens that are reserved for a request that does not set a maximum itself."""
-    allowed_networks: tuple[str, ...] = attrs.field(default=(), converter=_list_of)
+    allowed_networks: tuple[str, ...] = attrs.field(default=(), converter=list_of)
     """The networks outside the public Internet and loopback that a service's URL may lead to, such as `10.0.0.0/8`, or
     `private` for all private networks. Addresses of cloud metadata services are always refused."""
     metrics_token: Secret | None = attrs.field(default=None, converter=secret_of)
@@ -128,16 +144,16 @@ class GatewaySettings:
 
     def _problems(self) -> Iterator[tuple[str, str]]:
         """Yield the settings that are wrong, each with what is accepted."""
-        if not self.host.strip():
+        if not self.host:
             yield "host", "is blank; give an address to listen on, such as 127.0.0.1, or 0.0.0.0 for all"
         if not 0 <= self.port <= _LAST_PORT:
             yield "port", f"is {self.port}; it must be from 0 to {_LAST_PORT}, where 0 takes any port that is free"
         for name in ("max_body", "max_headers", "max_connections", "idle_timeout", "heartbeat"):
             if not 0 < getattr(self, name) < math.inf:
-                yield name, f"is {getattr(self, name)}; it must be more than 0"
+                yield name, f"is {getattr(self, name)}; it must be a number above 0"
         for name in ("drain_timeout", "log_days", "reserved_output_tokens"):
             if not 0 <= getattr(self, name) < math.inf:
-                yield name, f"is {getattr(self, name)}; it must be 0 or more"
+                yield name, f"is {getattr(self, name)}; it must be 0 or a number above it"
         if self.log_days > _MOST_DAYS:
             yield "log_days", f"is {self.log_days}; it must be at most {_MOST_DAYS}"
         if self.public_url is not None and not _is_address(self.public_url):
