@@ -62,7 +62,6 @@ from trunkline_gateway.wires.messages import (
     ignored_fields,
     read_count_request,
     read_request,
-    with_betas,
     write_count,
     write_error,
     write_response,
@@ -293,10 +292,12 @@ def test_fields_that_only_anthropic_knows_pass_through() -> None:
     )
     assert sent(read_request(body, SAME)) == body
     assert ignored_fields(body, SAME) == ()
-    found = with_betas(read_request(body, SAME), SAME, "a-1, b-2,,a-1")
+    found = read_request(body, SAME, betas="a-1, b-2,,a-1")
     headers = TRANSLATOR.translate(found, stream=False).wire_request.headers
     assert dict(headers)["anthropic-beta"] == "a-1,b-2"
-    assert with_betas(found, OTHER, "a-1") is found
+    for target in (SAME, OTHER):
+        assert read_request(body_with(), target, betas=" ,ä") == read_request(body_with(), target)
+    assert read_request(body_with(), OTHER, betas="a-1") == read_request(body_with(), OTHER)
 
 
 def test_another_provider_gets_what_it_can_understand() -> None:

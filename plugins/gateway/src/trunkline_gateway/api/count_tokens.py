@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from trunkline import CallWarning, ChatRequest, UnsupportedOperation
-from trunkline.authoring.json import JSONObject
+from functools import partial
+
+from trunkline import CallWarning, UnsupportedOperation
 
 from trunkline_gateway.api.endpoint import CallEndpoint
 from trunkline_gateway.api.exchange import Exchange
 from trunkline_gateway.keys import Key
-from trunkline_gateway.targets import Target
 from trunkline_gateway.wires import messages
 
 _ESTIMATED = CallWarning(
@@ -28,11 +28,7 @@ class CountTokensEndpoint(CallEndpoint):
 
     async def answer(self, exchange: Exchange, key: Key) -> None:
         """Count the tokens of a request. Counting is free, so it is no call of the budget; it counts as a request."""
-
-        def read(body: JSONObject, target: Target) -> ChatRequest:
-            request = messages.read_count_request(body, target)
-            return messages.with_betas(request, target, exchange.header(b"anthropic-beta"))
-
+        read = partial(messages.read_count_request, betas=exchange.header(b"anthropic-beta"))
         body, call = await self.admit(exchange, key, read)
         warnings: list[CallWarning] = []
         async with call:

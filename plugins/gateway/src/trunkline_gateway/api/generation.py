@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
@@ -78,13 +79,9 @@ class GenerationEndpoint(CallEndpoint):
 
     async def answer(self, exchange: Exchange, key: Key) -> None:
         """Generate an answer, whole or as a stream."""
-
-        def read(body: JSONObject, target: Target) -> ChatRequest:
-            request = self._wire.module.read_request(body, target)
-            if self._wire is not MESSAGES:
-                return request
-            return messages.with_betas(request, target, exchange.header(b"anthropic-beta"))
-
+        read = self._wire.module.read_request
+        if self._wire is MESSAGES:
+            read = partial(messages.read_request, betas=exchange.header(b"anthropic-beta"))
         body, call = await self.admit(exchange, key, read)
         ignored = self._wire.module.ignored_fields(body, call.target)
         async with call:

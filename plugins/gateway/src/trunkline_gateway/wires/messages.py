@@ -55,7 +55,6 @@ from trunkline_gateway.wires.messages_reader import (
     ignored_fields,
     read_count_request,
     read_request,
-    with_betas,
 )
 
 __all__ = [
@@ -63,7 +62,6 @@ __all__ = [
     "ignored_fields",
     "read_count_request",
     "read_request",
-    "with_betas",
     "write_count",
     "write_error",
     "write_response",

@@ -86,28 +86,17 @@ _REDACTED_FIELDS = frozenset({"type", "data"})
 _TOOL_FIELDS = frozenset({"type", "name", "description", "input_schema", "strict"})
 
 
-def read_request(body: JSONObject, target: Target) -> ChatRequest:
-    """Read a request. Raises `GatewayError` (`problems.invalid`) that names the field, or a core `InvalidRequest`."""
-    return _Reader(target).request(body, needs_limit=True)
+def read_request(body: JSONObject, target: Target, *, betas: str = "") -> ChatRequest:
+    """Read a request. Raises `GatewayError` (`problems.invalid`) that names the field, or a core `InvalidRequest`.
+
+    `betas` is the client's header `anthropic-beta`: features for a provider that speaks this format too.
+    """
+    return _Reader(target).request(body, betas, needs_limit=True)
 
 
-def read_count_request(body: JSONObject, target: Target) -> ChatRequest:
-    """Read a request to count tokens, which needs no `max_tokens`. Raises the errors of `read_request`."""
-    return _Reader(target).request(body, needs_limit=False)
-
-
-def with_betas(request: ChatRequest, target: Target, header: str | None) -> ChatRequest:
-    """Add the beta features in a client's header `anthropic-beta`, if the provider speaks this format too."""
-    provider = target.provider_speaking(WIRE)
-    if not header or provider is None:
-        return request
-    names = (name.strip() for name in header.split(","))
-    betas: list[JSONValue] = [name for name in dict.fromkeys(names) if name and name.isascii() and name.isprintable()]
-    if not betas:
-        return request
-    own = request.provider_options.get(provider, {})
-    options = {**request.provider_options, provider: {**own, "betas": betas}}
-    return attrs.evolve(request, provider_options=options)
+def read_count_request(body: JSONObject, target: Target, *, betas: str = "") -> ChatRequest:
+    """Read a request to count tokens, which needs no `max_tokens`. See `read_request`."""
+    return _Reader(target).request(body, betas, needs_limit=False)
 
 
 def ignored_fields(body: JSONObject, target: Target) -> tuple[str, ...]:
@@ -126,12 +115,14 @@ class _Reader(RequestReader):
         self._provider = target.provider
         self._tool_names: dict[str, str] = {}
 
-    def request(self, body: JSONObject, *, needs_limit: bool) -> ChatRequest:
+    def request(self, body: JSONObject, betas: str, *, needs_limit: bool) -> ChatRequest:
         fields = present(body)
         _read.flag(fields, "stream")
         more: dict[str, JSONValue] = {}
         if self._same and not fields.keys() <= _KNOWN:
             more = without(fields, _KNOWN)
+        if betas and (features := _features(betas)):
+            more["betas"] = features
         limit = self._limit(fields, more, needed=needs_limit)
         tools = self._tools(fields)
         choice, parallel = self._tool_choice(fields, tools)
@@ -559,6 +550,11 @@ class _Reader(RequestReader):
             provider_options=self._rest(block, block.keys() - {"cache_control"}),
             provider_metadata=metadata if fields is None else {**metadata, **carried_metadata(fields)},
         )
+
+
+def _features(header: str) -> list[JSONValue]:
+    names = dict.fromkeys(name.strip() for name in header.split(","))
+    return [name for name in names if name and name.isascii() and name.isprintable()]
 
 
 def _add_name(name: str, at: str, names: set[str]) -> None:
