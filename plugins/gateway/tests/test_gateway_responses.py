@@ -713,7 +713,9 @@ def test_the_response_repeats_the_options_of_the_request() -> None:
     request = read(
         tools=[WEATHER], tool_choice="required", temperature=0.5, metadata={"a": "b"}, reasoning={"effort": "low"}
     )
-    body = cast("dict[str, Any]", write_response(answer(Text(text="Hi")), reply(request=request)))
+    sent = attrs.evolve(reply(request=request), instructions="Be brief.")
+    body = cast("dict[str, Any]", write_response(answer(Text(text="Hi")), sent))
+    assert body["instructions"] == "Be brief."
     assert Response.model_validate(body).tools[0].type == "function"
     assert body["tools"] == [WEATHER]
     assert body["tool_choice"] == "required"
@@ -806,6 +808,46 @@ def test_encrypted_reasoning_of_the_same_format_is_passed_on_as_it_is() -> None:
     thought = Reasoning(provider="openai", encrypted="e", provider_metadata={"openai": {"id": "rs_1", "summary": []}})
     body = cast("Any", write_response(answer(thought, provider="openai"), reply(SAME)))
     assert body["output"] == [{"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "e"}]
+
+
+def test_what_a_provider_of_the_same_format_says_of_a_response_passes_through() -> None:
+    usage: dict[str, Any] = {
+        "input_tokens": 3,
+        "input_tokens_details": {"cached_tokens": 1, "cache_write_tokens": 0, "new_tokens": 2},
+        "output_tokens": 4,
+        "output_tokens_details": {"reasoning_tokens": 0, "tool_output_tokens": 5},
+        "total_tokens": 7,
+        "cost": 0.5,
+    }
+    passed: dict[str, Any] = {
+        "instructions": "Be brief.",
+        "service_tier": "flex",
+        "temperature": 1.0,
+        "text": {"format": {"type": "text"}, "verbosity": "medium"},
+        "tool_usage": {"web_search": {"num_requests": 1}},
+        "usage": usage,
+    }
+    message = {"type": "message", "id": "msg_1", "role": "assistant", "content": [], "status": "completed"}
+    theirs = {"id": "resp_theirs", "model": "theirs", "store": True, "prompt_cache_key": "theirs"}
+    body = {"object": "response", "created_at": 1, "status": "completed", "output": [message], **theirs, **passed}
+    response = ResponsesParser(CONTEXT).body(WireResponse(status=200, body=json.dumps(body).encode()))
+    for write in WRITERS:
+        found: Any = write(response, reply(SAME, request=read(SAME, prompt_cache_key="ours")))
+        assert {name: found[name] for name in passed} == passed
+        assert (found["model"], found["store"], found["prompt_cache_key"]) == (SAME.name, False, "ours")
+        assert found["id"] != "resp_theirs"
+        other: Any = write(response, reply(OTHER, request=read()))
+        assert "service_tier" not in other
+        assert "cost" not in other["usage"]
+        assert other["instructions"] is None
+
+
+def test_reasoning_that_only_newer_models_have_passes_to_a_provider_of_the_same_format() -> None:
+    reasoning = {"effort": "ultra", "summary": "none", "mode": "pro"}
+    request = read(SAME, reasoning=reasoning)
+    assert request.reasoning is None
+    assert request.provider_options == {"openai": {"reasoning": reasoning}}
+    assert read(SAME, reasoning={"effort": "low", "summary": "new"}).reasoning == ReasoningOptions(effort="low")
 
 
 # OpenAI's SDK

@@ -19,7 +19,7 @@ from trunkline import (
     TextDelta,
     heartbeats,
 )
-from trunkline.authoring.json import JSONObject, dumps
+from trunkline.authoring.json import JSONObject, as_string, dumps
 
 from trunkline_gateway.api.endpoint import CallEndpoint
 from trunkline_gateway.api.exchange import Exchange
@@ -104,6 +104,7 @@ class GenerationEndpoint(CallEndpoint):
             whole_calls=chat.wants_whole_calls(exchange.header(b"user-agent")),
             include_usage=chat.wants_usage(body),
             input_tokens=call.input_estimate if self._wire is MESSAGES else 0,
+            instructions=as_string(body.get("instructions")) if self._wire is RESPONSES else None,
             request=call.request,
         )
 

@@ -34,5 +34,7 @@ class Reply:
     """Whether a Chat Completions stream ends with a chunk of usage (`stream_options.include_usage`)."""
     input_tokens: int = 0
     """An estimate of the input, which Anthropic's format reports at the start of a stream."""
+    instructions: str | None = None
+    """The instructions of a request of the Responses API, which its response repeats."""
     request: ChatRequest | None = None
     """The request, whose fields OpenAI's Responses format repeats in the response. It also names the custom tools."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args
 
 import attrs
 from trunkline import (
@@ -32,7 +32,7 @@ from trunkline import (
     ToolChoice,
     ToolResult,
 )
-from trunkline.authoring.json import JSONObject, JSONValue, ProviderOptions
+from trunkline.authoring.json import JSONObject, JSONValue, ProviderOptions, as_object
 from trunkline.errors import InvalidRequest
 from trunkline.fold import decode_arguments
 from trunkline.messages import Role, ToolResultPart
@@ -83,6 +83,7 @@ _FREE_TEXT: JSONObject = {
 }
 _AUDIO_TYPES = {"wav": "audio/wav", "mp3": "audio/mpeg"}
 _MODES = ("auto", "none", "required")
+_SUMMARIES = ("auto", "concise", "detailed")
 _ROLES: Mapping[str, Role] = {"user": "user", "system": "system", "developer": "system", "assistant": "assistant"}
 _ANSWERS = re.compile(r".*(_output|_response)")
 """The types of items with which an application answers calls that only the provider understands."""
@@ -119,7 +120,7 @@ def _rest(body: JSONObject, tool_choice: JSONValue) -> dict[str, JSONValue]:
     rest: dict[str, JSONValue] = without(body, _READ)
     if rest.get("truncation") == "disabled":  # the default
         del rest["truncation"]
-    for name, known in (("text", ("format",)), ("reasoning", ("effort", "summary", "generate_summary"))):
+    for name, known in (("text", ("format",)), ("reasoning", _read_reasoning(body))):
         value = body.get(name)
         if isinstance(value, Mapping) and (more := without(value, known)):
             rest[name] = more
@@ -129,6 +130,13 @@ def _rest(body: JSONObject, tool_choice: JSONValue) -> dict[str, JSONValue]:
     if tool_choice is not None:
         rest["tool_choice"] = tool_choice
     return rest
+
+
+def _read_reasoning(body: JSONObject) -> tuple[str, ...]:
+    """Return the fields of `reasoning` that are read: those whose values every provider may have."""
+    fields = as_object(body.get("reasoning"))
+    known = {"effort": get_args(Effort), "summary": _SUMMARIES, "generate_summary": _SUMMARIES}
+    return tuple(name for name, values in known.items() if fields.get(name) in (None, *values))
 
 
 def _tool_choice_options(body: JSONObject) -> JSONValue:
@@ -148,6 +156,7 @@ class _Reader(RequestReader):
             message = "prompt is not supported: this service does not have the provider's stored prompts; send input"
             raise invalid(message, param="prompt", code="unsupported_parameter")
         fields = present(body)
+        _read.flag(fields, "stream")
         conversation = _Conversation(self._target)
         if (instructions := _read.text(fields, "instructions")) is not None:
             conversation.add("system", Text(text=instructions))
@@ -162,7 +171,7 @@ class _Reader(RequestReader):
             tool_choice=choice,
             parallel_tool_calls=_read.flag(fields, "parallel_tool_calls"),
             response_format=_response_format(fields),
-            reasoning=_reasoning_options(fields),
+            reasoning=self._reasoning_options(fields),
             max_output_tokens=_read.integer(fields, "max_output_tokens", least=0),
             temperature=_read.number(fields, "temperature"),
             top_p=_read.number(fields, "top_p"),
@@ -231,6 +240,18 @@ class _Reader(RequestReader):
             return self._allowed_tools(fields, tools)
         raise unsupported_value("tool_choice.type", kind, ("function", CUSTOM, "allowed_tools"))
 
+    def _reasoning_options(self, fields: JSONObject) -> ReasoningOptions | None:
+        at, given = "reasoning", _read.optional_object(fields, "reasoning") or {}
+        known = _read_reasoning(fields) if self._own is not None else given  # `_rest` has the others
+        found = {name: _read.text(given, name, at) for name in ("effort", "summary", "generate_summary")}
+        effort, summary, older = (value if name in known else None for name, value in found.items())
+        if effort is None and summary is None and older is None:
+            return None
+        return _made(
+            at,
+            lambda: ReasoningOptions(effort=cast("Effort | None", effort), summary=summary or older),  # type: ignore[arg-type]
+        )
+
     @staticmethod
     def _allowed_tools(fields: JSONObject, tools: list[Tool]) -> tuple[list[Tool], ToolChoice | None]:
         names = {_read.required_text(each, "name", at) for at, each in _read.objects(fields, "tools", "tool_choice")}
@@ -280,18 +301,6 @@ def _response_format(fields: JSONObject) -> ResponseFormat | None:
             )
         case kind:
             raise unsupported_value(f"{at}.type", kind, ("text", "json_object", "json_schema"))
-
-
-def _reasoning_options(fields: JSONObject) -> ReasoningOptions | None:
-    at, fields = "reasoning", _read.optional_object(fields, "reasoning") or {}
-    effort = _read.text(fields, "effort", at)
-    summary = _read.text(fields, "summary", at) or _read.text(fields, "generate_summary", at)
-    if effort is None and summary is None:
-        return None
-    return _made(
-        at,
-        lambda: ReasoningOptions(effort=cast("Effort | None", effort), summary=summary),  # type: ignore[arg-type]
-    )
 
 
 class _Conversation(RequestReader):

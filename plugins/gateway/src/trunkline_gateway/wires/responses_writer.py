@@ -30,7 +30,7 @@ from trunkline import (
     ToolCall,
     Usage,
 )
-from trunkline.authoring.json import JSONObject, ProviderOptions, dumps
+from trunkline.authoring.json import JSONObject, JSONValue, ProviderOptions, as_object, dumps
 from trunkline.events import (
     Finished,
     PartAdded,
@@ -50,7 +50,7 @@ from trunkline.fold import decode_arguments
 
 from trunkline_gateway.problems import Kind, Problem
 from trunkline_gateway.wires import Reply
-from trunkline_gateway.wires.carried import wrap, wrap_reasoning
+from trunkline_gateway.wires.carried import passable, wrap, wrap_reasoning
 from trunkline_gateway.wires.responses_reader import CUSTOM, GATEWAY_ID, INPUT, WIRE
 
 _INCOMPLETE = {FinishReason.LENGTH: "max_output_tokens", FinishReason.CONTENT_FILTER: "content_filter"}
@@ -64,6 +64,16 @@ _CODES: dict[Kind, str] = {
     "quota": "insufficient_quota",
 }
 """The codes of a failed response. All other failures have the code `server_error`."""
+
+_OWN = frozenset(
+    {
+        *("id", "object", "created_at", "completed_at", "status", "error", "incomplete_details", "model", "output"),
+        *("output_text", "usage", "background", "conversation", "previous_response_id", "store"),
+        # What the client sent, which the provider may have received in another form.
+        *("metadata", "prompt_cache_key", "safety_identifier", "user"),
+    }
+)
+"""The fields of a response that are the gateway's, also if the provider has the same format."""
 
 _FINGERPRINT = 24
 """How many characters of a text are carried with its metadata, to find the text again."""
@@ -110,7 +120,7 @@ def write_response(response: ChatResponse, reply: Reply) -> JSONObject:
         elif isinstance(part, (Audio, Image, Opaque)):
             output.add_part(part)
     output.finish(response.finish_reason)
-    return output.response(response.finish_reason, response.raw_finish_reason, response.usage)
+    return output.response(response.finish_reason, response.raw_finish_reason, response.usage, response.raw)
 
 
 class _TextOut:
@@ -485,8 +495,10 @@ class _Output:
             **self._echo,
         }
 
-    def response(self, reason: FinishReason, raw_reason: str | None, usage: Usage | None) -> dict[str, Any]:
-        """Return the response object at the end."""
+    def response(
+        self, reason: FinishReason, raw_reason: str | None, usage: Usage | None, raw: JSONValue
+    ) -> dict[str, Any]:
+        """Return the response object at the end. `raw` is the provider's."""
         status, details = "completed", _INCOMPLETE.get(reason)
         if self._provider is not None and raw_reason is not None and raw_reason.startswith("incomplete:"):
             details = raw_reason.removeprefix("incomplete:")
@@ -496,13 +508,41 @@ class _Output:
             status = "in_progress"
         elif details is not None:
             status = "incomplete"
-        data = self.base(status)
-        data["usage"] = _usage(usage)
+        data = {**self.base(status), **self._passed_through(raw), "usage": self.usage(usage)}
         if status == "failed":
             data["error"] = {"code": "server_error", "message": "the provider reported a failure without a reason"}
         elif status == "incomplete":
             data["incomplete_details"] = {"reason": details}
         return data
+
+    def _passed_through(self, raw: JSONValue) -> JSONObject:
+        """Return what the response of a provider with the same format says of itself, such as `service_tier`."""
+        if self._provider is None:
+            return {}
+        fields = {name: value for name, value in as_object(raw).items() if name not in _OWN and value is not None}
+        return passable(fields)
+
+    def usage(self, usage: Usage | None) -> JSONObject | None:
+        """Return the token counts, with what else a provider with the same format counts."""
+        if usage is None:
+            return None
+        raw = passable(usage.raw) if self._provider is not None else {}
+        read, written = usage.input_tokens or 0, usage.output_tokens or 0
+        return {
+            **raw,
+            "input_tokens": read,
+            "input_tokens_details": {
+                **as_object(raw.get("input_tokens_details")),
+                "cached_tokens": usage.cache_read_tokens or 0,
+                "cache_write_tokens": usage.cache_write_tokens or 0,
+            },
+            "output_tokens": written,
+            "output_tokens_details": {
+                **as_object(raw.get("output_tokens_details")),
+                "reasoning_tokens": usage.reasoning_tokens or 0,
+            },
+            "total_tokens": read + written if usage.total_tokens is None else usage.total_tokens,
+        }
 
 
 class StreamWriter:
@@ -538,7 +578,7 @@ class StreamWriter:
         for text in self._output.texts:
             text.close()
         response = self._output.base("failed")
-        response["usage"] = _usage(self._usage)
+        response["usage"] = self._output.usage(self._usage)
         response["error"] = {"code": _CODES.get(problem.kind, "server_error"), "message": problem.message}
         self._event(out, "response.failed", {"response": response})
         return b"".join(out)
@@ -758,7 +798,7 @@ class StreamWriter:
         if carrier is not None:
             self._added(carrier, out)
             self._done(carrier, len(self._output.items) - 1, out)
-        response = self._output.response(event.reason, event.raw_reason, event.usage or self._usage)
+        response = self._output.response(event.reason, event.raw_reason, event.usage or self._usage, event.raw)
         status = response["status"] if response["status"] in ("incomplete", "failed") else "completed"
         self._event(out, f"response.{status}", {"response": response})
 
@@ -812,22 +852,6 @@ def _token(token: TokenLogprob) -> dict[str, Any]:
     return {"token": text, "bytes": list(text.encode("utf-8", "surrogatepass")), "logprob": token.logprob}
 
 
-def _usage(usage: Usage | None) -> JSONObject | None:
-    if usage is None:
-        return None
-    read, written = usage.input_tokens or 0, usage.output_tokens or 0
-    return {
-        "input_tokens": read,
-        "input_tokens_details": {
-            "cached_tokens": usage.cache_read_tokens or 0,
-            "cache_write_tokens": usage.cache_write_tokens or 0,
-        },
-        "output_tokens": written,
-        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens or 0},
-        "total_tokens": read + written if usage.total_tokens is None else usage.total_tokens,
-    }
-
-
 def _is_custom(tool: Tool) -> bool:
     return any(options.get("type") == CUSTOM for options in tool.provider_options.values())
 
@@ -836,16 +860,18 @@ def _echoed(reply: Reply) -> dict[str, Any]:
     """Return the fields of the request that the response repeats."""
     request = reply.request
     if request is None:
-        return {"parallel_tool_calls": True, "tool_choice": "auto", "tools": [], "metadata": {}}
+        return {"instructions": None, "parallel_tool_calls": True, "tool_choice": "auto", "tools": [], "metadata": {}}
     choice, reasoning = request.tool_choice, request.reasoning
     named = None
     if choice is not None and choice.name is not None:
         custom = any(_is_custom(tool) for tool in request.tools if tool.name == choice.name)
         named = {"type": CUSTOM if custom else "function", "name": choice.name}
     return {
+        "instructions": reply.instructions,
         "max_output_tokens": request.max_output_tokens,
         "metadata": dict(request.metadata),
         "parallel_tool_calls": request.parallel_tool_calls is not False,
+        "prompt_cache_key": request.cache_key,
         "reasoning": {
             "effort": None if reasoning is None else reasoning.effort,
             "summary": None if reasoning is None else reasoning.summary,
@@ -854,6 +880,7 @@ def _echoed(reply: Reply) -> dict[str, Any]:
         "text": {"format": _format(request.response_format)},
         "tool_choice": named or ("auto" if choice is None else choice.mode),
         "tools": [_tool(tool) for tool in request.tools],
+        "top_logprobs": request.top_logprobs,
         "top_p": request.top_p,
     }
 
