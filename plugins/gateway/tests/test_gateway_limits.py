@@ -84,6 +84,20 @@ async def test_a_request_larger_than_the_limit_is_granted_alone(limiter: RateLim
     await granted(limiter, 99, limit=100)
 
 
+@pytest.mark.parametrize("tokens", [10**10, 2**63 - 1, 10**400], ids=["large", "64 bits", "larger"])
+async def test_a_request_of_any_number_of_tokens_counts_once(limiter: RateLimiter, tokens: int) -> None:
+    grant = await granted(limiter, tokens, requests=2, limit=100)
+    with pytest.raises(LimitExceeded):
+        await granted(limiter, 1, requests=2, limit=100)
+    await limiter.settle(grant, 40)
+    second = await granted(limiter, 60, requests=2, limit=100)
+    assert second.requests_window is not None
+    assert second.requests_window.remaining == 0
+    await limiter.settle(second, tokens)
+    with pytest.raises(LimitExceeded):
+        await granted(limiter, 1, limit=100)
+
+
 async def test_settling_frees_what_was_not_used(limiter: RateLimiter) -> None:
     grant = await granted(limiter, 100, limit=100)
     await limiter.settle(grant, 40)

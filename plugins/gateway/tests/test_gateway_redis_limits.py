@@ -225,6 +225,25 @@ async def test_an_error_of_the_server_counts_as_down(redis: RedisServer, caplog:
     assert back.endswith("is back")
 
 
+async def test_a_server_that_becomes_a_replica_counts_as_down(
+    redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with closed(redis) as limiter:
+        await granted(limiter)
+        redis.send("REPLICAOF", "127.0.0.1", "1")
+        for _ in range(3):
+            with pytest.raises(LimiterUnavailable):
+                await granted(limiter)
+            with pytest.raises(LimiterUnavailable):
+                await limiter.check()
+        redis.send("REPLICAOF", "NO", "ONE")
+        await until_back(limiter)
+        await granted(limiter)
+    lost, back = messages(caplog)
+    assert "read only replica" in lost
+    assert back.endswith("is back")
+
+
 async def test_one_key_of_the_server_holds_a_key_and_expires(redis: RedisServer) -> None:
     async with closed(redis) as limiter:
         grant = await granted(limiter)

@@ -20,6 +20,11 @@ from trunkline import Secret
 from trunkline_gateway.limits import LIFETIME, Count, Grant, LimiterUnavailable, LocalLimiter, grant_or_refuse
 from trunkline_gateway.redis_link import RedisLink, script_of
 
+_MOST_TOKENS = 10**9
+"""The most tokens that one request counts with: more than any call has. Lua writes large numbers, and so sums of them,
+in a form that Redis does not count with.
+"""
+
 # Both scripts begin with this. A bucket of a second counts until 60 s after its end. A clock that went back a little
 # stays at the newest bucket; after a larger step, nothing that was counted has a meaning.
 _HEAD = f"""
@@ -189,6 +194,7 @@ class RedisLimiter:
         self, key: str, tokens: int, *, requests_per_minute: int | None, tokens_per_minute: int | None
     ) -> Grant:
         """See `RateLimiter.acquire`. A request counts also if the caller is cancelled while it waits for the server."""
+        tokens = _bounded(tokens)
         limits = (requests_per_minute, tokens_per_minute)
         if limits == (None, None):
             return Grant(key=key, tokens=tokens, second=0)
@@ -224,6 +230,7 @@ class RedisLimiter:
         """See `RateLimiter.settle`. If the server cannot be reached, the tokens stay as they were counted."""
         if grant.requests_window is None and grant.tokens_window is None:
             return
+        tokens = _bounded(tokens)
         is_shared = True
         if isinstance(grant, _OpenGrant) and self._local is not None:
             is_shared = grant.is_shared
@@ -235,6 +242,10 @@ class RedisLimiter:
     async def aclose(self) -> None:
         """Close the connection. Later calls raise `LimiterUnavailable`, or are counted by this process alone."""
         await self._link.aclose()
+
+
+def _bounded(tokens: int) -> int:
+    return min(max(tokens, 0), _MOST_TOKENS)
 
 
 def _open_grant(grant: Grant, local: Grant, *, is_shared: bool) -> _OpenGrant:

@@ -36,6 +36,11 @@ _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
 """The seconds between two attempts to connect while the server is down."""
 
+_PREFIX = "trunkline:limits:"
+
+_WRITE = "return redis.call('DEL', KEYS[1])"
+"""A script that fails if the others would."""
+
 _NEVER = 100
 _PARTS = 4
 """In how many parts a time limit passes. See `_time_limit`."""
@@ -147,12 +152,15 @@ class RedisLink:
         """Run a script for a key. Raises `LimiterUnavailable`."""
         try:
             with _time_limit(self._timeout):
-                reply = await self._run(script, f"trunkline:limits:{key}", arguments)
+                reply = await self._run(script, f"{_PREFIX}{key}", arguments)
         except TimeoutError:
             # The server does not answer, or its answer is lost: no other call should wait for it.
             self._give_up(f"no answer within {self._timeout:g} s")
             raise self._unavailable() from None
         except self._exceptions.RedisError as error:
+            if "READONLY" in str(error) or isinstance(error, self._exceptions.ReadOnlyError):
+                # The server has become a replica. Its address may lead to the new primary by now.
+                self._give_up(error)
             self._report_lost(error)
             raise self._unavailable() from None
         self._report_back()
@@ -239,10 +247,9 @@ class RedisLink:
         async with anyio.create_task_group() as tasks:
             with _time_limit(2 * self._timeout):
                 await tasks.start(connection.run)
-                # A server that is still reading its data accepts connections, and answers this with an error. A user
-                # who may only run scripts gets an error too, which does not matter.
-                with contextlib.suppress(self._exceptions.AuthorizationError):
-                    await connection.create_request(b"PING")
+                # A server that is still reading its data, and a replica, accept connections, and answer this with an
+                # error.
+                await connection.create_request(b"EVAL", _WRITE, 1, f"{_PREFIX}-")
             self._connection = connection
             self._is_down = False
             self._attempted.set()
@@ -255,11 +262,11 @@ class RedisLink:
             if not self._is_down:
                 self._attempted = anyio.Event()
 
-    def _give_up(self, reason: str) -> None:
+    def _give_up(self, reason: Exception | str) -> None:
         self._is_down = True
         self._attempted.set()
         if self._connection is not None:
-            self._connection.invalidate(reason)
+            self._connection.invalidate(str(reason))
         self._report_lost(reason)
 
     def _unavailable(self) -> LimiterUnavailable:
