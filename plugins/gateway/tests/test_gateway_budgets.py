@@ -6,7 +6,7 @@ import asyncio
 import datetime
 import sys
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from subprocess import PIPE, Popen as Process
 from typing import TypeVar
@@ -17,11 +17,11 @@ import pytest
 from gateway_servers import PostgresqlServer, postgresql_server
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
-from sqlalchemy import func, select, update
+from sqlalchemy import Connection, func, select, update
 from trunkline_gateway.budgets import Amount, Balance, BudgetExceeded, Reservation
 from trunkline_gateway.database import budgets as module
 from trunkline_gateway.database.budgets import BudgetStore
-from trunkline_gateway.database.engine import Database
+from trunkline_gateway.database.engine import Database, DatabaseError
 from trunkline_gateway.database.keys import KeyStore
 from trunkline_gateway.database.tables import budgets, instances, reservations
 from trunkline_gateway.keys import Budget, Key, KeyDraft
@@ -399,6 +399,72 @@ async def test_what_could_not_be_settled_is_settled_later(by: str) -> None:
             await (store.beat() if by == "a heartbeat" else store.flush())
             state = await balance(store, key)
             assert (state.spent.tokens, state.reserved.tokens) == (20, 0)
+
+
+@pytest.mark.anyio
+async def test_heartbeats_are_in_time_after_an_outage_in_which_many_calls_ended_or_were_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with postgresql_server() as server:
+        async with await Database.open(server.database("gateway")) as database:
+            store = BudgetStore(database, instance="one")
+            keys = [await make_key(database, Budget(period="total", tokens=1000)) for _ in range(2)]
+            made = [await reserve(store, key, 20) for key in keys for _ in range(25)]
+            server.stop()
+            for one in made:
+                await store.settle(one, Amount(tokens=7))
+            for _ in range(20):
+                with pytest.raises(DatabaseError):
+                    await reserve(store, keys[0], 20)
+            server.start()
+            writes = 0
+            write = database.write
+
+            async def counted(work: Callable[[Connection], object]) -> object:
+                nonlocal writes
+                writes += 1
+                return await write(work)
+
+            monkeypatch.setattr(database, "write", counted)
+            await store.beat()
+            assert writes == 2
+            for key in keys:
+                state = await balance(store, key)
+                assert (state.spent.tokens, state.reserved.tokens) == (25 * 7, 0)
+
+
+@pytest.mark.anyio
+async def test_a_reservation_that_is_committed_after_its_connection_was_lost_holds_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    store = BudgetStore(database, instance="one", clock=clock)
+    key = await make_key(database, Budget(period="total", tokens=100))
+    sent: list[Callable[[Connection], object]] = []
+
+    async def lose(work: Callable[[Connection], object]) -> object:
+        sent.append(work)
+
+        def roll_back(connection: Connection) -> None:
+            work(connection)
+            raise DatabaseError("the connection was lost")
+
+        return await write(roll_back)
+
+    write = database.write
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "write", lose)
+        with pytest.raises(DatabaseError):
+            await reserve(store, key, 60)
+    await store.beat()
+    await database.write(sent[0])  # it arrives
+    assert (await balance(store, key)).reserved.tokens == 60
+    for _ in range(2):
+        clock.now += 120
+        await store.beat()
+        assert (await balance(store, key)).reserved.tokens == 0
+    assert not store._unsettled
+    assert not store._doubtful
 
 
 @pytest.mark.anyio

@@ -13,7 +13,7 @@ import math
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import anyio
@@ -54,6 +54,15 @@ SUSPECT_SECONDS = 10
 
 After an outage of the database no instance has a recent heartbeat. Each that lives writes one within that time.
 """
+
+DOUBT_SECONDS = 120
+"""The seconds for which a reservation that was broken off may still be committed.
+
+What was sent to PostgreSQL over a connection that is lost may arrive later. Transactions end by `IDLE_SECONDS`.
+"""
+
+_TOGETHER = 500
+"""The most calls that are settled in one transaction."""
 
 _key_id = bindparam("a_key", type_=BigInteger)
 _tokens = bindparam("a_tokens", type_=BigInteger)
@@ -103,6 +112,11 @@ _TAKE = (
     delete(reservations)
     .where(reservations.c.id == bindparam("a_reservation"))
     .returning(reservations.c.key_id, reservations.c.tokens, reservations.c.cost)
+)
+_TAKE_ALL = (
+    delete(reservations)
+    .where(reservations.c.id.in_(bindparam("some", expanding=True)))
+    .returning(reservations.c.id, reservations.c.key_id, reservations.c.tokens, reservations.c.cost)
 )
 # What is settled counts in the period in which it is settled.
 _SETTLE = (
@@ -175,6 +189,8 @@ class BudgetStore:
         self._recovered_at = -math.inf
         # What could not be settled because the database was away.
         self._unsettled: dict[str, Amount] = {}
+        # Which of them may be committed yet, and until when.
+        self._doubtful: dict[str, float] = {}
 
     async def reserve(
         self, key: Key, amount: Amount, *, input_amount: Amount, call: CallRecord | None = None
@@ -199,8 +215,11 @@ class BudgetStore:
             "call": None if call is None else _stored(call),
         }
         wanted = {"a_key": key.id, "a_tokens": amount.tokens, "a_cost": amount.cost}
+        has_begun = False
 
         def work(connection: Connection) -> BudgetExceeded | None:
+            nonlocal has_begun
+            has_begun = True
             if connection.execute(_RESERVE, wanted).rowcount:
                 connection.execute(_INSERT, values)
                 return None
@@ -212,8 +231,10 @@ class BudgetStore:
         try:
             exceeded = await self._database.write(work)
         except BaseException as error:
-            # Whether it was committed is not known.
-            self._unsettled[reservation.id] = Amount()
+            # Whether it was committed is not known, unless the database could not be reached at all.
+            if has_begun or not isinstance(error, Exception):
+                self._unsettled[reservation.id] = Amount()
+                self._doubtful[reservation.id] = self._clock() + DOUBT_SECONDS
             if not isinstance(error, Exception):
                 with anyio.CancelScope(shield=True):
                     await self._settle_again()
@@ -246,20 +267,38 @@ class BudgetStore:
 
     async def flush(self) -> None:
         """Settle what could not be settled, as at the end of the gateway. If that fails, a warning is logged."""
-        await self._settle_again()
-        if self._unsettled:
+        if not await self._settle_again():
             logger.warning(
                 "the budgets of %d calls were not settled: another instance, or the next start, charges their input",
                 len(self._unsettled),
             )
 
-    async def _settle_again(self) -> None:
-        for reservation_id, amount in tuple(self._unsettled.items()):
+    async def _settle_again(self) -> bool:
+        """Return whether the database could be reached."""
+        # Together, since after an outage there may be many, and the next heartbeat waits for them.
+        waiting = sorted(self._unsettled.items())
+        for start in range(0, len(waiting), _TOGETHER):
+            part = dict(waiting[start : start + _TOGETHER])
             try:
-                await self._settle(reservation_id, amount)
+                await self._settle_all(part)
             except DatabaseError:
-                return
-            self._unsettled.pop(reservation_id, None)
+                return False
+            now = self._clock()
+            for reservation_id in part:
+                if self._doubtful.get(reservation_id, now) <= now:
+                    self._unsettled.pop(reservation_id, None)
+                    self._doubtful.pop(reservation_id, None)
+        return True
+
+    async def _settle_all(self, amounts: Mapping[str, Amount]) -> None:
+        def work(connection: Connection) -> None:
+            sums: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+            for taken in connection.execute(_TAKE_ALL, {"some": list(amounts)}).all():
+                used = amounts[taken.id]
+                _add(sums[taken.key_id], taken.tokens, taken.cost, used.tokens, used.cost)
+            _settle_sums(connection, sums)
+
+        await self._database.write(work)
 
     async def balance(self, key: Key) -> Balance | None:
         """Return what is left of a key's budget, or `None` for a key without one."""
@@ -298,12 +337,8 @@ class BudgetStore:
             sums: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
             for row in dead:
                 connection.execute(_TAKE, {"a_reservation": row.id})
-                for index, value in enumerate((row.tokens, row.cost, row.input_tokens, row.input_cost)):
-                    sums[row.key_id][index] += value
-            # In the order of the keys, so that two instances do not wait for each other.
-            for key_id, (tokens, cost, input_tokens, input_cost) in sorted(sums.items()):
-                values = {"a_key": key_id, "a_tokens": tokens, "a_cost": cost}
-                connection.execute(_SETTLE, values | {"used_tokens": input_tokens, "used_cost": input_cost})
+                _add(sums[row.key_id], row.tokens, row.cost, row.input_tokens, row.input_cost)
+            _settle_sums(connection, sums)
             connection.execute(_FORGET)
             return [row.call for row in dead]
 
@@ -315,6 +350,19 @@ class BudgetStore:
             for call in filter(None, recovered):  # an older version stored none
                 self._record_call(_call_record(call))
         return len(recovered)
+
+
+def _add(sums: list[int], *values: int) -> None:
+    for index, value in enumerate(values):
+        sums[index] += value
+
+
+def _settle_sums(connection: Connection, sums: Mapping[int, list[int]]) -> None:
+    """Replace for each key what was reserved, tokens and cost, by what was used."""
+    # In the order of the keys, so that two instances do not wait for each other.
+    for key_id, (tokens, cost, used_tokens, used_cost) in sorted(sums.items()):
+        values = {"a_key": key_id, "a_tokens": tokens, "a_cost": cost}
+        connection.execute(_SETTLE, values | {"used_tokens": used_tokens, "used_cost": used_cost})
 
 
 _FIELDS = tuple(field.name for field in attrs.fields(CallRecord))
