@@ -238,6 +238,26 @@ async def test_connections_are_made_again_after_the_server_restarts() -> None:
 
 
 @pytest.mark.anyio
+async def test_postgresql_ends_the_transactions_of_a_machine_that_has_vanished(
+    postgresql: PostgresqlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connecting, "IDLE_SECONDS", 0.1)
+    idle = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'idle' AND state LIKE 'idle in transaction%'"
+
+    def vanish(connection: Connection) -> None:
+        # The event loop waits, so the server gets no more statements.
+        connection.execute(text("SELECT 1"))
+        for _ in range(200):
+            if postgresql.execute(idle) == "0":
+                return
+
+    async with await Database.open(postgresql.database("idle")) as database:
+        with pytest.raises(DatabaseError):
+            await database.write(vanish)
+        await database.ping()
+
+
+@pytest.mark.anyio
 async def test_more_calls_than_connections_all_get_theirs(postgresql: PostgresqlServer) -> None:
     async with await Database.open(postgresql.database("many")) as database:
         numbers: list[int] = []

@@ -344,10 +344,13 @@ async def test_what_cannot_be_stored_is_replaced(database: Database) -> None:
     assert (call.error, call.request, call.input_tokens, call.output_tokens) == ("\ufffd", "\ufffd", 10**15, 0)
 
 
-async def test_old_rows_of_the_log_are_deleted_and_usage_stays(database: Database) -> None:
+async def test_old_rows_of_the_log_are_deleted_and_usage_stays(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usage_module, "_DELETED", 2)
     store = UsageStore(database, log_days=30)
     now = datetime.datetime.now(datetime.UTC)
-    for days in (0, 29, 31, 400):
+    for days in (0, 29, 31, 32, 33, 400, 500):
         store.record(attrs.evolve(CALL, id=str(days), started_at=now - datetime.timedelta(days=days)))
     await store.flush()
     async with anyio.create_task_group() as tasks:
@@ -356,7 +359,7 @@ async def test_old_rows_of_the_log_are_deleted_and_usage_stays(database: Databas
             await anyio.sleep(0.01)
         tasks.cancel_scope.cancel()
     assert [call.id for call in await store.log()] == ["29", "0"]
-    assert sum(row.requests for row in await all_usage(store)) == 4
+    assert sum(row.requests for row in await all_usage(store)) == 7
 
 
 async def test_without_days_no_log_is_kept(database: Database) -> None:

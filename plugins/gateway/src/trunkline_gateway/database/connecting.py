@@ -6,7 +6,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
@@ -21,6 +21,8 @@ BUSY_SECONDS = 10.0
 """The seconds that SQLite waits for another process that writes, and that a call waits for a free connection."""
 COMMAND_SECONDS = 30.0
 """The seconds that a statement may take on PostgreSQL."""
+IDLE_SECONDS = 60.0
+"""The seconds after which PostgreSQL ends a transaction that sends no more statements."""
 
 
 class DatabaseError(Exception):
@@ -121,9 +123,12 @@ def postgresql_engine(dsn: str, **options: object) -> AsyncEngine:
             'PostgreSQL needs the package asyncpg: pip install "trunkline-gateway[postgresql]"'
         ) from None
 
-    async def connect() -> object:
+    async def connect() -> Any:
         # asyncpg reads the parameters of the URL as libpq does (`sslmode`, `host=/run/postgresql`).
-        connection: object = await asyncpg.connect(dsn, timeout=int(BUSY_SECONDS), command_timeout=COMMAND_SECONDS)
+        connection = await asyncpg.connect(dsn, timeout=int(BUSY_SECONDS), command_timeout=COMMAND_SECONDS)
+        # If this machine vanishes in the middle of a transaction, the server would hold its locks for hours. It is no
+        # parameter of connecting, since PgBouncer refuses those.
+        await connection.execute(f"SET idle_in_transaction_session_timeout = {int(IDLE_SECONDS * 1000)}")
         return connection
 
     return create_async_engine("postgresql+asyncpg://", async_creator=connect, hide_parameters=True, **options)

@@ -32,6 +32,9 @@ MOST_QUEUED = 10_000
 _ROWS = 500
 """The number of rows in one statement."""
 
+_DELETED = 1000
+"""The most rows of the log that one transaction deletes."""
+
 _COUNTED = ("requests", "errors", "input_tokens", "output_tokens", "cost", "unpriced")
 _LOGGED = tuple(column.name for column in log.c if column.name != "sequence")
 
@@ -96,9 +99,15 @@ class UsageStore:
     async def prune(self) -> int:
         """Delete rows of the log that are older than `log_days`, and return how many they were."""
         before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=self._log_days)
-        return await self._database.write(
-            lambda connection: connection.execute(delete(log).where(log.c.started_at < before)).rowcount
-        )
+        # In parts, since SQLite lets nothing else write meanwhile, and calls write to reserve and to settle.
+        some = select(log.c.sequence).where(log.c.started_at < before).order_by(log.c.started_at).limit(_DELETED)
+        statement = delete(log).where(log.c.sequence.in_(some))
+        pruned = 0
+        while True:
+            number = await self._database.write(lambda connection: connection.execute(statement).rowcount)
+            pruned += number
+            if number < _DELETED:
+                return pruned
 
     async def usage(
         self, since: datetime.date, until: datetime.date, *, key_id: int | None = None
