@@ -9,6 +9,8 @@ import anyio
 import attrs
 from trunkline import ModelInfo, TrunklineError
 
+from trunkline_gateway.problems import GatewayError
+
 if TYPE_CHECKING:
     from trunkline_gateway.services import Services
 
@@ -34,6 +36,7 @@ class Models:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._kept: dict[str, tuple[float, tuple[ModelInfo, ...]]] = {}
+        self._generation = 0
 
     async def list(self) -> list[OfferedModel]:
         """Return the models of all services, and the aliases."""
@@ -64,15 +67,18 @@ class Models:
         if kept is not None and time.monotonic() - kept[0] < KEPT:
             return kept[1]
         models: tuple[ModelInfo, ...] = ()
+        generation = self._generation
         try:
             with anyio.move_on_after(LONGEST):
                 async with self._services.use(name) as service:
                     models = await service.list_models()
-        except TrunklineError:
+        except (TrunklineError, GatewayError):  # the latter if it was deleted just now
             pass
-        self._kept[name] = (time.monotonic(), models)
+        if generation == self._generation:  # otherwise the list may be that of the old settings
+            self._kept[name] = (time.monotonic(), models)
         return models
 
     def forget(self) -> None:
         """Ask again, since services have changed."""
+        self._generation += 1
         self._kept.clear()

@@ -13,9 +13,10 @@ from trunkline.authoring.json import JSONObject
 
 from trunkline_gateway.api.exchange import ClientGone, Exchange
 from trunkline_gateway.calls import AdmittedCall, Calls, RequestT, new_request_id
+from trunkline_gateway.database.connecting import DatabaseError
 from trunkline_gateway.keys import Key
 from trunkline_gateway.limits import LimitExceeded
-from trunkline_gateway.problems import GatewayError, problem_of
+from trunkline_gateway.problems import GatewayError, Problem, problem_of
 from trunkline_gateway.targets import Target
 from trunkline_gateway.tracing import make_trace
 from trunkline_gateway.wires import Dialect
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
     from trunkline_gateway.state import GatewayState
 
 T = TypeVar("T")
+
+_DATABASE_AWAY = Problem(
+    kind="overloaded",
+    status=503,
+    message="The gateway's database cannot be reached at the moment. Try again later.",
+    retryable=True,
+)
 
 logger = logging.getLogger("trunkline_gateway")
 
@@ -53,6 +61,9 @@ class Endpoint(ABC):
                 exchange.add_limits(error)
             if isinstance(error, ConfigurationError) and not isinstance(error, PluginError):
                 logger.error("call %s failed: %s", exchange.request_id, error)
+            elif isinstance(error, DatabaseError):
+                problem = _DATABASE_AWAY
+                logger.error("call %s was refused: %s", exchange.request_id, error)
             elif problem.kind == "internal":
                 logger.exception("call %s failed", exchange.request_id)
             self.gateway.metrics.count_problem(self.api, problem)
