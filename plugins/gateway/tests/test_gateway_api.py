@@ -15,15 +15,18 @@ import attrs
 import httpx
 import pytest
 import uvicorn
+from cryptography.fernet import Fernet
 from gateway_servers import redis_server
-from scripted_provider import Call, Provider, scripted_provider, served_gateway
+from scripted_provider import SERVICES, Call, Provider, scripted_provider, served_gateway
 from starlette.applications import Starlette
 from trunkline import CallError, ChatRequest, ChatResponse, FinishReason, Secret, StreamClosed, Usage, user
 from trunkline_gateway import Gateway, GatewaySettings
 from trunkline_gateway.calls import Calls
 from trunkline_gateway.database.budgets import BudgetStore
 from trunkline_gateway.database.engine import Database
+from trunkline_gateway.database.services import ServiceStore, StoredService
 from trunkline_gateway.database.usage import UsageStore
+from trunkline_gateway.encryption import Encryption
 from trunkline_gateway.keys import Budget, Key, KeyDraft
 from trunkline_gateway.limits import LimiterUnavailable
 from trunkline_gateway.server import protocol_for
@@ -191,6 +194,7 @@ async def test_the_name_of_a_model_is_bounded(setup: Setup) -> None:
         {"prompt_tokens": "5"},
         {"prompt_tokens": True},
         {"prompt_tokens": 1.5},
+        {"prompt_tokens": 0, "completion_tokens": 0},
         [1],
         None,
     ],
@@ -204,6 +208,17 @@ async def test_wrong_usage_is_replaced_by_an_estimate(setup: Setup, usage: objec
     assert (await setup.chat(headers, stream=stream)).status_code == 200
     tokens, _ = await setup.spent(key)
     assert 0 < tokens < 100
+
+
+async def test_output_that_the_provider_does_not_count_is_estimated(setup: Setup) -> None:
+    async def script(call: Call) -> None:
+        await call.answer({"prompt_tokens": 10}, text="x" * 400)
+
+    setup.provider.script = script
+    key, headers = await setup.key(budget=Budget(period="total", tokens=10**6))
+    for stream in (False, True):
+        assert (await setup.chat(headers, stream=stream)).status_code == 200
+    assert await setup.spent(key) == (2 * (10 + 100), 0)
 
 
 async def test_a_model_with_another_name_in_the_response_is_charged_by_the_price_of_the_request(setup: Setup) -> None:
@@ -283,6 +298,31 @@ async def test_requests_that_are_sent_before_the_answers_are_answered_in_order(s
     received = await until_closed(setup, sent)
     assert received.count(b"HTTP/1.1 200 ") == 3
     assert received.index(b"[DONE]") < received.index(b'"chat.completion"') < received.index(b'{"status":"ok"}')
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_that_hangs_up_with_more_requests_sent_ends_the_call_that_is_answered(
+    setup: Setup, stream: bool
+) -> None:
+    async def script(call: Call) -> None:
+        if stream:
+            await call.start()
+            await call.event("blue")
+        await call.reader.read()
+
+    setup.provider.script = script
+    key, headers = await setup.key()
+    url = setup.client.base_url
+    _, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(request_of(headers, stream=stream) + request_of(headers) + b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+    await setup.wait_for(lambda: setup.provider.open_calls == 1)
+    writer.close()
+    await setup.wait_for(lambda: not setup.provider.open_calls and not len(setup.gateway.running))
+    assert len(setup.provider.calls) == 1
+    async with asyncio.timeout(20):
+        while not (logged := await setup.gateway.usage.log(key_id=key.id)):
+            await setup.gateway.usage.flush()
+    assert [one.outcome for one in logged] == ["cancelled"]
 
 
 @pytest.mark.parametrize("ends_by", ["the client", "the gateway"])
@@ -625,6 +665,75 @@ async def test_the_drain_waits_for_a_count_of_tokens_and_admits_no_more(setup: S
     await setup.wait_for(lambda: not len(setup.gateway.running))
 
 
+@pytest.mark.parametrize("state", ["reserves", "runs"])
+async def test_the_usage_of_a_call_that_the_end_of_the_gateway_cuts_off_is_written(tmp_path: Path, state: str) -> None:
+    services = tmp_path / "trunkline.toml"
+    services.write_text(SERVICES.format(url="http://127.0.0.1:1", more=""))
+    settings = GatewaySettings(port=0, data_dir=tmp_path, services=services)
+    request = ChatRequest(messages=(user("hi"),))
+    async with Gateway(settings) as gateway:
+        key, _ = await gateway.keys.create(KeyDraft(name="k", budget=Budget(period="total", tokens=10**6)))
+        calls = Calls(gateway)
+
+        async def make() -> None:
+            async with calls.admit(key, calls.find_target(key, "main"), request, api="/x") as call:
+                with call.running.scope:
+                    await asyncio.Event().wait()
+
+        task = asyncio.ensure_future(make())
+        await asyncio.sleep(0)
+        while state == "runs" and not len(gateway.running):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    await task
+    async with await Database.open(settings.database_url) as database:
+        balance = await BudgetStore(database, instance="next").balance(key)
+        assert balance is not None
+        assert balance.reserved.tokens == 0
+        assert [one.outcome for one in await UsageStore(database, log_days=1).log()] == ["cancelled"]
+
+
+async def test_a_gateway_goes_on_when_it_cannot_read_a_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("trunkline_gateway.gateway.REVISION_INTERVAL", 0.01)
+    old, new = Fernet.generate_key().decode(), Fernet.generate_key().decode()
+    service = StoredService(name="a", table={"provider": "openai"}, secrets={"api_key": "sk-1"})
+    async with Gateway(GatewaySettings(data_dir=tmp_path, encryption_key=Secret(old))) as gateway:
+        async with await Database.open(gateway.settings.database_url) as database:  # of an instance with a newer key
+            await ServiceStore(database, Encryption(Secret(f"{new},{old}"))).save(service)
+        async with asyncio.timeout(20):
+            while "changes could not be read: the secrets in the database were encrypted" not in caplog.text:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await gateway.keys.create(KeyDraft(name="k"))
+
+
+async def test_a_call_is_refused_for_now_while_the_database_is_away(setup: Setup) -> None:
+    _, headers = await setup.key()
+    await setup.gateway.database.aclose()
+    refused = await setup.chat(headers)
+    assert (refused.status_code, refused.headers["x-should-retry"]) == (503, "true")
+    assert "database" in refused.json()["error"]["message"]
+
+
+async def test_models_are_asked_again_after_a_change_and_not_of_a_service_that_was_deleted(setup: Setup) -> None:
+    released = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        await released.wait()
+        await call.send(200, {"object": "list", "data": [{"id": "m", "object": "model"}]})
+
+    setup.provider.script = script
+    models = setup.gateway.models
+    assert await models.of_service("deleted") == ()
+    first = asyncio.ensure_future(models.of_service("main"))
+    await setup.wait_for(lambda: setup.provider.open_calls == 1)
+    models.forget()
+    released.set()
+    await first
+    assert [info.id for info in await models.of_service("main")] == ["m"]
+    assert len(setup.provider.calls) == 2
+
+
 # Requests that fail before the one that is answered
 
 
@@ -708,6 +817,19 @@ async def test_a_stream_that_broke_off_is_charged_once(setup: Setup) -> None:
     key, headers = await setup.key(budget=Budget(period="total", tokens=10**6))
     assert "error" in (await setup.chat(headers, "pair", stream=True)).text
     assert 100 <= (await setup.spent(key))[0] < 150
+
+
+async def test_calls_of_tools_in_a_stream_that_broke_off_are_charged(setup: Setup) -> None:
+    async def script(call: Call) -> None:
+        await call.start()
+        function = {"name": "look", "arguments": '{"place": "' + "x" * 4000}
+        calls = [{"index": 0, "id": "t1", "type": "function", "function": function}]
+        await call.chunk({"choices": [{"index": 0, "delta": {"tool_calls": calls}, "finish_reason": None}]})
+
+    setup.provider.script = script
+    key, headers = await setup.key(budget=Budget(period="total", tokens=10**6))
+    assert "error" in (await setup.chat(headers, stream=True)).text
+    assert (await setup.spent(key))[0] >= 1000
 
 
 async def test_a_stream_of_a_composed_service_that_broke_off_has_the_price_of_the_member_that_answered(
@@ -834,6 +956,35 @@ async def test_a_body_that_arrives_too_slowly_is_refused(setup: Setup, arrived: 
     await asyncio.wait(loop.tasks)
     assert not loop.timers
     assert not setup.provider.calls
+
+
+CHUNKED = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n"
+
+
+@pytest.mark.parametrize("sent", [b"0\r\n" + b"a: b\r\n" * 20_000, b"0\r\na: " + b"b" * 99_999, b"1;" + b"b" * 99_999])
+async def test_what_is_sent_around_a_body_is_limited(setup: Setup, sent: bytes) -> None:
+    protocol, loop, connection = connected(setup)
+    protocol.data_received(CHUNKED + b"\r\n")
+    for start in range(0, len(sent), 10_000):
+        if not connection.is_closing():
+            protocol.data_received(sent[start : start + 10_000])
+    assert (connection.sent[:13], connection.state) == (b"HTTP/1.1 431 ", "closing")
+    protocol.connection_lost(None)
+    await asyncio.wait(loop.tasks)
+    assert not loop.timers
+
+
+async def test_a_body_in_tiny_chunks_is_read_and_fields_after_it_are_dropped(setup: Setup) -> None:
+    _, headers = await setup.key()
+    protocol, loop, connection = connected(setup)
+    body = request_of({}, user="x" * 40_000).partition(b"\r\n\r\n")[2]
+    protocol.data_received(CHUNKED + f"authorization: {headers['authorization']}\r\n\r\n".encode())
+    for start in range(0, len(body), 1000):
+        protocol.data_received(b"".join(b"1\r\n%c\r\n" % byte for byte in body[start : start + 1000]))
+    protocol.data_received(b"0\r\nauthorization: Bearer other\r\n\r\n")
+    await asyncio.wait(loop.tasks)
+    assert connection.sent.startswith(b"HTTP/1.1 200 ")
+    protocol.connection_lost(None)
 
 
 async def test_a_body_that_the_gateway_does_not_read_is_not_too_slow(setup: Setup) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 
 import attrs
-from trunkline import ChatRequest, ChatResponse, EmbedRequest, EmbedResponse, FinishReason, Text
-from trunkline.authoring.token_estimates import estimate_request, estimate_text
+from trunkline import ChatRequest, ChatResponse, EmbedRequest, EmbedResponse, FinishReason, Usage
+from trunkline.authoring.token_estimates import TOKENS_PER_MESSAGE, estimate_request, estimate_tokens
 
 from trunkline_gateway.attempts import Attempts, FailedAttempt, FinishedCall
 from trunkline_gateway.pricing import cost_of, estimated_cost, is_free, listed_cost
@@ -76,6 +76,10 @@ class Accounting:
             answer = self._answer(arrived, self._answer_targets(), cost)
         return _sum((answer, *others)) if others else answer
 
+    def input_used(self) -> Used:
+        """Return the estimate of the input, as what a call used of which nothing else is known."""
+        return self._estimate(None, (self._target,))
+
     def _finished(self, one: FinishedCall) -> Used:
         return self._answer(one.response, (one.target,), listed_cost(one.response, one.target))
 
@@ -85,11 +89,8 @@ class Accounting:
     def _answer(
         self, response: ChatResponse | EmbedResponse | None, targets: Sequence[Target], cost: int | None
     ) -> Used:
-        usage = None if response is None else response.usage
-        final = response is not None and (
-            isinstance(response, EmbedResponse) or response.finish_reason is not FinishReason.ERROR
-        )
-        if usage is None or not final or usage.input_tokens is None:
+        usage = _counted(response)
+        if usage is None or usage.input_tokens is None or not _is_final(response, usage):
             return self._estimate(response, targets)
         tokens = usage.input_tokens, usage.output_tokens or 0
         # The price list may not know the name that the provider gives the model.
@@ -105,18 +106,30 @@ class Accounting:
         return self._providers_of(self._target) if known is None else (known,)
 
     def _estimate(self, response: ChatResponse | EmbedResponse | None, targets: Sequence[Target]) -> Used:
-        """Estimate a request that did not end: what the provider has reported so far, or the length of what arrived."""
-        usage = None if response is None else response.usage
+        """Estimate a request that did not end, or whose provider did not count all: by its reports, or by length."""
+        usage = _counted(response)
         reported_input = None if usage is None else usage.input_tokens
         reported_output = (usage.output_tokens or 0) if usage is not None else 0
         written = 0
-        if isinstance(response, ChatResponse):
-            written = sum(estimate_text(part.text) for part in response.parts if isinstance(part, Text))
-            written += estimate_text(response.reasoning) if response.reasoning else 0
+        if isinstance(response, ChatResponse) and response.parts:
+            written = estimate_tokens(response.message) - TOKENS_PER_MESSAGE
         input_tokens = self.input_estimate if reported_input is None else reported_input
-        output_tokens = max(reported_output, round(written))
+        output_tokens = max(reported_output, written)
         cost = estimated_cost(input_tokens, output_tokens, targets)
         return Used(input_tokens=input_tokens, output_tokens=output_tokens, cost=cost, estimated=True)
+
+
+def _counted(response: ChatResponse | EmbedResponse | None) -> Usage | None:
+    """Return the usage of a response, or `None` if its provider did not count: some servers report zeros."""
+    usage = None if response is None else response.usage
+    return usage if usage is not None and (usage.input_tokens or usage.output_tokens) else None
+
+
+def _is_final(response: ChatResponse | EmbedResponse | None, usage: Usage) -> bool:
+    """Whether a response is complete, and all its tokens are counted."""
+    if not isinstance(response, ChatResponse):
+        return True
+    return response.finish_reason is not FinishReason.ERROR and usage.output_tokens is not None
 
 
 def _sum(parts: Iterable[Used]) -> Used:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import logging
 import secrets
 import time
 from collections.abc import Callable
@@ -45,11 +46,17 @@ if TYPE_CHECKING:
 
 RequestT = TypeVar("RequestT", bound=ChatRequest | EmbedRequest)
 
+logger = logging.getLogger("trunkline_gateway")
+
 CONSOLE = "console"
 """The name under which the playground's calls are counted. They have no key."""
 
 LONGEST_MODEL = 2000
 """The most characters of a model's name. Names are remembered and logged; the longest are those of Amazon."""
+
+_MOST_OUTPUT = 10**9
+"""The most output tokens that are reserved, more than any model writes. Clients may ask for any number, and larger ones
+have no price."""
 
 _SHUTTING_DOWN = Problem(kind="overloaded", status=503, message="the gateway is shutting down", retryable=True)
 
@@ -185,8 +192,13 @@ class AdmittedCall(Generic[RequestT]):
         gateway, key = self._gateway, self._key
         if gateway.is_draining:
             raise GatewayError(_SHUTTING_DOWN)
-        if key is not None:
-            await self._reserve(key)
+        gateway.running.enter()
+        try:
+            if key is not None:
+                await self._reserve(key)
+        except BaseException:
+            gateway.running.leave()
+            raise
         gateway.running.start(self.running)
         return self
 
@@ -249,7 +261,7 @@ class AdmittedCall(Generic[RequestT]):
         if isinstance(self.request, EmbedRequest):
             return 0
         wanted = self.request.max_output_tokens
-        return self._gateway.settings.reserved_output_tokens if wanted is None else wanted
+        return min(self._gateway.settings.reserved_output_tokens if wanted is None else wanted, _MOST_OUTPUT)
 
     def _amount(self, input_tokens: int, output_tokens: int, needs_price: bool) -> Amount:
         cost = self._accounting.estimated_cost(input_tokens, output_tokens) if needs_price else 0
@@ -265,15 +277,23 @@ class AdmittedCall(Generic[RequestT]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._gateway.running.end(self.running)
-        # A client that hangs up cancels this task. Settling must not be lost by that.
-        with anyio.CancelScope(shield=True):
-            await self._settle(error)
+        try:
+            # A client that hangs up cancels this task. Settling must not be lost by that.
+            with anyio.CancelScope(shield=True):
+                await self._settle(error)
+        finally:
+            self._gateway.running.leave()
 
     async def _settle(self, error: BaseException | None) -> None:
         error = error or self.failure
         is_whole = self.response is not None
-        answered = self.response if is_whole or self.stream is None else self.stream.partial
-        used = Used() if self._is_free else self._accounting.used(answered, error, is_whole=is_whole)
+        answered: ChatResponse | EmbedResponse | None = None
+        try:
+            answered = self.response if is_whole or self.stream is None else self.stream.partial
+            used = Used() if self._is_free else self._accounting.used(answered, error, is_whole=is_whole)
+        except Exception:  # a plugin's mistake must not keep what is reserved
+            logger.exception("call %s: what it used is not known, so its input is charged", self.id)
+            used = self._accounting.input_used()
         tokens = used.input_tokens + used.output_tokens
         # asyncio itself can cancel what a shield of anyio holds: each step follows also if the one before is cancelled.
         try:

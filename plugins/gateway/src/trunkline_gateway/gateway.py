@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
 from http import HTTPStatus
 from typing import Self
 
@@ -30,9 +30,9 @@ from trunkline_gateway.database.engine import Database
 from trunkline_gateway.database.keys import KeyStore
 from trunkline_gateway.database.services import ServiceStore
 from trunkline_gateway.database.sessions import SessionStore
-from trunkline_gateway.database.usage import UsageStore
+from trunkline_gateway.database.usage import WRITE_SECONDS, UsageStore
 from trunkline_gateway.embedded_model import add_embedded_model
-from trunkline_gateway.encryption import encryption_of
+from trunkline_gateway.encryption import EncryptionError, encryption_of
 from trunkline_gateway.limits import LocalLimiter, RateLimiter
 from trunkline_gateway.models import Models
 from trunkline_gateway.operations import operation_routes
@@ -49,6 +49,9 @@ REVISION_INTERVAL = 1.0
 
 HEARTBEAT_INTERVAL = 5.0
 """The seconds between heartbeats of an instance. Its reservations are settled by others when it has none for longer."""
+
+SETTLING = 5
+"""The seconds that calls get to settle their usage after they were ended."""
 
 
 class Gateway(GatewayState):
@@ -117,11 +120,10 @@ class Gateway(GatewayState):
         self.new_admin_key = await ensure_admin_key(self.sessions, settings)
         tasks = await stack.enter_async_context(anyio.create_task_group())
         stack.callback(tasks.cancel_scope.cancel)
-        tasks.start_soon(self.usage.run)
+        tasks.start_soon(self._write_usage)
         tasks.start_soon(self._watch)
         tasks.start_soon(self._beat)
-        # The first call would stop the event loop for up to half a second.
-        tasks.start_soon(anyio.to_thread.run_sync, trunkline_prices.load_prices)
+        tasks.start_soon(self._load_prices)
 
     def _make_limiter(self) -> RateLimiter:
         if self.settings.redis is None:
@@ -130,32 +132,55 @@ class Gateway(GatewayState):
 
     async def __aexit__(self, *exc_info: object) -> None:
         self.start_draining()
-        self.running.cancel_all()
+        self.running.close()
         try:
-            await self._stack.aclose()
+            # What they used is written before the database is closed.
+            with anyio.move_on_after(SETTLING):
+                await self.running.wait_settled()
         finally:
-            self.is_open = False
+            try:
+                await self._stack.aclose()
+            finally:
+                self.is_open = False
 
     async def _watch(self) -> None:
         """Read again what another instance, or the console, has changed."""
         while True:
             await anyio.sleep(REVISION_INTERVAL)
-            try:
+            with _logged("changes could not be read"):
                 revision = await self.database.revision()
                 if revision != self._revision:
                     await self.reload()
                     self._revision = revision
-            except (DatabaseError, ConfigurationError) as error:
-                logger.warning("changes could not be read: %s", error)
 
     async def _beat(self) -> None:
         while True:
             await anyio.sleep(HEARTBEAT_INTERVAL)
-            try:
+            with _logged("the heartbeat could not be written"):
                 await self.budgets.beat()
                 await self.budgets.recover()
-            except DatabaseError as error:
-                logger.warning("the heartbeat could not be written: %s", error)
+
+    async def _write_usage(self) -> None:
+        while True:
+            with _logged("usage could not be written"):
+                await self.usage.run()
+            await anyio.sleep(WRITE_SECONDS)
+
+    async def _load_prices(self) -> None:
+        # The first call would stop the event loop for up to half a second.
+        with _logged("the price list could not be read"):
+            await anyio.to_thread.run_sync(trunkline_prices.load_prices)
+
+
+@contextmanager
+def _logged(failure: str) -> Iterator[None]:
+    """Log an error instead of raising it. An error in one of the gateway's own tasks would end all calls."""
+    try:
+        yield
+    except (DatabaseError, ConfigurationError, EncryptionError) as error:
+        logger.warning("%s: %s", failure, error)
+    except Exception:  # whatever it is, the calls go on
+        logger.exception("%s", failure)
 
 
 class _WhenOpen:

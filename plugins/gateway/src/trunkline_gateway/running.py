@@ -36,6 +36,9 @@ class RunningCalls:
 
     def __init__(self) -> None:
         self._calls: dict[str, RunningCall] = {}
+        self._is_closed = False
+        self._unsettled = 0
+        self._settled: anyio.Event | None = None
 
     def __iter__(self) -> Iterator[RunningCall]:
         return iter(list(self._calls.values()))
@@ -44,8 +47,10 @@ class RunningCalls:
         return len(self._calls)
 
     def start(self, call: RunningCall) -> None:
-        """Add a call."""
+        """Add a call. It is ended at once if all calls were ended for good."""
         self._calls[call.id] = call
+        if self._is_closed:
+            call.cancel()
 
     def end(self, call: RunningCall) -> None:
         """Remove a call."""
@@ -62,3 +67,24 @@ class RunningCalls:
         """End all calls."""
         for call in self:
             call.cancel()
+
+    def close(self) -> None:
+        """End all calls, also those that were admitted and have not started yet."""
+        self._is_closed = True
+        self.cancel_all()
+
+    def enter(self) -> None:
+        """Count a call that begins to reserve what it may cost. `leave` follows when it is settled."""
+        self._unsettled += 1
+
+    def leave(self) -> None:
+        """Count a call that is settled, or was not admitted."""
+        self._unsettled -= 1
+        if not self._unsettled and self._settled is not None:
+            self._settled.set()
+
+    async def wait_settled(self) -> None:
+        """Wait until no call reserves, runs or settles."""
+        while self._unsettled:
+            self._settled = anyio.Event()
+            await self._settled.wait()

@@ -19,10 +19,12 @@ import anyio
 import uvicorn
 from anyio.abc import SocketAttribute
 from trunkline import ConfigurationError
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from trunkline_gateway.background import Background
-from trunkline_gateway.gateway import Gateway
+from trunkline_gateway.database.connecting import DatabaseError
+from trunkline_gateway.encryption import EncryptionError
+from trunkline_gateway.gateway import SETTLING, Gateway
 from trunkline_gateway.settings import GatewaySettings
 
 logger = logging.getLogger("trunkline_gateway")
@@ -39,13 +41,16 @@ _BODY_TIMEOUTS = 2
 then, in the client's form.
 """
 
+_MOST_WAITING = 8
+"""The requests of a connection that may wait for the answer before them. Then nothing more is read."""
+
+_FRAMING = 16
+"""The bytes of chunk sizes that may come with each byte of a body, for clients that send it in tiny chunks."""
+
 _MOST_UNSENT = 64 * 1024
 """The bytes of an answer that the kernel takes before it can send them. Without this limit they can grow to megabytes,
 and a stream that nobody reads would be read from its provider until then.
 """
-
-SETTLING = 5
-"""The seconds that calls get after the drain timeout to settle their usage."""
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -56,12 +61,15 @@ class LimitedProtocol(HttpToolsProtocol):
 
     settings: GatewaySettings
 
+    _running: RequestResponseCycle | None = None
     _in_head = True
     _head_size = 0
     _too_long = False
     _timer: asyncio.TimerHandle | None = None
     _body_timer: asyncio.TimerHandle | None = None
+    _in_body = False
     _body_size = 0
+    _framing_size = 0
     _write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -79,12 +87,30 @@ class LimitedProtocol(HttpToolsProtocol):
         self._stop_timer()
         self._stop_body_timer()
         self._stop_write_timer()
+        # uvicorn tells only the newest of several requests, which may wait for the one that is answered.
+        running = self._running
+        if running is not None and not running.response_complete:
+            running.disconnected = True
+            running.message_event.set()
+        self.pipeline.clear()
         super().connection_lost(exc)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def data_received(self, data: bytes) -> None:
         if self._in_head:
             self._head_size += len(data)
+        if self._in_body:
+            self._framing_size += len(data)
         super().data_received(data)
+        # The sizes of chunks, their extensions, and the fields after the last one.
+        most = self.settings.max_headers + _FRAMING * self._body_size
+        if self._in_body and self._framing_size > most and not self.transport.is_closing():
+            if not self.cycle.response_started:
+                self.transport.write(_HEAD_TOO_LONG)
+            self._end()
         # The rest of a packet may be the body, so only a head that has not ended by now is counted by packets.
         if self._in_head and self._head_size > self.settings.max_headers and not self.transport.is_closing():
             self._too_long = True
@@ -154,9 +180,15 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._body_size += len(body)
+        self._framing_size -= len(body)
         super().on_body(body)
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_body:  # fields after a body are dropped: proxies have not checked them as those of the head
+            super().on_header(name, value)
+
     def on_message_complete(self) -> None:
+        self._in_body = False
         self._stop_body_timer()
         super().on_message_complete()
 
@@ -191,7 +223,11 @@ class LimitedProtocol(HttpToolsProtocol):
             self._too_long = True
             raise ValueError("the head is too long")  # httptools then calls `send_400_response`
         super().on_headers_complete()
+        if self.pipeline and len(self.pipeline) <= _MOST_WAITING:
+            self.flow.resume_reading()  # or nobody would see that the client hangs up
+        self._in_body = True
         self._body_size = 0
+        self._framing_size = 0
         self._start_body_timer()
 
     def send_400_response(self, msg: str) -> None:
@@ -270,21 +306,23 @@ class _Server(uvicorn.Server):
     def _drain(self) -> None:
         if self.should_exit:
             self.force_exit = True  # the second signal
-            self._gateway.running.cancel_all()
+            self._gateway.running.close()
             return
         settings, running = self._gateway.settings, self._gateway.running
         logger.info("draining: %d calls in flight, at most %g s", len(running), settings.drain_timeout)
         self._gateway.start_draining()
         self.should_exit = True
-        asyncio.get_running_loop().call_later(settings.drain_timeout, running.cancel_all)
+        asyncio.get_running_loop().call_later(settings.drain_timeout, running.close)
 
     def _reload(self) -> None:
         async def reload() -> None:
             try:
                 await self._gateway.reload()
                 logger.info("reloaded")
-            except ConfigurationError as error:
+            except (ConfigurationError, DatabaseError, EncryptionError) as error:
                 logger.error("not reloaded: %s", error)
+            except Exception:  # whatever it is, nobody waits for this task
+                logger.exception("not reloaded")
 
         self._background.start(reload())
 
