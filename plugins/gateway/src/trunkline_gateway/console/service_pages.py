@@ -93,17 +93,9 @@ async def _save(
     texts = await texts_of(request)
     submitted = forms.read(provider, texts, is_new=state is None)
     name = state.name if state is not None else texts.get("name", "").strip()
-    errors = dict(submitted.errors)
-    if state is None:
-        errors |= _name_errors(console, name)
-    general: list[str] = []
-    if not errors:
-        try:
-            await console.gateway.services.save(name, submitted.table, submitted.secrets)
-        except ConfigurationError as error:
-            errors, general = _sorted_errors(error)
-        else:
-            return console.redirect(request, "/services", done=f"{name} is saved.")
+    errors, general = await _store(console, name, submitted, is_new=state is None)
+    if not errors and not general:
+        return console.redirect(request, "/services", done=f"{name} is saved.")
     drawn = forms.draw(
         provider,
         values=state.table if state is not None else None,
@@ -114,6 +106,20 @@ async def _save(
     known = {field.setting for field in drawn.fields if field.error}
     general += [f"{setting}: {text}" for setting, text in errors.items() if setting not in known and setting != "name"]
     return _show(console, request, session, provider, drawn, name=name, state=state, errors=errors, general=general)
+
+
+async def _store(
+    console: Console, name: str, submitted: forms.Submitted, *, is_new: bool
+) -> tuple[dict[str, str], list[str]]:
+    """Store a service, or return its mistakes: by the setting that each names, and those without one."""
+    errors = {**submitted.errors, **(_name_errors(console, name) if is_new else {})}
+    if errors:
+        return errors, []
+    try:
+        await console.gateway.services.save(name, submitted.table, submitted.secrets)
+    except ConfigurationError as error:
+        return _sorted_errors(error)
+    return {}, []
 
 
 def _show(
@@ -159,17 +165,11 @@ async def _composed(
         texts = await texts_of(request)
         submitted = read_composed(kind, texts, [member.name for member in members])
         members = [Member(name=member.name, text=texts.get(f"m.{member.name}", "")) for member in members]
-        errors = dict(submitted.errors)
         if state is None:
             name = texts.get("name", "").strip()
-            errors |= _name_errors(console, name)
-        if not errors:
-            try:
-                await services.save(name, submitted.table, {})
-            except ConfigurationError as error:
-                errors, general = _sorted_errors(error)
-            else:
-                return console.redirect(request, "/services", done=f"{name} is saved.")
+        errors, general = await _store(console, name, submitted, is_new=state is None)
+        if not errors and not general:
+            return console.redirect(request, "/services", done=f"{name} is saved.")
     limits = table.get("limits")
     fields = forms.limit_fields(limits if isinstance(limits, Mapping) else {}, submitted, errors)
     shown_errors = {kind, "name", "total_timeout", *(field.setting for field in fields)}
