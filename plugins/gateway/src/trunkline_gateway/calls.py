@@ -149,7 +149,7 @@ class AdmittedCall(Generic[RequestT]):
         self.stream: Stream | None = None
         self.response: ChatResponse | EmbedResponse | None = None
         self.first_token_at: float | None = None
-        self.grant: Grant | None = None
+        self._grant: Grant | None = None
         self._on_grant = on_grant
         self.failure: BaseException | None = None
         """The error that ended a stream, if whoever makes the call has written it into the stream."""
@@ -213,14 +213,14 @@ class AdmittedCall(Generic[RequestT]):
         input_tokens = self.input_estimate if counts_tokens else 0
         tokens = input_tokens + (self._most_output() if counts_tokens else 0)
         if has_rates:
-            self.grant = await gateway.limiter.acquire(
+            self._grant = await gateway.limiter.acquire(
                 str(key.id),
                 tokens,
                 requests_per_minute=draft.requests_per_minute,
                 tokens_per_minute=draft.tokens_per_minute,
             )
             if self._on_grant is not None:
-                self._on_grant(self.grant)
+                self._on_grant(self._grant)
         if draft.budget is None:
             return
         try:
@@ -232,9 +232,9 @@ class AdmittedCall(Generic[RequestT]):
                 call=self._interrupted(input_tokens),
             )
         except BaseException:
-            if self.grant is not None:
+            if self._grant is not None:
                 with anyio.CancelScope(shield=True):
-                    await gateway.limiter.settle(self.grant, 0)
+                    await gateway.limiter.settle(self._grant, 0)
             raise
 
     def _interrupted(self, input_tokens: int) -> CallRecord:
@@ -297,8 +297,8 @@ class AdmittedCall(Generic[RequestT]):
         tokens = used.input_tokens + used.output_tokens
         # asyncio itself can cancel what a shield of anyio holds: each step follows also if the one before is cancelled.
         try:
-            if self.grant is not None:
-                await self._gateway.limiter.settle(self.grant, tokens)
+            if self._grant is not None:
+                await self._gateway.limiter.settle(self._grant, tokens)
         finally:
             try:
                 if self._reservation is not None:

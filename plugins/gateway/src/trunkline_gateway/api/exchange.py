@@ -53,7 +53,7 @@ class Exchange:
         self._is_ambiguous = any(sum(name == sent for sent, _ in headers) > 1 for name in _WITH_KEYS)
         self.method: str = scope["method"]
         self.has_started = False
-        self.body_size = 0
+        self._body_size = 0
         self._parameters: dict[str, object] = scope.get("path_params", {})
         self.query: dict[str, str] = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
         self._send = send
@@ -88,7 +88,7 @@ class Exchange:
         encoding = self.headers.get(b"content-encoding", b"identity").lower()
         if encoding != b"identity":
             raise GatewayError(Problem(kind="invalid_request", status=415, message="the body must not be compressed"))
-        self.body_size = len(body)
+        self._body_size = len(body)
         try:
             value = await self.in_thread_if_large(lambda: loads_finite(body.decode()))
         except (ValueError, RecursionError) as error:
@@ -99,7 +99,7 @@ class Exchange:
 
     async def in_thread_if_large(self, work: Callable[[], T]) -> T:
         """Run work whose time grows with the body: in a thread for a large one, which would stop other calls."""
-        return await anyio.to_thread.run_sync(work) if self.body_size > LARGE_BODY else work()
+        return await anyio.to_thread.run_sync(work) if self._body_size > LARGE_BODY else work()
 
     async def _read(self, max_body: int, timeout: float) -> bytes:
         declared = self.headers.get(b"content-length", b"")

@@ -64,7 +64,7 @@ class Console:
         self.gateway = gateway
         self.calls = Calls(gateway)
         self.sign_in_attempts = SignInAttempts()
-        self.templates = Environment(
+        self._templates = Environment(
             loader=PackageLoader("trunkline_gateway.console"),
             autoescape=select_autoescape(default=True, default_for_string=True),
             undefined=StrictUndefined,
@@ -72,9 +72,9 @@ class Console:
             lstrip_blocks=True,
             enable_async=False,
         )
-        self.templates.filters.update(filters.FILTERS)
-        self.assets = {path.name: path.read_bytes() for path in sorted(STATIC.iterdir()) if path.suffix in _TYPES}
-        self._version = sha256(b"".join(self.assets.values())).hexdigest()[:12]
+        self._templates.filters.update(filters.FILTERS)
+        self._assets = {path.name: path.read_bytes() for path in sorted(STATIC.iterdir()) if path.suffix in _TYPES}
+        self._version = sha256(b"".join(self._assets.values())).hexdigest()[:12]
 
     @property
     def uses_oidc(self) -> bool:
@@ -145,7 +145,7 @@ class Console:
     ) -> HTMLResponse:
         """Render a template."""
         base = self.base(request)
-        text = self.templates.get_template(template).render(
+        text = self._templates.get_template(template).render(
             base=base,
             path=request.scope["path"].removeprefix(request.scope.get("root_path", "")),
             session=session,
@@ -240,7 +240,7 @@ class Console:
     async def asset(self, request: Request) -> Response:
         """Serve a file of the console."""
         name = request.path_params["name"]
-        content = self.assets.get(name)
+        content = self._assets.get(name)
         if content is None:
             raise HTTPException(404)
         is_current = request.query_params.get("v") == self._version
