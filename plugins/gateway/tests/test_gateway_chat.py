@@ -274,6 +274,22 @@ def test_log_probabilities_come_with_their_text() -> None:
     assert whole.choices[0].logprobs is not None
     assert whole.choices[0].logprobs.content is not None
     assert whole.choices[0].logprobs.content[0].top_logprobs[0].token == "b"
+    assert whole.choices[0].logprobs.content[0].top_logprobs[0].bytes == [98]
+
+
+def test_a_token_with_a_part_of_a_character_has_its_bytes() -> None:
+    tokens = (TokenLogprob(token="\\xf0\\x9f", logprob=-1.0), TokenLogprob(token="é", logprob=-1.0))
+    response = ChatResponse(parts=(Text(text="é"),), finish_reason=FinishReason.STOP, logprobs=tokens)
+    body: Any = chat.write_response(response, reply())
+    assert [token["bytes"] for token in body["choices"][0]["logprobs"]["content"]] == [[240, 159], [195, 169]]
+
+
+def test_an_empty_answer_is_an_empty_text() -> None:
+    empty: Any = chat.write_response(ChatResponse(parts=(), finish_reason=FinishReason.LENGTH), reply())
+    assert empty["choices"][0]["message"] == {"role": "assistant", "content": "", "refusal": None}
+    call = ToolCall(id="c", name="f")
+    called: Any = chat.write_response(ChatResponse(parts=(call,), finish_reason=FinishReason.TOOL_CALLS), reply())
+    assert called["choices"][0]["message"]["content"] is None
 
 
 def test_unknown_fields_of_a_provider_with_the_same_format_pass_through() -> None:
@@ -282,13 +298,14 @@ def test_unknown_fields_of_a_provider_with_the_same_format_pass_through() -> Non
         "model": "theirs",
         "system_fingerprint": "fp",
         "service_tier": "flex",
-        "choices": [{"index": 0, "message": {}, "content_filter_results": {"hate": {}}}],
+        "choices": [{"index": 0, "message": {"context": {"intent": "a"}}, "content_filter_results": {"hate": {}}}],
     }
     own = {"openai": {"service_tier": "flex", "model": "theirs"}}
     response = ChatResponse(parts=(Text(text="a"),), finish_reason=FinishReason.STOP, raw=raw, provider_metadata=own)
     body: Any = chat.write_response(response, reply(SAME))
     assert (body["system_fingerprint"], body["service_tier"], body["model"]) == ("fp", "flex", "main/gpt")
     assert body["choices"][0]["content_filter_results"] == {"hate": {}}
+    assert body["choices"][0]["message"]["context"] == {"intent": "a"}
     assert chunks_of(streamed(unfold(response), reply(SAME)))[-1]["service_tier"] == "flex"
     other: Any = chat.write_response(response, reply(OTHER))
     assert "service_tier" not in other

@@ -9,7 +9,7 @@ message. A client that sends the message back whole thus sends all of it back.
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from json.encoder import encode_basestring
 from typing import Any, TypeAlias
 
@@ -56,6 +56,7 @@ from trunkline_gateway.wires.chat_reader import (
     read_request,
     wants_usage,
 )
+from trunkline_gateway.wires.logprobs import write_token
 
 __all__ = [
     "StreamWriter",
@@ -95,6 +96,12 @@ _ERROR_TYPES: Mapping[Kind, str] = {
 }
 
 _BODY_FIELDS = frozenset({"id", "object", "created", "model", "choices", "usage", "error", "obfuscation"})
+_MESSAGE_FIELDS = frozenset(
+    {
+        *("role", "content", "refusal", "tool_calls", "function_call", "annotations", "images", "audio"),
+        *("reasoning", "reasoning_content", "reasoning_details", "extra_content"),
+    }
+)
 _CHOICE_FIELDS = frozenset({"index", "message", "delta", "finish_reason", "logprobs"})
 
 
@@ -119,14 +126,14 @@ def write_response(response: ChatResponse, reply: Reply) -> JSONObject:
         message.add(part)
     choices = raw.get("choices")
     raw_choice = as_object(choices[0]) if isinstance(choices, list) and choices else {}
-    choice: Fields = {name: value for name, value in raw_choice.items() if name not in _CHOICE_FIELDS}
+    choice = _unknown(raw_choice, _CHOICE_FIELDS)
     choice |= {
         "index": 0,
-        "message": message.fields(),
+        "message": {**_unknown(as_object(raw_choice.get("message")), _MESSAGE_FIELDS), **message.fields()},
         "logprobs": _logprobs(response.logprobs, refused=not message.text and bool(message.refusal)),
         "finish_reason": _FINISH_REASONS.get(response.finish_reason, "stop"),
     }
-    body: Fields = {name: value for name, value in raw.items() if name not in _BODY_FIELDS and value is not None}
+    body = _unknown(raw, _BODY_FIELDS)
     body |= {
         "id": f"chatcmpl-{reply.id}",
         "object": "chat.completion",
@@ -136,6 +143,10 @@ def write_response(response: ChatResponse, reply: Reply) -> JSONObject:
         "usage": _usage(response.usage, same=same),
     }
     return body
+
+
+def _unknown(fields: JSONObject, known: Collection[str]) -> Fields:
+    return {name: value for name, value in fields.items() if name not in known and value is not None}
 
 
 class _Message:
@@ -192,7 +203,8 @@ class _Message:
     def fields(self) -> JSONObject:
         fields: Fields = {
             "role": "assistant",
-            "content": "".join(self.text) if self.text else None,
+            # An answer of nothing else is an empty text.
+            "content": None if not self.text and (self.refusal or self._calls or self._audio) else "".join(self.text),
             "refusal": "".join(self.refusal) or None,
         }
         more: Fields = {
@@ -536,16 +548,10 @@ def _audio(part: Audio, reply: Reply) -> JSONObject:
 
 
 def _logprobs(tokens: Iterable[TokenLogprob], *, refused: bool = False) -> JSONObject | None:
-    entries: list[JSONValue] = [
-        {**_token(token), "top_logprobs": [_token(top) for top in token.top]} for token in tokens
-    ]
+    entries: list[JSONValue] = [write_token(token) for token in tokens]
     if not entries:
         return None
     return {"content": None, "refusal": entries} if refused else {"content": entries, "refusal": None}
-
-
-def _token(token: TokenLogprob) -> Fields:
-    return {"token": token.token, "logprob": token.logprob, "bytes": None}
 
 
 def _usage(usage: Usage | None, *, same: bool) -> JSONObject | None:

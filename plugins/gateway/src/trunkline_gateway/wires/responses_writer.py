@@ -51,6 +51,7 @@ from trunkline.fold import decode_arguments
 from trunkline_gateway.problems import Kind, Problem
 from trunkline_gateway.wires import Reply
 from trunkline_gateway.wires.carried import passable, wrap, wrap_reasoning
+from trunkline_gateway.wires.logprobs import write_token
 from trunkline_gateway.wires.responses_reader import CUSTOM, GATEWAY_ID, INPUT, WIRE
 
 _INCOMPLETE = {FinishReason.LENGTH: "max_output_tokens", FinishReason.CONTENT_FILTER: "content_filter"}
@@ -177,7 +178,7 @@ class _TextOut:
         self.closed = True
         self.data["refusal" if self.refusal else "text"] = self.text()
         if not self.refusal:
-            self.data["logprobs"] = [_logprob(each) for each in self.logprobs]
+            self.data["logprobs"] = [write_token(each) for each in self.logprobs]
 
 
 class _Message:
@@ -671,7 +672,7 @@ class StreamWriter:
             text.add(delta)
             text.logprobs.extend(event.logprobs)
             out: list[bytes] = []
-            fields = {**_place(text), "delta": delta, "logprobs": [_logprob(each) for each in event.logprobs]}
+            fields = {**_place(text), "delta": delta, "logprobs": [write_token(each) for each in event.logprobs]}
             self._event(out, "response.output_text.delta", fields)
             return out[0]
         if not delta:
@@ -840,16 +841,6 @@ def _text_part(refusal: bool) -> dict[str, Any]:
 
 def _is_made(data: JSONObject) -> bool:
     return GATEWAY_ID in str(data["id"])
-
-
-def _logprob(token: TokenLogprob) -> JSONObject:
-    return {**_token(token), "top_logprobs": [_token(each) for each in token.top]}
-
-
-def _token(token: TokenLogprob) -> dict[str, Any]:
-    # The core does not keep the bytes of a token, so those of a character that tokens share are not known.
-    text = token.token
-    return {"token": text, "bytes": list(text.encode("utf-8", "surrogatepass")), "logprob": token.logprob}
 
 
 def _is_custom(tool: Tool) -> bool:
