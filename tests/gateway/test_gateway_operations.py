@@ -6,6 +6,7 @@ import json
 import os
 import re
 import resource
+import signal
 import socket
 import subprocess
 import threading
@@ -176,8 +177,6 @@ def test_streams_that_do_not_end_are_ended_when_the_drain_time_is_over(provider:
 
 
 def test_a_changed_file_of_services_is_read_after_sighup(provider: str, tmp_path: Path) -> None:
-    import signal
-
     with gateway_process(tmp_path, services=service(provider)) as gateway:
         key = gateway.create_key()
         body = {"model": "second", "messages": [{"role": "user", "content": "hello"}]}
@@ -198,6 +197,21 @@ def test_a_changed_file_of_services_is_read_after_sighup(provider: str, tmp_path
         while "not reloaded" not in gateway.log.read_text() and time.monotonic() < deadline:
             pass
         assert status() == 200
+
+
+def test_a_reload_during_the_start_does_not_end_the_gateway(tmp_path: Path) -> None:
+    pytest.importorskip("asyncpg")
+    with socket.create_server(("127.0.0.1", 0)) as database:
+        url = f"postgresql://user@127.0.0.1:{database.getsockname()[1]}/gateway"
+        command = [*TRUNKLINE, "serve", "--port", "0", "--data-dir", str(tmp_path), "--database", url]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        database.settimeout(60)
+        connection, _ = database.accept()  # so it starts
+        process.send_signal(signal.SIGHUP)
+        connection.close()
+        database.close()
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors.startswith("trunkline: the database")) == (1, True)
 
 
 def start(*options: str, **variables: str) -> subprocess.CompletedProcess[str]:

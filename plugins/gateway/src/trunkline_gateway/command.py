@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -95,6 +96,8 @@ def serve(
     from trunkline_gateway.logs import configure
 
     configure(log_format)
+    # A reload while the gateway starts has nothing to read again; by default the signal ends the process.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     checked = settings or GatewaySettings()
     checked.make_data_dir()
     return anyio.run(_serve, checked, backend_options={"use_uvloop": _has_uvloop()})
@@ -145,6 +148,9 @@ async def _serve(settings: GatewaySettings) -> int:
         async with listen(settings) as sockets, gateway:
             missing = await missing_model(gateway.services)
             await run(gateway, sockets, announce)
+            # What calls used is written now. Further signals must not cut that off.
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
     return 0
 
 
