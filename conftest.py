@@ -44,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the markers, and choose how many examples Hypothesis tries."""
     config.addinivalue_line("markers", "exhaustive: run only with --exhaustive; tests/README.md says why")
     config.addinivalue_line(
-        "markers", "tests_kit: run by the session tests_kit, not by tests; tests/README.md says why"
+        "markers", "tests_more: run by the session tests_more, not by tests; tests/README.md says why"
     )
     settings.load_profile("exhaustive" if config.getoption("--exhaustive") else "trunkline")
 

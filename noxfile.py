@@ -462,8 +462,8 @@ def isolated(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the site into site/, without a network; a warning or a broken link is an error.
 
-    The session `tests_workspace` checks the parts that `docs/generate.py` writes, and runs the examples:
-    `nox -s tests_workspace -- tests/test_docs.py tests/test_docs_examples.py` for those alone.
+    The session `tests_more` checks the parts that `docs/generate.py` writes, and runs the examples:
+    `nox -s tests_more -- tests/test_docs.py tests/test_docs_examples.py` for those alone.
     """
     install(session, *group("docs"), extras="cli,testing")
     session.run("zensical", "build", "--strict", "--clean")
@@ -487,24 +487,21 @@ def tests(session: nox.Session) -> None:
     """Run the tests of the core, except of its command line, and of the plugins. Arguments after `--` go to pytest."""
     install(session, *group("tests"), extras="answers,cli,fast,testing,tools")
     session.install("--no-deps", AWS)
-    chosen = ("-m", "not tests_kit", f"--ignore={COMMAND_LINE}", *leave_out(GATEWAY_LONG), "core/tests", "plugins")
+    chosen = ("-m", "not tests_more", f"--ignore={COMMAND_LINE}", *leave_out(GATEWAY_LONG), "core/tests", "plugins")
     run_tests(session, PARALLEL, *chosen)
 
 
 @nox.session
-def tests_kit(session: nox.Session) -> None:
-    """Run the tests that are marked `tests_kit`: those of the kit itself, and the kit over formats that recur."""
-    install(session, *group("tests"), extras="answers,cli,fast,testing,tools")
-    session.install("--no-deps", AWS)
-    files = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("plugins/*/tests/test_*_conformance.py"))
-    run_tests(session, PARALLEL, "-m", "tests_kit", "core/tests", *files)
+def tests_more(session: nox.Session) -> None:
+    """Run most tests that `tests` leaves out: of the command line, and in tests/ (recordings, servers, documentation).
 
-
-@nox.session
-def tests_workspace(session: nox.Session) -> None:
-    """Run the other tests: of the command line, and those in tests/ (recorded traffic, servers, documentation)."""
+    And, first, those that are marked `tests_more`: of the kit itself, and the kit over formats that recur.
+    """
     install(session, *group("tests"), *group("packages"), extras="answers,cli,fast,testing,tools")
     session.install("--no-deps", AWS)
+    if not session.posargs:
+        kit = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("plugins/*/tests/test_*_conformance.py"))
+        run_tests(session, PARALLEL, "-m", "tests_more", "core/tests", *kit)
     run_tests(session, PARALLEL, "--ignore=tests/gateway", COMMAND_LINE, "tests")
 
 

@@ -360,7 +360,7 @@ def test_ci_runs_the_test_command_of_the_readme_and_requires_the_recordings() ->
         " chromium postgresql redis-server >/dev/null",
         "fi",
         command,
-        ".venv/bin/nox -s isolated docs smoke tests_kit tests_ray tests_gateway tests_workspace",
+        ".venv/bin/nox -s isolated docs smoke tests_ray tests_gateway tests_more",
     ]
 
 

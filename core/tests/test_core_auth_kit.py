@@ -7,7 +7,7 @@ from trunkline.testing import AuthTests
 
 from .kit.kit_runs import failures
 
-pytestmark = pytest.mark.tests_kit
+pytestmark = pytest.mark.tests_more
 
 BUGS = {
     "not_shared": ("test_waiting_calls_share_one_exchange", "test_token_is_reused"),

@@ -19,7 +19,7 @@ from trunkline.testing.catalogue import FAULTS, fault_of
 
 from .kit.kit_runs import failures
 
-pytestmark = pytest.mark.tests_kit
+pytestmark = pytest.mark.tests_more
 
 PROVIDER = Path(__file__).with_name("kit") / "kit_toy.py"
 

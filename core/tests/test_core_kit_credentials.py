@@ -20,7 +20,7 @@ sys.path.insert(0, str(PROVIDERS))
 import kit_credentials  # noqa: E402
 from kit_credentials import BUGS, GOOD  # noqa: E402
 
-pytestmark = pytest.mark.tests_kit
+pytestmark = pytest.mark.tests_more
 
 TESTS = sorted({test for test, _ in BUGS.values()})
 

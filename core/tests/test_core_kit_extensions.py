@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from trunkline.testing import ExtensionTests
 
-pytestmark = pytest.mark.tests_kit
+pytestmark = pytest.mark.tests_more
 
 KIT = Path(__file__).with_name("kit")
 

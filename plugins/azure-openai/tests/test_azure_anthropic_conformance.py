@@ -8,7 +8,7 @@ from trunkline.testing import ProviderTests, canary
 from trunkline_anthropic.testing import HEADERS, MESSAGES, NO_LIMIT, SIGNED, counted_request, messages_history
 
 
-@pytest.mark.tests_kit
+@pytest.mark.tests_more
 class TestAzureAnthropic(ProviderTests):
     provider = "azure-anthropic"
     settings = {"api_url": "{url}/anthropic", "api_key": canary("api_key"), "model_facts": SIGNED}

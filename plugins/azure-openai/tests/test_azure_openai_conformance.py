@@ -46,7 +46,7 @@ FILTERED = Sample(
 )
 
 
-@pytest.mark.tests_kit
+@pytest.mark.tests_more
 class TestAzureOpenAI(ProviderTests):
     provider = "azure-openai"
     settings = {"api_url": "{url}/openai/v1", "api_key": canary("api_key")}
@@ -64,7 +64,7 @@ class TestAzureOpenAI(ProviderTests):
     operation_requests = chat_operation_requests("{url}/openai/v1")
 
 
-@pytest.mark.tests_kit
+@pytest.mark.tests_more
 class TestAzureOpenAIResponses(ProviderTests):
     provider = "azure-openai"
     variant = "responses"

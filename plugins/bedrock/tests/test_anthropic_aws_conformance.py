@@ -18,7 +18,7 @@ from trunkline_anthropic.testing import (
 WORKSPACE = {**HEADERS, "anthropic-workspace-id": "wrkspc_1"}
 
 
-@pytest.mark.tests_kit
+@pytest.mark.tests_more
 class TestAnthropicAWS(ProviderTests):
     provider = "anthropic-aws"
     settings = {

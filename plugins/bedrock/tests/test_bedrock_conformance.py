@@ -416,7 +416,7 @@ class OpenAIEndpoint(ProviderTests):
     listed_models = (ModelInfo(id="m1"), ModelInfo(id="m2"))
 
 
-@pytest.mark.tests_kit
+@pytest.mark.tests_more
 class TestBedrockChat(OpenAIEndpoint):
     variant = "chat"
     settings = {**_KEYS, "api_url": "{url}", "api": "chat"}
@@ -428,7 +428,7 @@ class TestBedrockChat(OpenAIEndpoint):
     }
 
 
-@pytest.mark.tests_kit
+@pytest.mark.tests_more
 class TestBedrockResponses(OpenAIEndpoint):
     variant = "responses"
     settings = {**_KEYS, "api_url": "{url}", "api": "responses", "endpoint": "runtime"}
@@ -440,7 +440,7 @@ class TestBedrockResponses(OpenAIEndpoint):
     }
 
 
-@pytest.mark.tests_kit
+@pytest.mark.tests_more
 class TestBedrockMessages(OpenAIEndpoint):
     variant = "messages"
     # The kit's model does not have a Claude name, so give it the facts of a Claude model.

@@ -114,7 +114,7 @@ class TestOpenAICompatible(ProviderTests):
     operation_requests = chat_operation_requests("{url}/v1")
 
 
-@pytest.mark.tests_kit
+@pytest.mark.tests_more
 class TestOpenAICompatibleResponses(ProviderTests):
     provider = "openai-compatible"
     variant = "responses"

@@ -19,7 +19,7 @@ from trunkline_anthropic.testing import (
 )
 
 
-@pytest.mark.tests_kit
+@pytest.mark.tests_more
 class TestAnthropicGoogleCloud(ProviderTests):
     provider = "anthropic-google-cloud"
     settings = {

@@ -72,7 +72,7 @@ STREAMED_ARGUMENTS = Sample(
 )
 
 
-@pytest.mark.tests_kit
+@pytest.mark.tests_more
 class TestVertexGemini(ProviderTests):
     """In express mode, with an API key."""
 
@@ -154,7 +154,7 @@ CLAUDE = "{url}/v1/publishers/anthropic/models"
 VERSION = {"anthropic_version": "2026-10-21"}
 
 
-@pytest.mark.tests_kit
+@pytest.mark.tests_more
 class TestVertexClaude(ProviderTests):
     """Claude's models."""
 
@@ -172,7 +172,7 @@ class TestVertexClaude(ProviderTests):
     skips = NO_LIMIT
 
 
-@pytest.mark.tests_kit
+@pytest.mark.tests_more
 class TestVertexResponses(ProviderTests):
     """OpenAI's models. No recording confirms the answers."""
 
