@@ -80,6 +80,7 @@ ASYNC_IN_GATEWAY = (
     "operations.py",
     "redis_limits.py",
     "redis_link.py",
+    "running.py",
     "server.py",
     "service_checks.py",
     "service_opening.py",
