@@ -19,13 +19,13 @@ Opening a service goes through these steps:
 from __future__ import annotations
 
 import inspect
-import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, lru_cache
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, requires, version
+from pathlib import Path
 from types import FunctionType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -105,11 +105,11 @@ def installed(group: str) -> tuple[InstalledPlugin, ...]:
 
 def _search_path() -> Iterator[tuple[str, int]]:
     """Yield the entries of `sys.path`, each with the time at which it was last changed, in nanoseconds."""
-    for entry in sys.path:
+    for entry in map(Path, sys.path):
         try:
-            yield os.path.abspath(entry), os.stat(entry or ".").st_mtime_ns
+            yield str(entry.absolute()), entry.stat().st_mtime_ns
         except OSError:  # there is no such folder or archive
-            yield entry, 0
+            yield str(entry), 0
 
 
 @lru_cache(maxsize=16)
