@@ -434,37 +434,31 @@ async def test_heartbeats_are_in_time_after_an_outage_in_which_many_calls_ended_
 
 
 @pytest.mark.anyio
-async def test_a_reservation_that_is_committed_after_its_connection_was_lost_holds_nothing(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+async def test_reservations_that_no_call_of_an_instance_holds_any_more_are_charged_for_their_input(
+    database: Database,
 ) -> None:
-    clock = Clock()
-    store = BudgetStore(database, instance="one", clock=clock)
-    key = await make_key(database, Budget(period="total", tokens=100))
-    sent: list[Callable[[Connection], object]] = []
-
-    async def lose(work: Callable[[Connection], object]) -> object:
-        sent.append(work)
-
-        def roll_back(connection: Connection) -> None:
-            work(connection)
-            raise DatabaseError("the connection was lost")
-
-        return await write(roll_back)
-
-    write = database.write
-    with monkeypatch.context() as patch:
-        patch.setattr(database, "write", lose)
-        with pytest.raises(DatabaseError):
-            await reserve(store, key, 60)
+    recorded: list[CallRecord] = []
+    store = BudgetStore(database, instance="one", record=recorded.append)
+    key = await make_key(database, Budget(period="total", tokens=1000))
+    held = await reserve(store, key, 100, of_input=5)
+    # As if it were committed after its connection was lost, or as if the server had lost that it was settled.
+    late = BudgetStore(database, instance="one")
+    await reserve(late, key, 60, of_input=7)
+    assert await store.recover() == 0
+    assert (await balance(store, key)).reserved.tokens == 160
+    await make_old(database)
     await store.beat()
-    await database.write(sent[0])  # it arrives
-    assert (await balance(store, key)).reserved.tokens == 60
     for _ in range(2):
-        clock.now += 120
-        await store.beat()
-        assert (await balance(store, key)).reserved.tokens == 0
-    assert not store._unsettled
-    assert not store._doubtful
+        assert await store.recover() == 0
+        state = await balance(store, key)
+        assert (state.spent.tokens, state.reserved.tokens) == (7, 100)
+    await store.settle(held, Amount(tokens=20))
+    with pytest.raises(BudgetExceeded):
+        await reserve(store, key, 1000)
+    state = await balance(store, key)
+    assert (state.spent.tokens, state.reserved.tokens) == (27, 0)
+    assert not store._held
+    assert not recorded
 
 
 @pytest.mark.anyio

@@ -55,12 +55,6 @@ SUSPECT_SECONDS = 10
 After an outage of the database no instance has a recent heartbeat. Each that lives writes one within that time.
 """
 
-DOUBT_SECONDS = 120
-"""The seconds for which a reservation that was broken off may still be committed.
-
-What was sent to PostgreSQL over a connection that is lost may arrive later. Transactions end by `IDLE_SECONDS`.
-"""
-
 _TOGETHER = 500
 """The most calls that are settled in one transaction."""
 
@@ -113,11 +107,7 @@ _TAKE = (
     .where(reservations.c.id == bindparam("a_reservation"))
     .returning(reservations.c.key_id, reservations.c.tokens, reservations.c.cost)
 )
-_TAKE_ALL = (
-    delete(reservations)
-    .where(reservations.c.id.in_(bindparam("some", expanding=True)))
-    .returning(reservations.c.id, reservations.c.key_id, reservations.c.tokens, reservations.c.cost)
-)
+_TAKE_ALL = delete(reservations).where(reservations.c.id.in_(bindparam("some", expanding=True))).returning(reservations)
 # What is settled counts in the period in which it is settled.
 _SETTLE = (
     update(budgets)
@@ -148,6 +138,7 @@ _is_suspect = and_(
     reservations.c.created_at < _is_old,
     ~exists().where(instances.c.id == reservations.c.instance, instances.c.beat_at >= _is_old),
 )
+_OWN = select(reservations.c.id).where(reservations.c.instance == bindparam("own"), reservations.c.created_at < _is_old)
 _beat_at = select(instances.c.beat_at).where(instances.c.id == reservations.c.instance).scalar_subquery()
 _SUSPECTS = select(reservations.c.instance, _beat_at.label("beat_at")).where(_is_suspect).distinct()
 _DEAD = (
@@ -189,8 +180,8 @@ class BudgetStore:
         self._recovered_at = -math.inf
         # What could not be settled because the database was away.
         self._unsettled: dict[str, Amount] = {}
-        # Which of them may be committed yet, and until when.
-        self._doubtful: dict[str, float] = {}
+        # What calls of this instance hold, or what is in `_unsettled`.
+        self._held: set[str] = set()
 
     async def reserve(
         self, key: Key, amount: Amount, *, input_amount: Amount, call: CallRecord | None = None
@@ -216,6 +207,7 @@ class BudgetStore:
         }
         wanted = {"a_key": key.id, "a_tokens": amount.tokens, "a_cost": amount.cost}
         has_begun = False
+        self._held.add(reservation.id)
 
         def work(connection: Connection) -> BudgetExceeded | None:
             nonlocal has_begun
@@ -234,12 +226,14 @@ class BudgetStore:
             # Whether it was committed is not known, unless the database could not be reached at all.
             if has_begun or not isinstance(error, Exception):
                 self._unsettled[reservation.id] = Amount()
-                self._doubtful[reservation.id] = self._clock() + DOUBT_SECONDS
+            else:
+                self._held.discard(reservation.id)
             if not isinstance(error, Exception):
                 with anyio.CancelScope(shield=True):
                     await self._settle_again()
             raise
         if exceeded is not None:
+            self._held.discard(reservation.id)
             raise exceeded
         return reservation
 
@@ -255,6 +249,8 @@ class BudgetStore:
             if not isinstance(error, DatabaseError):
                 raise
             logger.warning("a budget is settled later: %s", error)
+        else:
+            self._held.discard(reservation.id)
 
     async def _settle(self, reservation_id: str, amount: Amount) -> None:
         def work(connection: Connection) -> None:
@@ -283,11 +279,9 @@ class BudgetStore:
                 await self._settle_all(part)
             except DatabaseError:
                 return False
-            now = self._clock()
             for reservation_id in part:
-                if self._doubtful.get(reservation_id, now) <= now:
-                    self._unsettled.pop(reservation_id, None)
-                    self._doubtful.pop(reservation_id, None)
+                self._unsettled.pop(reservation_id, None)
+                self._held.discard(reservation_id)
         return True
 
     async def _settle_all(self, amounts: Mapping[str, Amount]) -> None:
@@ -321,15 +315,17 @@ class BudgetStore:
         """Settle the reservations of dead instances, and return how many they were.
 
         An instance is dead if it had no heartbeat for `DEAD_SECONDS`, and then none while this one called `recover`
-        regularly for `SUSPECT_SECONDS`.
+        regularly for `SUSPECT_SECONDS`. Also settles what no call of this instance holds any more: what was sent over a
+        connection that was lost may arrive later, and a server that fails over may lose what was settled last.
         """
         now = self._clock()
         # If this instance could not reach the database meanwhile, others perhaps could not either.
         known = self._suspects if now - self._recovered_at <= DEAD_SECONDS else {}
         suspects: dict[tuple[str, int | None], float] = {}
+        held, orphans = frozenset(self._held), 0
 
         def work(connection: Connection) -> list[dict[str, Any] | None]:
-            nonlocal suspects
+            nonlocal suspects, orphans
             found = connection.execute(_SUSPECTS).all()
             suspects = {(row.instance, row.beat_at): known.get((row.instance, row.beat_at), now) for row in found}
             names = [name for (name, _), since in suspects.items() if now - since >= SUSPECT_SECONDS]
@@ -338,6 +334,12 @@ class BudgetStore:
             for row in dead:
                 connection.execute(_TAKE, {"a_reservation": row.id})
                 _add(sums[row.key_id], row.tokens, row.cost, row.input_tokens, row.input_cost)
+            own = connection.execute(_OWN, {"own": self._instance}).scalars()
+            lost = [name for name in own if name not in held][:_TOGETHER]
+            taken = connection.execute(_TAKE_ALL, {"some": lost}).all() if lost else ()
+            for row in taken:
+                _add(sums[row.key_id], row.tokens, row.cost, row.input_tokens, row.input_cost)
+            orphans = len(taken)
             _settle_sums(connection, sums)
             connection.execute(_FORGET)
             return [row.call for row in dead]
@@ -346,6 +348,8 @@ class BudgetStore:
         self._suspects, self._recovered_at = suspects, now
         if recovered:
             logger.warning("%d calls of instances that have died were charged for their input", len(recovered))
+        if orphans:
+            logger.warning("%d reservations that no call holds any more were charged for their input", orphans)
         if self._record_call is not None:
             for call in filter(None, recovered):  # an older version stored none
                 self._record_call(_call_record(call))
