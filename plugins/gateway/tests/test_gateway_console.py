@@ -453,6 +453,18 @@ async def test_only_the_chosen_way_counts(gateway: Gateway, admin: httpx.AsyncCl
     assert 'id="error-field-w0-aws_secret_access_key"' in response.text
 
 
+async def test_numbers_are_shown_as_they_were_entered_and_must_be_finite(admin: httpx.AsyncClient) -> None:
+    fields = {"name": "a", "s.api_url": "http://127.0.0.1:9/v1"}
+    for infinite in ("inf", "1e400", "nan"):  # which JSON does not have
+        refused = await submit(admin, "/services/new/openai-compatible", **fields, **{"s.total_timeout": infinite})
+        assert refused.status_code == 422
+    saved = await submit(admin, "/services/new/openai-compatible", **fields, **{"s.total_timeout": "1234567.5"})
+    assert saved.is_redirect
+    assert (await submit(admin, "/services/new/balance", name="b", **{"m.a": "0.12345678"})).is_redirect
+    assert 'value="1234567.5"' in (await admin.get("/console/service/edit/a")).text
+    assert 'value="0.12345678"' in (await admin.get("/console/service/edit/b")).text
+
+
 async def test_a_composed_service_has_its_members_in_order(gateway: Gateway, admin: httpx.AsyncClient) -> None:
     for name in ("one", "two"):
         await submit(admin, "/services/new/openai", **{"name": name, "s.api_key": "sk-1", "s.default_model": "m"})
@@ -539,6 +551,7 @@ async def test_a_key_is_made_shown_once_changed_and_revoked(gateway: Gateway, ad
 async def test_mistakes_in_a_key_are_shown_at_their_fields(admin: httpx.AsyncClient) -> None:
     fields = {
         "name": "",
+        "scopes": "x" * 201,
         "expires": "9999-12-31",
         "requests_per_minute": "-1",
         "tokens_per_minute": "1e3",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 
-from trunkline.authoring.json import JSONValue
+from trunkline.authoring.json import JSONValue, loads_finite
 
 
 def mapping_of(value: object) -> Mapping[str, JSONValue]:
@@ -37,7 +38,7 @@ def shown(value: JSONValue) -> str:
         case int():
             return str(value)
         case float():
-            return f"{value:g}"
+            return repr(value).removesuffix(".0")
     if isinstance(value, Mapping):
         plain = all(isinstance(item, str) and "\n" not in item for item in value.values()) and not any(
             ":" in name for name in value
@@ -70,9 +71,10 @@ def value_of(schema: Mapping[str, JSONValue], text: str) -> JSONValue:
     if kind in ("integer", "number"):
         for number in (int, float):
             try:
-                return number(text)
+                found = number(text)
             except ValueError:
                 continue
+            return found if math.isfinite(found) else text  # JSON has no infinity
         return text
     if kind == "array":
         if not text.startswith("["):
@@ -94,7 +96,7 @@ def value_of(schema: Mapping[str, JSONValue], text: str) -> JSONValue:
 
 def _json(text: str, kind: type, accepted: str) -> JSONValue:
     try:
-        value: JSONValue = json.loads(text)
+        value: JSONValue = loads_finite(text)
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, kind):

@@ -21,6 +21,7 @@ _PERIODS: Mapping[Period, str] = {"day": "a day", "month": "a month", "total": "
 _MOST = 10**15
 _LONGEST_NAME = 100
 _MOST_SCOPES = 100
+_LONGEST_SCOPE = 200
 
 
 @attrs.frozen(kw_only=True)
@@ -167,8 +168,10 @@ def read_draft(texts: Mapping[str, str]) -> tuple[KeyDraft | None, dict[str, str
     elif len(name) > _LONGEST_NAME or not name.isprintable():
         errors["name"] = f"A name has at most {_LONGEST_NAME} visible characters"
     scopes = tuple(dict.fromkeys(line.strip() for line in texts.get("scopes", "").splitlines() if line.strip()))
-    if len(scopes) > _MOST_SCOPES or any(not scope.isprintable() for scope in scopes):
-        errors["scopes"] = f"At most {_MOST_SCOPES} models, one in each line"
+    if len(scopes) > _MOST_SCOPES or any(len(each) > _LONGEST_SCOPE or not each.isprintable() for each in scopes):
+        errors["scopes"] = (
+            f"At most {_MOST_SCOPES} models of at most {_LONGEST_SCOPE} visible characters, one in each line"
+        )
     requests = _whole(texts, "requests_per_minute", errors)
     tokens = _whole(texts, "tokens_per_minute", errors)
     budget_tokens = _whole(texts, "budget_tokens", errors)
