@@ -82,6 +82,19 @@ def test_metrics_count_calls_and_have_no_key(gateway: GatewayProcess) -> None:
     assert httpx.get(f"{gateway.url}/metrics", headers={"x-forwarded-for": "203.0.113.1"}).status_code == 401
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01nonsense\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n",
+    ],
+)
+def test_wrong_requests_do_not_fill_the_log(gateway: GatewayProcess, sent: bytes) -> None:
+    before = gateway.log.read_text()
+    assert exchange(gateway, sent).startswith(b"HTTP/1.1 ")
+    assert gateway.log.read_text() == before
+
+
 def test_a_head_that_is_too_long_is_refused(gateway: GatewayProcess) -> None:
     head = b"GET /healthz HTTP/1.1\r\nhost: x\r\n" + b"a: " + b"b" * 70_000 + b"\r\n\r\n"
     assert b" 431 " in exchange(gateway, head)

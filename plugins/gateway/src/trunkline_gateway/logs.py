@@ -71,4 +71,5 @@ def configure(form: Literal["text", "json"]) -> None:
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler]
         logger.propagate = False
-        logger.setLevel(logging.INFO if name != "uvicorn.error" else logging.WARNING)
+        # The web server warns of each wrong request, which anybody may send for ever.
+        logger.setLevel(logging.INFO if name != "uvicorn.error" else logging.ERROR)
