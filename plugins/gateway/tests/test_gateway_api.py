@@ -240,6 +240,14 @@ async def test_the_prices_of_a_services_extension_count_in_budgets(setup: Setup)
     assert await setup.spent(poor) == (0, 0)
 
 
+async def test_a_call_that_asks_for_any_number_of_tokens_is_refused_by_the_budget(setup: Setup) -> None:
+    for budget in (Budget(period="total", cost=10**9), Budget(period="total", tokens=10**6)):
+        key, headers = await setup.key(budget=budget)
+        refused = await setup.chat(headers, "priced", max_tokens=2**63 - 1)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "insufficient_quota")
+        assert await setup.spent(key) == (0, 0)
+
+
 async def test_a_composed_service_reserves_the_price_of_its_most_expensive_member(setup: Setup) -> None:
     _, headers = await setup.key(budget=Budget(period="total", cost=10**9))
     assert (await setup.chat(headers, "both", max_tokens=100)).status_code == 429
@@ -732,6 +740,25 @@ async def test_models_are_asked_again_after_a_change_and_not_of_a_service_that_w
     await first
     assert [info.id for info in await models.of_service("main")] == ["m"]
     assert len(setup.provider.calls) == 2
+
+
+async def test_a_list_of_models_stays_while_its_service_cannot_be_asked(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trunkline_gateway.models.KEPT", 0.0)
+    monkeypatch.setattr("trunkline_gateway.models.KEPT_AFTER_FAILURE", 0.0)
+    answers = [
+        (200, {"object": "list", "data": [{"id": "m", "object": "model"}]}),
+        (500, {"error": {"message": "down"}}),
+        (200, {"object": "list", "data": []}),
+    ]
+
+    async def script(call: Call) -> None:
+        await call.send(*answers[len(setup.provider.calls) - 1])
+
+    setup.provider.script = script
+    listed = [[info.id for info in await setup.gateway.models.of_service("main")] for _ in answers]
+    assert listed == [["m"], ["m"], []]
 
 
 # Requests that fail before the one that is answered

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 KEPT = 300.0
 """The seconds for which the list of a service is kept."""
 
+KEPT_AFTER_FAILURE = 30.0
+"""The seconds for which the last list of a service is kept that could not be asked again."""
+
 LONGEST = 10.0
 """The seconds that a service gets to list its models."""
 
@@ -35,6 +38,7 @@ class Models:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        # Until when each list is kept.
         self._kept: dict[str, tuple[float, tuple[ModelInfo, ...]]] = {}
         self._generation = 0
 
@@ -62,20 +66,21 @@ class Models:
         return offered
 
     async def of_service(self, name: str) -> tuple[ModelInfo, ...]:
-        """Return what a service lists, or nothing if it cannot."""
+        """Return what a service lists. If it cannot be asked now, that is what it listed last, or nothing."""
         kept = self._kept.get(name)
-        if kept is not None and time.monotonic() - kept[0] < KEPT:
+        if kept is not None and time.monotonic() < kept[0]:
             return kept[1]
-        models: tuple[ModelInfo, ...] = ()
+        models: tuple[ModelInfo, ...] = () if kept is None else kept[1]
+        seconds = KEPT_AFTER_FAILURE
         generation = self._generation
         try:
             with anyio.move_on_after(LONGEST):
                 async with self._services.use(name) as service:
-                    models = await service.list_models()
+                    models, seconds = await service.list_models(), KEPT
         except (TrunklineError, GatewayError):  # the latter if it was deleted just now
             pass
         if generation == self._generation:  # otherwise the list may be that of the old settings
-            self._kept[name] = (time.monotonic(), models)
+            self._kept[name] = (time.monotonic() + seconds, models)
         return models
 
     def forget(self) -> None:
