@@ -12,7 +12,7 @@ from pathlib import Path
 import attrs
 import uvicorn
 from trunkline_gateway import Gateway, GatewaySettings
-from trunkline_gateway.server import protocol_for
+from trunkline_gateway.connections import protocol_for
 
 Script = Callable[["Call"], Awaitable[None]]
 

@@ -22,6 +22,7 @@ from starlette.applications import Starlette
 from trunkline import CallError, ChatRequest, ChatResponse, FinishReason, Secret, StreamClosed, Usage, user
 from trunkline_gateway import Gateway, GatewaySettings
 from trunkline_gateway.calls import Calls
+from trunkline_gateway.connections import protocol_for
 from trunkline_gateway.database.budgets import BudgetStore
 from trunkline_gateway.database.engine import Database
 from trunkline_gateway.database.services import ServiceStore, StoredService
@@ -29,7 +30,6 @@ from trunkline_gateway.database.usage import UsageStore
 from trunkline_gateway.encryption import Encryption
 from trunkline_gateway.keys import Budget, Key, KeyDraft
 from trunkline_gateway.limits import LimiterUnavailable
-from trunkline_gateway.server import protocol_for
 
 pytestmark = pytest.mark.anyio
 
