@@ -587,6 +587,11 @@ def test_unknown_fields_go_to_a_provider_with_the_same_format_and_are_named_for_
     assert chat.read_request(body, COMPOSED).provider_options == {}
     sent = translated(chat.read_request(body, SAME))
     assert (sent["store"], sent["verbosity"], sent["logit_bias"], sent["service_tier"]) == (False, "low", {}, "flex")
+    tools = [{"type": "function", "function": {"name": name, "examples": [1], "strict": True}} for name in ("a", "b")]
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {}, "new": 1, "off": False}}
+    inner = {"model": "x", "messages": [USER], "tools": tools, "response_format": form}
+    assert chat.ignored_fields(inner, OTHER) == ("tools[].function.examples", "response_format.json_schema.new")
+    assert chat.ignored_fields(inner, SAME) == ()
     many = {f"f{number}": 1 for number in range(10_000)}
     assert len(chat.ignored_fields(many, OTHER)) == 20
 

@@ -6,6 +6,7 @@ import base64
 import struct
 from typing import Any
 
+import attrs
 import pytest
 from anthropic.types import ModelInfo as AnthropicModel
 from hypothesis import given, strategies as st
@@ -27,6 +28,9 @@ def test_a_request_for_embeddings_is_read() -> None:
     assert embeddings.read_request(body, SAME).provider_options == {"openai": {"extra": 1}}
     assert embeddings.ignored_fields(body, OTHER) == ("extra",)
     assert embeddings.ignored_fields(body, SAME) == ()
+    responses = attrs.evolve(SAME, wire="openai-responses")
+    assert embeddings.read_request(body, responses).provider_options == {"openai": {"extra": 1}}
+    assert embeddings.ignored_fields(body, responses) == ()
     query = embeddings.read_request({"input": "a", "input_type": "query", "dimensions": None}, OTHER)
     assert query == EmbedRequest(inputs="a", model="embed", input_type="query")
 

@@ -337,6 +337,12 @@ def test_another_provider_gets_what_it_can_understand() -> None:
     assert isinstance(opaque, Opaque)
     assert opaque.provider != "gemini"
     assert ignored_fields(body, OTHER) == ("container",)
+    tools = [
+        {"name": "f", "input_schema": {}, "defer_loading": defers, "input_examples": []} for defers in (False, True)
+    ]
+    inner = body_with(tools=tools, output_config={"effort": "low", "task_budget": {"total": 9}})
+    assert ignored_fields(inner, OTHER) == ("tools[].defer_loading", "output_config.task_budget")
+    assert ignored_fields(inner, SAME) == ()
 
 
 @pytest.mark.parametrize(

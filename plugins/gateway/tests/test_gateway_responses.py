@@ -399,6 +399,7 @@ def test_unknown_fields_are_named_for_another_provider() -> None:
         "truncation": "auto",
         "store": True,
         "max_tool_calls": None,
+        "tools": [{"type": "function", "name": "f", "defer_loading": True}],
     }
     assert ignored_fields(body, OTHER) == (
         "service_tier",
@@ -406,6 +407,7 @@ def test_unknown_fields_are_named_for_another_provider() -> None:
         "text.verbosity",
         "reasoning.mode",
         "include[web_search_call.results]",
+        "tools[].defer_loading",
     )
     assert read(**body).provider_options == {}
 

@@ -88,6 +88,15 @@ _USUAL: Mapping[str, tuple[object, ...]] = {
 
 _EFFORTS = get_args(Effort)
 _CACHE_FIELDS = frozenset({"cache_control", "prompt_cache_breakpoint"})
+_INNER: Mapping[str, Set[str]] = {
+    "tools[]": {"type", "function", "custom", *_CACHE_FIELDS},
+    "tools[].function": {"name", "description", "parameters", "strict"},
+    "response_format": {"type", "json_schema", "schema"},
+    "response_format.json_schema": {"name", "description", "schema", "strict"},
+    "stream_options": {"include_usage", "include_obfuscation"},
+}
+"""The fields inside of the request's objects that are read, or that have no effect."""
+
 _MESSAGE_FIELDS = frozenset({"role", "content", "name"})
 _ASSISTANT_FIELDS = _MESSAGE_FIELDS | {
     "annotations",
@@ -110,10 +119,11 @@ def read_request(body: JSONObject, target: Target) -> ChatRequest:
 
 
 def ignored_fields(body: JSONObject, target: Target) -> tuple[str, ...]:
-    """Return the top-level fields of a request that do not reach the provider: those that only its own format has."""
-    if body.keys() <= _KNOWN or target.wire == WIRE:
-        return ()
-    return ignored_names(body, _KNOWN, _USUAL)
+    """Return the fields of a request that do not reach the provider, since only its own format has them.
+
+    Those of messages are not named.
+    """
+    return () if target.wire == WIRE else ignored_names(body, _KNOWN, _USUAL, _INNER)
 
 
 def custom_tools(body: JSONObject) -> frozenset[str]:

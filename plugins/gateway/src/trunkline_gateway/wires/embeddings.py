@@ -13,9 +13,10 @@ from trunkline.authoring.json import JSONObject, JSONValue
 
 from trunkline_gateway.problems import invalid
 from trunkline_gateway.targets import Target
-from trunkline_gateway.wires.chat_reader import WIRE
+from trunkline_gateway.wires.chat_reader import WIRE as CHAT
 from trunkline_gateway.wires.fields import MOST_IGNORED, without
 from trunkline_gateway.wires.openai_fields import READER, missing, wrong_type
+from trunkline_gateway.wires.responses_reader import WIRE as RESPONSES
 
 Encoding: TypeAlias = Literal["float", "base64"]
 
@@ -34,7 +35,7 @@ def read_request(body: JSONObject, target: Target) -> EmbedRequest:
         raise invalid("'dimensions' must be an integer of at least 1.", param="dimensions", code="invalid_type")
     if kind not in (None, "document", "query"):
         raise invalid("'input_type' must be 'document' or 'query'.", param="input_type", code="invalid_value")
-    own = target.provider_speaking(WIRE)
+    own = _own(target)
     more = without(body, _KNOWN)
     return EmbedRequest(
         inputs=_texts(body.get("input")),
@@ -48,9 +49,12 @@ def read_request(body: JSONObject, target: Target) -> EmbedRequest:
 
 def ignored_fields(body: JSONObject, target: Target) -> tuple[str, ...]:
     """Return the fields of a request that do not reach the provider: those that only its own format has."""
-    if target.wire == WIRE or body.keys() <= _KNOWN:
-        return ()
-    return tuple(without(body, _KNOWN))[:MOST_IGNORED]
+    return () if _own(target) is not None else tuple(without(body, _KNOWN))[:MOST_IGNORED]
+
+
+def _own(target: Target) -> str | None:
+    """Return the provider if it speaks this format: whoever speaks one of OpenAI's formats for answers does."""
+    return target.provider_speaking(CHAT) or target.provider_speaking(RESPONSES)
 
 
 def encoding_format(body: JSONObject) -> Encoding:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from itertools import islice
 
 import attrs
@@ -167,10 +167,39 @@ def shown(value: str) -> str:
     return repr(value if len(value) <= 50 else value[:49] + "…")
 
 
-def ignored_names(body: JSONObject, known: Collection[str], usual: Mapping[str, Collection[object]]) -> tuple[str, ...]:
-    """Return the fields of a request that are not known and ask for something: not for one of their usual values."""
-    names = (name for name, value in body.items() if name not in known and _asks(value, usual.get(name, ())))
-    return tuple(islice(names, MOST_IGNORED))
+def ignored_names(
+    body: JSONObject,
+    known: Collection[str],
+    usual: Mapping[str, Collection[object]],
+    inner: Mapping[str, Set[str]],
+) -> tuple[str, ...]:
+    """Return the fields of a request that are not known and ask for something: not for one of their usual values.
+
+    `inner` has the known fields of objects inside of the request, by their path: `tools[].function`.
+    """
+    names = [name for name, value in body.items() if name not in known and _asks(value, usual.get(name, ()))]
+    names += inner_names(body, inner)
+    return tuple(names[:MOST_IGNORED])
+
+
+def inner_names(body: JSONObject, inner: Mapping[str, Set[str]]) -> tuple[str, ...]:
+    """Return the fields inside of a request's objects that are not known, each once: `tools[].function.examples`."""
+    found: dict[str, None] = {}
+    for path, known in inner.items():
+        for fields in _objects_at(body, path.split(".")):
+            if not fields.keys() <= known:
+                asked = (name for name, value in fields.items() if name not in known and _asks(value, (False,)))
+                found.update(dict.fromkeys(f"{path}.{name}" for name in asked))
+    return tuple(islice(found, MOST_IGNORED))
+
+
+def _objects_at(fields: JSONObject, path: Sequence[str]) -> Iterator[JSONObject]:
+    """Yield the objects at a path. `tools[]` stands for each item of an array."""
+    first, *rest = path
+    value = fields.get(first.removesuffix("[]"))
+    for item in value if first.endswith("[]") and isinstance(value, list) else (value,):
+        if isinstance(item, dict):
+            yield from _objects_at(item, rest) if rest else (item,)
 
 
 def _asks(value: object, usual: Collection[object]) -> bool:

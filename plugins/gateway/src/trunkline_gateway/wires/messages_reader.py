@@ -84,6 +84,13 @@ _CALL_FIELDS = frozenset({"type", "id", "name", "input", "cache_control"})
 _THINKING_FIELDS = frozenset({"type", "thinking", "signature"})
 _REDACTED_FIELDS = frozenset({"type", "data"})
 _TOOL_FIELDS = frozenset({"type", "name", "description", "input_schema", "strict"})
+_INNER: Mapping[str, Set[str]] = {
+    "tools[]": _TOOL_FIELDS | {"cache_control"},
+    "output_config": {"effort", "format"},
+    "thinking": {"type", "budget_tokens", "display"},
+    "metadata": {"user_id"},
+}
+"""The fields inside of the request's objects that are read, or that have no effect."""
 
 
 def read_request(body: JSONObject, target: Target, *, betas: str = "") -> ChatRequest:
@@ -100,10 +107,12 @@ def read_count_request(body: JSONObject, target: Target, *, betas: str = "") -> 
 
 
 def ignored_fields(body: JSONObject, target: Target) -> tuple[str, ...]:
-    """Return the top-level fields of a request that do not reach the provider: those that only its own format has."""
-    if body.keys() <= _KNOWN or target.provider_speaking(WIRE) is not None:
-        return ()
-    return ignored_names(body, _KNOWN, _USUAL)
+    """Return the fields of a request that do not reach the provider, since only its own format has them.
+
+    Those of messages are not named.
+    """
+    same = target.provider_speaking(WIRE) is not None
+    return () if same else ignored_names(body, _KNOWN, _USUAL, _INNER)
 
 
 class _Reader(RequestReader):

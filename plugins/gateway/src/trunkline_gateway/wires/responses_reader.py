@@ -41,7 +41,7 @@ from trunkline.request import Effort
 from trunkline_gateway.problems import invalid
 from trunkline_gateway.targets import Target, Wire
 from trunkline_gateway.wires.carried import PREFIX, carried_reasoning, unwrap
-from trunkline_gateway.wires.fields import MOST_IGNORED, RequestReader, present, without
+from trunkline_gateway.wires.fields import MOST_IGNORED, RequestReader, inner_names, present, without
 from trunkline_gateway.wires.openai_fields import READER as _read, missing, unsupported_value, wrong_type
 
 WIRE: Wire = "openai-responses"
@@ -112,6 +112,7 @@ def ignored_fields(body: JSONObject, target: Target) -> tuple[str, ...]:
             names += [f"include[{each}]" for each in value if isinstance(each, str)]
         elif name != "tool_choice":
             names.append(name)
+    names += inner_names(body, {"tools[]": {"type", "name", "description", "parameters", "strict", "format"}})
     return tuple(names[:MOST_IGNORED])
 
 
