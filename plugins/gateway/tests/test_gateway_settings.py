@@ -48,6 +48,14 @@ def test_an_amount_that_cannot_be_a_budget_is_refused(
     assert "US dollars" in capsys.readouterr().err
 
 
+def test_a_folder_that_cannot_be_made_is_refused_by_the_name_of_its_setting(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert main(["gateway", "create-key", "k", "--data-dir", str(tmp_path / "file")]) == 1
+    assert "data_dir" in capsys.readouterr().err
+
+
 def test_the_models_of_a_key_may_be_given_with_commas(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--data-dir", str(tmp_path), "--models", "a/*, b", "--models", "c", "--budget-usd", "0.5"]
     assert main(["gateway", "create-key", "k", *options]) == 0

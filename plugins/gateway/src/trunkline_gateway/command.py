@@ -70,10 +70,22 @@ class DataSettings:
     Several keys separated by commas: the first encrypts, all decrypt."""
 
     def checked(self) -> GatewaySettings:
-        """Return them as the settings of a gateway whose folder of data exists. Raises `OSError`."""
+        """Return them as the settings of a gateway whose folder of data exists. Raises `ConfigurationError`."""
         settings = GatewaySettings(data_dir=self.data_dir, database=self.database, encryption_key=self.encryption_key)
-        settings.make_data_dir()
+        _make_data_dir(settings)
         return settings
+
+
+def _make_data_dir(settings: GatewaySettings) -> None:
+    """Make the folder of the data. Raises `ConfigurationError`."""
+    try:
+        settings.make_data_dir()
+    except OSError as error:
+        raise ConfigurationError(
+            f"the gateway's setting data_dir: the folder {settings.data_dir} cannot be made: {error.strerror}. Choose "
+            "another one: --data-dir",
+            setting="data_dir",
+        ) from None
 
 
 @serve_app.default
@@ -99,7 +111,7 @@ def serve(
     # A reload while the gateway starts has nothing to read again; by default the signal ends the process.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     checked = settings or GatewaySettings()
-    checked.make_data_dir()
+    _make_data_dir(checked)
     return anyio.run(_serve, checked, backend_options={"use_uvloop": _has_uvloop()})
 
 
