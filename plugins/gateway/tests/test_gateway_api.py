@@ -62,6 +62,11 @@ api_url = "URL/again/v1"
 default_model = "gpt-4o-mini"
 max_retries = 1
 
+[services.wrong]
+provider = "openai"
+api_key = "sk-1"
+nonsense = true
+
 [services.pair]
 fallback = ["priced", "again"]
 
@@ -178,6 +183,19 @@ async def test_the_name_of_a_service_stands_for_its_default_model_in_scopes_and_
     assert await setup.spent(key) == (14, 10 * 150 + 4 * 600)
 
 
+@pytest.mark.parametrize("field", ["models", "fallbacks"])
+async def test_a_key_for_certain_models_reaches_no_others_through_a_router(setup: Setup, field: str) -> None:
+    more: Any = {field: ["other"]}
+    _, headers = await setup.key()
+    assert (await setup.chat(headers, **more)).status_code == 200
+    assert setup.provider.calls[0].body[field] == ["other"]
+    _, headers = await setup.key(scopes=("main/m",))
+    assert (await setup.chat(headers, **{field: []})).status_code == 200
+    refused = await setup.chat(headers, **more)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "model_not_allowed")
+    assert len(setup.provider.calls) == 2
+
+
 async def test_the_name_of_a_model_is_bounded(setup: Setup) -> None:
     _, headers = await setup.key()
     refused = await setup.chat(headers, "main/" + "x" * 100_000)
@@ -238,6 +256,13 @@ async def test_the_prices_of_a_services_extension_count_in_budgets(setup: Setup)
     poor, headers = await setup.key(budget=Budget(period="total", cost=10**9))
     assert (await setup.chat(headers, "own", max_tokens=100)).status_code == 429
     assert await setup.spent(poor) == (0, 0)
+
+
+async def test_a_service_whose_settings_are_wrong_is_not_taken_for_a_model_without_a_price(setup: Setup) -> None:
+    key, headers = await setup.key(budget=Budget(period="total", cost=10**9))
+    refused = await setup.chat(headers, "wrong")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "service_unavailable")
+    assert await setup.spent(key) == (0, 0)
 
 
 async def test_a_call_that_asks_for_any_number_of_tokens_is_refused_by_the_budget(setup: Setup) -> None:

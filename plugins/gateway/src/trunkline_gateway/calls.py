@@ -31,6 +31,7 @@ from trunkline import (
     StreamClosed,
     TrunklineError,
 )
+from trunkline.authoring.json import JSONObject
 
 from trunkline_gateway.accounting import Accounting, Used
 from trunkline_gateway.budgets import Amount, Reservation
@@ -53,6 +54,9 @@ CONSOLE = "console"
 
 LONGEST_MODEL = 2000
 """The most characters of a model's name. Names are remembered and logged; the longest are those of Amazon."""
+
+_OTHER_MODELS = ("models", "fallbacks")
+"""The fields in which routers of models, which services may lead to, take further models than that of `model`."""
 
 _MOST_OUTPUT = 10**9
 """The most output tokens that are reserved, more than any model writes. Clients may ask for any number, and larger ones
@@ -103,6 +107,15 @@ class Calls:
             message = f"the key may not use the model {name!r}"
             raise GatewayError(Problem(kind="permission", status=403, message=message, code="model_not_allowed"))
         return target
+
+    def check_models(self, key: Key, body: JSONObject) -> None:
+        """Raise `GatewayError` (403) if a request names models in more places than the scopes of its key look at."""
+        named = next((name for name in _OTHER_MODELS if key.draft.scopes and body.get(name)), None)
+        if named is not None:
+            message = f"the key may use certain models only, so the request cannot name others in {named!r}"
+            raise GatewayError(
+                Problem(kind="permission", status=403, message=message, code="model_not_allowed", param=named)
+            )
 
     def admit(
         self,
@@ -266,6 +279,7 @@ class AdmittedCall(Generic[RequestT]):
     def _amount(self, input_tokens: int, output_tokens: int, needs_price: bool) -> Amount:
         cost = self._accounting.estimated_cost(input_tokens, output_tokens) if needs_price else 0
         if cost is None:
+            self._gateway.services.check_usable(self.target.service)
             message = (
                 f"the key has a budget in money, and the price of the model {self.target.name!r} is not known; "
                 "set one with the service's extension 'prices', or give the key a budget in tokens"

@@ -415,6 +415,10 @@ class Services:
         """
         return _Hold(self, name, attempts)
 
+    def check_usable(self, name: str) -> None:
+        """Raise the `GatewayError` that entering `use` would raise now."""
+        self._entry_for_call(name)
+
     def _entry_for_call(self, name: str) -> _Entry:
         entry = self._entries.get(name)
         if entry is None:

@@ -93,6 +93,7 @@ class CallEndpoint(Endpoint):
         settings = self.gateway.settings
         body = await exchange.read_json(max_body=settings.max_body, timeout=settings.idle_timeout)
         target = self.calls.find_target(key, body.get("model"))
+        self.calls.check_models(key, body)
         request = await exchange.in_thread_if_large(lambda: read(body, target))
         call = self.calls.admit(
             key,
