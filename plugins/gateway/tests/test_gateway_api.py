@@ -21,6 +21,7 @@ from scripted_provider import SERVICES, Call, Provider, scripted_provider, serve
 from starlette.applications import Starlette
 from trunkline import CallError, ChatRequest, ChatResponse, FinishReason, Secret, StreamClosed, Usage, user
 from trunkline_gateway import Gateway, GatewaySettings
+from trunkline_gateway.api.exchange import _limit_headers
 from trunkline_gateway.calls import Calls
 from trunkline_gateway.connections import protocol_for
 from trunkline_gateway.database.budgets import BudgetStore
@@ -29,7 +30,7 @@ from trunkline_gateway.database.services import ServiceStore, StoredService
 from trunkline_gateway.database.usage import UsageStore
 from trunkline_gateway.encryption import Encryption
 from trunkline_gateway.keys import Budget, Key, KeyDraft
-from trunkline_gateway.limits import LimiterUnavailable
+from trunkline_gateway.limits import LimiterUnavailable, Window
 
 pytestmark = pytest.mark.anyio
 
@@ -140,6 +141,15 @@ async def test_a_refusal_by_a_limit_has_the_headers_of_the_limits_in_both_dialec
     assert refused.status_code == 429
     assert refused.headers["anthropic-ratelimit-requests-remaining"] == "0"
     assert refused.headers["request-id"] == refused.headers["x-request-id"]
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(0.0, 0), (0.2, 1), (59.0, 59), (59.2, 60)])
+def test_the_time_until_a_limit_is_free_is_rounded_up(seconds: float, shown: int) -> None:
+    window = Window(limit=2, remaining=0, reset_after=seconds)
+    assert dict(_limit_headers("requests", window, "openai"))[b"x-ratelimit-reset-requests"] == f"{shown}s".encode()
+    now = datetime.datetime.now(datetime.UTC)
+    reset = dict(_limit_headers("requests", window, "anthropic"))[b"anthropic-ratelimit-requests-reset"].decode()
+    assert datetime.datetime.fromisoformat(reset) - now >= datetime.timedelta(seconds=seconds)
 
 
 async def test_a_refusal_by_a_budget_has_the_headers_of_the_limits(setup: Setup) -> None:

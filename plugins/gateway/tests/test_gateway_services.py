@@ -15,6 +15,7 @@ from trunkline import ConfigurationError, JSONValue, Service, ServiceClosed
 from trunkline_gateway.database.engine import Database
 from trunkline_gateway.database.services import ServiceStore, StoredService
 from trunkline_gateway.encryption import Encryption
+from trunkline_gateway.models import Models
 from trunkline_gateway.problems import GatewayError
 from trunkline_gateway.services import Services, ServiceState
 
@@ -155,6 +156,17 @@ async def test_an_alias_stands_for_a_service_and_a_model() -> None:
     await services.set_alias("fast", None)
     with pytest.raises(GatewayError):
         services.resolve("fast")
+    await services.aclose()
+
+
+async def test_an_alias_is_listed_for_whoever_may_use_its_model_unless_its_service_is_gone() -> None:
+    services = services_of(MemoryStore(compatible("main", URL), compatible("gone", URL)))
+    await services.reload()
+    for alias, target in (("fast", "main"), ("small", "main/small"), ("dead", "gone/m")):
+        await services.set_alias(alias, target)
+    await services.delete("gone")
+    listed = {model.info.id: model.names for model in await Models(services).list()}
+    assert listed == {"fast": ("fast", "main/m"), "small": ("small", "main/small"), "main/m": ("main/m",)}
     await services.aclose()
 
 

@@ -54,8 +54,13 @@ class Models:
             for state in states:
                 tasks.start_soon(ask, state.name)
         offered = []
-        for alias, target in sorted(self._services.aliases.items()):
-            offered.append(OfferedModel(info=ModelInfo(id=alias), service=target.split("/")[0], names=(alias, target)))
+        for alias in sorted(self._services.aliases):
+            try:
+                target = self._services.resolve(alias)
+            except GatewayError:  # its service was deleted
+                continue
+            names = (alias, f"{target.service}/{target.model or ''}")
+            offered.append(OfferedModel(info=ModelInfo(id=alias), service=target.service, names=names))
         for state in states:
             models = {info.id: info for info in lists[state.name]}
             if state.default_model is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import TypeVar
@@ -199,10 +200,12 @@ def _too_large(max_body: int) -> GatewayError:
 
 
 def _limit_headers(name: str, window: Window, dialect: Dialect) -> list[Header]:
+    # Whole seconds are rounded up: a client that waits for them must not come too early.
     if dialect == "anthropic":
-        resets = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=window.reset_after)
+        now = datetime.datetime.now(datetime.UTC)
+        resets = datetime.datetime.fromtimestamp(math.ceil(now.timestamp() + window.reset_after), datetime.UTC)
         prefix = f"anthropic-ratelimit-{name}-"
         values = {"limit": window.limit, "remaining": window.remaining, "reset": f"{resets:%Y-%m-%dT%H:%M:%SZ}"}
         return [(f"{prefix}{key}".encode(), str(value).encode()) for key, value in values.items()]
-    values = {"limit": window.limit, "remaining": window.remaining, "reset": f"{window.reset_after:.0f}s"}
+    values = {"limit": window.limit, "remaining": window.remaining, "reset": f"{math.ceil(window.reset_after)}s"}
     return [(f"x-ratelimit-{key}-{name}".encode(), str(value).encode()) for key, value in values.items()]
