@@ -1033,5 +1033,9 @@ def test_an_error_in_the_middle_of_a_stream_ends_it() -> None:
 
 
 def test_an_error_before_the_first_event_is_written_too() -> None:
-    error, failed = events_of(StreamWriter(reply()).write_error(PROBLEM))
-    assert (error["type"], failed["type"]) == ("error", "response.failed")
+    stream = StreamWriter(reply()).write_error(PROBLEM)
+    expected = ["response.created", "error", "response.failed"]
+    assert [event["type"] for event in events_of(stream)] == expected
+    with serving(stream, "text/event-stream") as client:
+        with client.responses.stream(model="claude", input="Hi") as events:
+            assert [event.type for event in events] == expected

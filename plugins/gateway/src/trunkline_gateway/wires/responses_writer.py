@@ -575,6 +575,8 @@ class StreamWriter:
         # Some clients read only the first of these events, and some only the second.
         code = problem.code or _CODES.get(problem.kind, "server_error")
         out: list[bytes] = []
+        if self._sequence < 0:  # the SDK takes nothing else as the first event
+            self._event(out, "response.created", {"response": self._output.base("in_progress")})
         self._event(out, "error", {"code": code, "message": problem.message, "param": problem.param})
         for text in self._output.texts:
             text.close()
