@@ -525,7 +525,7 @@ def tests_ray(session: nox.Session) -> None:
     install(
         session, *group("tests"), *group("ray"), "--editable", str(ROOT / RAY), extras="answers,cli,fast,testing,tools"
     )
-    run_tests(session, (), f"{RAY}/tests")
+    run_tests(session, ("-n", "2", "--dist=worksteal"), f"{RAY}/tests")
 
 
 def run_tests(session: nox.Session, parallel: Sequence[str], *chosen: str) -> None:
