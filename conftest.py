@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,9 @@ from hypothesis import settings
 settings.register_profile("trunkline", deadline=None, max_examples=60, derandomize=True)
 settings.register_profile("exhaustive", deadline=None, max_examples=400, derandomize=False)
 
+# Many tests start pytest. It would load these plugins each time, which takes a second and more.
+os.environ.setdefault("PYTEST_ADDOPTS", "-p no:schemathesis -p no:faker -p no:llmock")
+
 TRANSPORT_ONCE = frozenset({"TestGemini", "TestOllama", "TestBedrock"})
 """The conformance classes that run the kit's tests of the core (`TransportTests`): one for each framing.
 
@@ -24,7 +28,8 @@ connection pool on trio; `core/tests/test_core_kit_transports.py` adds the other
 SAME_STREAM_PARSER = frozenset({"TestOpenAI", "TestAzureOpenAIResponses", "TestLlamaCpp"})
 """The conformance classes whose samples another class has too, with the same framer and parser.
 
-They leave out the two tests that try every byte of every sample. See `tests/README.md`.
+They leave out the two tests that try every byte of every sample, and so do the classes marked `tests_more`. See
+`tests/README.md`.
 """
 
 EVERY_BYTE = frozenset({"test_fault_08_truncated_at_every_byte", "test_fault_13_splits"})
@@ -82,6 +87,7 @@ def _repeated(items: list[pytest.Item]) -> Iterator[pytest.Item]:
 
             tests_of_the_core = {name for name in dir(TransportTests) if name.startswith("test_")}
         name = item.cls.__name__
+        same_parser = name in SAME_STREAM_PARSER or item.get_closest_marker("tests_more")
         of_the_core = item.originalname in tests_of_the_core and name not in TRANSPORT_ONCE
-        if of_the_core or (item.originalname in EVERY_BYTE and name in SAME_STREAM_PARSER):
+        if of_the_core or (same_parser and item.originalname in EVERY_BYTE):
             yield item

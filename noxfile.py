@@ -415,14 +415,15 @@ def build(session: nox.Session) -> None:
 def isolated(session: nox.Session) -> None:
     """Install each built wheel with only its declared requirements, import all of its modules, and make a call.
 
-    A plugin's own unit tests then run against its wheel, with the test tools and no other plugin. Each distribution has
-    an environment of its own. `-- core bedrock` checks only these.
+    Each distribution has a separate environment. `-- core bedrock` checks only these. With `-- --tests` a plugin's unit
+    tests also run against its wheel, with the test tools and no other plugin.
     """
     pinned(session, "uv")
     folders = {folder.removeprefix("plugins/"): folder for folder in FOLDERS}
-    if unknown := set(session.posargs) - set(folders):
+    names = [word for word in session.posargs if word != "--tests"]
+    if unknown := set(names) - set(folders):
         session.error(f"no distribution has the name {', '.join(unknown)}; there are {', '.join(folders)}")
-    named = [folders[name] for name in session.posargs]
+    named = [folders[name] for name in names]
 
     def check(folder: str) -> None:
         name = FOLDERS[folder]
@@ -443,7 +444,7 @@ def isolated(session: nox.Session) -> None:
             session.log(run(python, "-I", "tests/isolated/check_console.py").strip())
             return
         # `tests_ray` runs the tests of `trunkline-ray`. Those of the gateway need every provider.
-        if folder in ("core", GATEWAY, RAY):
+        if "--tests" not in session.posargs or folder in ("core", GATEWAY, RAY):
             return
         if "trunkline.extensions" in (ROOT / folder / "pyproject.toml").read_text(encoding="utf-8"):
             # The tests of an extension make calls of a provider.

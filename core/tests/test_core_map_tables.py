@@ -216,7 +216,7 @@ def test_memory_does_not_grow_with_the_journal(tmp_path):
     program = (
         "import sys, pyarrow.parquet\n"
         "from trunkline.batch import export\n"
-        "export._GROUP_SIZE = 4 << 20\n"
+        "export._GROUP_SIZE = 2 << 20\n"
         "def peak():\n"
         "    return int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])\n"
         "before = peak()\n"
@@ -231,9 +231,9 @@ def test_memory_does_not_grow_with_the_journal(tmp_path):
         command = [sys.executable, "-c", program, source, tmp_path / f"out{suffix}"]
         return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
-    # The journals have 8 and 60 MB.
-    assert grown(40_000, ".parquet") < grown(6_000, ".parquet") + 25_000  # kB
-    assert grown(40_000, ".csv") < 10_000
+    # The journals have 4 and 30 MB.
+    assert grown(20_000, ".parquet") < grown(3_000, ".parquet") + 20_000  # kB
+    assert grown(20_000, ".csv") < 10_000
 
 
 @pytest.mark.anyio
