@@ -504,6 +504,20 @@ async def test_a_call_of_which_the_client_hangs_up_before_the_first_byte_is_char
         assert 0 < (await setup.spent(key))[0] < 100
 
 
+async def test_tokens_are_embedded_by_a_provider_of_the_format(setup: Setup) -> None:
+    async def script(call: Call) -> None:
+        vectors = [{"index": index, "embedding": [0.5]} for index in range(2)]
+        await call.send(200, {"data": vectors, "usage": {"prompt_tokens": 3, "total_tokens": 3}})
+
+    setup.provider.script = script
+    _, headers = await setup.key()
+    body = {"model": "own", "input": [[1, 2], [3]]}
+    answered = await setup.client.post("/v1/embeddings", json=body, headers=headers)
+    assert answered.status_code == 200
+    assert setup.provider.calls[-1].body["input"] == [[1, 2], [3]]
+    assert [one["embedding"] for one in answered.json()["data"]] == [[0.5], [0.5]]
+
+
 async def test_embeddings_of_which_the_client_hangs_up_are_logged_as_cancelled(setup: Setup) -> None:
     async def script(call: Call) -> None:
         await call.reader.read()

@@ -12,12 +12,22 @@ from anthropic.types import ModelInfo as AnthropicModel
 from hypothesis import given, strategies as st
 from openai.types import CreateEmbeddingResponse, Model
 from trunkline import EmbedRequest, EmbedResponse, ModelInfo, Usage
+from trunkline.authoring.token_estimates import estimate_input
 from trunkline_gateway.problems import GatewayError
 from trunkline_gateway.targets import Target
 from trunkline_gateway.wires import embeddings, models
 
 SAME = Target(name="main/small", service="main", model="small", provider="openai", wire="openai-chat")
 OTHER = Target(name="emb", service="c", model="embed", provider="cohere")
+
+
+@pytest.mark.parametrize(
+    ("tokens", "counts"), [([1, 2, 3], [3]), ([[1, 2], [3]], [2, 1])], ids=["one input", "two inputs"]
+)
+def test_tokens_go_as_they_are_to_a_provider_of_the_format(tokens: list[Any], counts: list[int]) -> None:
+    request = embeddings.read_request({"model": "x", "input": tokens}, SAME)
+    assert request.provider_options == {"openai": {"input": tokens}}
+    assert [estimate_input(value) for value in request.inputs] == counts
 
 
 def test_a_request_for_embeddings_is_read() -> None:
@@ -43,6 +53,8 @@ def test_a_request_for_embeddings_is_read() -> None:
         ({"input": {}}, "input"),
         ({"input": [1, 2, 3]}, "input"),
         ({"input": [[1, 2], [3]]}, "input"),
+        ({"input": [[1], "a"]}, "input[0]"),
+        ({"input": [[]]}, "input[0]"),
         ({"input": ["a", None]}, "input[1]"),
         ({"input": [True]}, "input[0]"),
         ({"dimensions": 0}, "dimensions"),

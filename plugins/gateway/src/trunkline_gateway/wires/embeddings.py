@@ -20,6 +20,9 @@ from trunkline_gateway.wires.responses_reader import WIRE as RESPONSES
 
 Encoding: TypeAlias = Literal["float", "base64"]
 
+_PLACEHOLDER = "wxyz"
+"""A text that is estimated as one token."""
+
 _KNOWN = frozenset({"dimensions", "encoding_format", "input", "input_type", "model", "user"})
 
 
@@ -27,7 +30,8 @@ def read_request(body: JSONObject, target: Target) -> EmbedRequest:
     """Read a request. Raises `GatewayError` (`problems.invalid`) that names the field, or a core `InvalidRequest`.
 
     The field `input_type` (`document` or `query`) is read too. OpenAI does not have it, but the models of other
-    providers embed the two differently. Unknown fields go to a provider that speaks this format.
+    providers embed the two differently. Unknown fields go to a provider that speaks this format, and so do arrays of
+    tokens, which only it can read.
     """
     encoding_format(body)
     dimensions, kind = body.get("dimensions"), body.get("input_type")
@@ -37,8 +41,19 @@ def read_request(body: JSONObject, target: Target) -> EmbedRequest:
         raise invalid("'input_type' must be 'document' or 'query'.", param="input_type", code="invalid_value")
     own = _own(target)
     more = without(body, _KNOWN)
+    value = body.get("input")
+    counts = _token_counts(value)
+    if counts is None:
+        inputs = _texts(value)
+    elif own is None:
+        message = "Arrays of tokens go only to a provider of OpenAI's format. Send 'input' as text."
+        raise invalid(message, param="input", code="unsupported_value")
+    else:
+        # The option replaces the texts, whose only use is that the request has as many inputs and tokens.
+        more["input"] = value
+        inputs = tuple(_PLACEHOLDER * count for count in counts)
     return EmbedRequest(
-        inputs=_texts(body.get("input")),
+        inputs=inputs,
         model=target.model,
         input_type=kind,
         dimensions=dimensions,
@@ -67,6 +82,16 @@ def encoding_format(body: JSONObject) -> Encoding:
     raise invalid("'encoding_format' must be 'float' or 'base64'.", param="encoding_format", code="invalid_value")
 
 
+def _token_counts(value: JSONValue) -> list[int] | None:
+    """Return the number of tokens of each input, if the inputs are arrays of tokens."""
+    if not isinstance(value, list) or not value:
+        return None
+    if set(map(type, value)) == {int}:
+        return [len(value)]
+    counts = [len(item) for item in value if isinstance(item, list) and item and set(map(type, item)) == {int}]
+    return counts if len(counts) == len(value) else None
+
+
 def _texts(value: JSONValue) -> tuple[str, ...]:
     if value is None:
         raise missing("input")
@@ -78,9 +103,6 @@ def _texts(value: JSONValue) -> tuple[str, ...]:
         raise invalid("'input' must have at least one text.", param="input", code="empty_array")
     if set(map(type, value)) != {str}:
         position = next(position for position, text in enumerate(value) if not isinstance(text, str))
-        if isinstance(value[position], (int, list)) and not isinstance(value[position], bool):
-            message = "Arrays of tokens are not supported, since each model has its own. Send 'input' as text."
-            raise invalid(message, param="input", code="unsupported_value")
         raise wrong_type(f"input[{position}]", "a string", value[position])
     return tuple(text for text in value if isinstance(text, str))
 
