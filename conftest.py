@@ -28,11 +28,13 @@ connection pool on trio; `core/tests/test_core_kit_transports.py` adds the other
 SAME_STREAM_PARSER = frozenset({"TestOpenAI", "TestAzureOpenAIResponses", "TestLlamaCpp"})
 """The conformance classes whose samples another class has too, with the same framer and parser.
 
-They leave out the two tests that try every byte of every sample, and so do the classes marked `tests_more`. See
-`tests/README.md`.
+They leave out the tests of `OF_THE_PARSER`, and so do the classes marked `tests_more`. See `tests/README.md`.
 """
 
-EVERY_BYTE = frozenset({"test_fault_08_truncated_at_every_byte", "test_fault_13_splits"})
+OF_THE_PARSER = frozenset(
+    {"test_fault_08_truncated_at_every_byte", "test_fault_13_splits", "test_fault_56_another_framing"}
+)
+"""The longest tests of only the framer and the parser."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -89,5 +91,5 @@ def _repeated(items: list[pytest.Item]) -> Iterator[pytest.Item]:
         name = item.cls.__name__
         same_parser = name in SAME_STREAM_PARSER or item.get_closest_marker("tests_more")
         of_the_core = item.originalname in tests_of_the_core and name not in TRANSPORT_ONCE
-        if of_the_core or (same_parser and item.originalname in EVERY_BYTE):
+        if of_the_core or (same_parser and item.originalname in OF_THE_PARSER):
             yield item

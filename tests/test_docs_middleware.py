@@ -33,7 +33,7 @@ for example in examples(ROOT / "docs" / "howto" / "middleware.md", ROOT):
 BOTH = pytest.mark.parametrize("method", ["chat", "stream"])
 
 
-@pytest.fixture(params=["asyncio", "trio"])
+@pytest.fixture(params=["asyncio", pytest.param("trio", marks=pytest.mark.exhaustive)])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
