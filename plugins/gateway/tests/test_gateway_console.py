@@ -455,7 +455,7 @@ async def test_only_the_chosen_way_counts(gateway: Gateway, admin: httpx.AsyncCl
 
 async def test_numbers_are_shown_as_they_were_entered_and_must_be_finite(admin: httpx.AsyncClient) -> None:
     fields = {"name": "a", "s.api_url": "http://127.0.0.1:9/v1"}
-    for infinite in ("inf", "1e400", "nan"):  # which JSON does not have
+    for infinite in ("inf", "1e400", "nan", "9" * 400):  # which JSON, or a float, does not have
         refused = await submit(admin, "/services/new/openai-compatible", **fields, **{"s.total_timeout": infinite})
         assert refused.status_code == 422
     saved = await submit(admin, "/services/new/openai-compatible", **fields, **{"s.total_timeout": "1234567.5"})

@@ -74,7 +74,8 @@ def value_of(schema: Mapping[str, JSONValue], text: str) -> JSONValue:
                 found = number(text)
             except ValueError:
                 continue
-            return found if math.isfinite(found) else text  # JSON has no infinity
+            # JSON has no infinity. `isfinite` fails for an integer that is too large for a float.
+            return text if isinstance(found, float) and not math.isfinite(found) else found
         return text
     if kind == "array":
         if not text.startswith("["):
