@@ -592,6 +592,10 @@ def test_unknown_fields_go_to_a_provider_with_the_same_format_and_are_named_for_
     inner = {"model": "x", "messages": [USER], "tools": tools, "response_format": form}
     assert chat.ignored_fields(inner, OTHER) == ("tools[].function.examples", "response_format.json_schema.new")
     assert chat.ignored_fields(inner, SAME) == ()
+    asked = {**inner, "stream": True, "stream_options": {"include_usage": False, "continuous_usage_stats": True}}
+    sent = translated(chat.read_request(asked, SAME))
+    assert (sent["tools"], sent["response_format"]) == (tools, form)
+    assert sent["stream_options"] == {"include_usage": True, "continuous_usage_stats": True}
     many = {f"f{number}": 1 for number in range(10_000)}
     assert len(chat.ignored_fields(many, OTHER)) == 20
 

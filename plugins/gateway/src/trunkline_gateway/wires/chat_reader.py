@@ -88,12 +88,16 @@ _USUAL: Mapping[str, tuple[object, ...]] = {
 
 _EFFORTS = get_args(Effort)
 _CACHE_FIELDS = frozenset({"cache_control", "prompt_cache_breakpoint"})
+_FUNCTION_FIELDS = frozenset({"name", "description", "parameters", "strict"})
+_FORMAT_FIELDS = frozenset({"type", "json_schema", "schema"})
+_SCHEMA_FIELDS = frozenset({"name", "description", "schema", "strict"})
+_STREAM_FIELDS = frozenset({"include_usage", "include_obfuscation"})
 _INNER: Mapping[str, Set[str]] = {
     "tools[]": {"type", "function", "custom", *_CACHE_FIELDS},
-    "tools[].function": {"name", "description", "parameters", "strict"},
-    "response_format": {"type", "json_schema", "schema"},
-    "response_format.json_schema": {"name", "description", "schema", "strict"},
-    "stream_options": {"include_usage", "include_obfuscation"},
+    "tools[].function": _FUNCTION_FIELDS,
+    "response_format": _FORMAT_FIELDS,
+    "response_format.json_schema": _SCHEMA_FIELDS,
+    "stream_options": _STREAM_FIELDS,
 }
 """The fields inside of the request's objects that are read, or that have no effect."""
 
@@ -157,11 +161,13 @@ class _Reader(RequestReader):
         for name, instead in (("functions", "tools"), ("function_call", "tool_choice")):
             if name in fields:
                 raise invalid(f"'{name}' is no longer supported. Use '{instead}'.", param=name, code="unsupported")
-        _read.flag(fields, "stream")
-        _read.optional_object(fields, "stream_options")
+        is_stream = _read.flag(fields, "stream")
+        stream_options = _read.optional_object(fields, "stream_options") or {}
         more: dict[str, JSONValue] = {}
         if self._same and not fields.keys() <= _KNOWN:
             more = without(fields, _KNOWN)
+        if self._same and is_stream and not stream_options.keys() <= _STREAM_FIELDS:
+            more["stream_options"] = {**stream_options, "include_usage": True}  # by which the gateway counts
         tools = self._tools(fields)
         tools, choice = self._tool_choice(fields, tools, more)
         return ChatRequest(
@@ -210,6 +216,10 @@ class _Reader(RequestReader):
             return None
         at = "response_format"
         kind = _read.required_text(form, "type", at)
+        inner = as_object(form.get("json_schema"))
+        if self._same and not (form.keys() <= _FORMAT_FIELDS and inner.keys() <= _SCHEMA_FIELDS):
+            more[at] = fields[at]
+            return None
         if kind == "text":
             return None
         if kind == "json_object":
@@ -245,7 +255,8 @@ class _Reader(RequestReader):
             name = _read.required_text(function, "name", inner)
             description = _read.text(function, "description", inner)
             strict = _read.flag(function, "strict", inner)
-            options = self._rest(tool, {"type", "function"})
+            # A function with fields that are not known passes as it is.
+            options = self._rest(tool, {"type", "function"} if function.keys() <= _FUNCTION_FIELDS else {"type"})
             cache = None if self._same else _lifetime(tool)
             if not function.get("parameters"):
                 return Tool(name=name, description=description, strict=strict, cache=cache, provider_options=options)
