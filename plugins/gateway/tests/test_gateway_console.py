@@ -440,6 +440,15 @@ async def test_mistakes_are_shown_at_their_fields_and_what_was_typed_is_kept(adm
     assert "sk-typed-key" not in response.text
 
 
+async def test_a_mistake_in_another_setting_does_not_ask_for_the_secrets_again(admin: httpx.AsyncClient) -> None:
+    fields = {"s.default_model": "m"}
+    assert (await submit(admin, "/services/new/openai", name="main", **{"s.api_key": "sk-1"}, **fields)).is_redirect
+    response = await submit(admin, "/service/edit/main", **fields, **{"s.max_retries": "many"})
+    assert response.status_code == 422
+    assert 'id="error-field-s-max_retries"' in response.text
+    assert "entered again" not in response.text
+
+
 async def test_only_the_chosen_way_counts(gateway: Gateway, admin: httpx.AsyncClient) -> None:
     fields = {"name": "aws", "s.aws_region": "us-east-1", "s.default_model": "m"}
     ways = {"w0.aws_access_key_id": "AKIAIOSFODNN7EXAMPLE", "w1.api_key": "bedrock-api-key-9876"}

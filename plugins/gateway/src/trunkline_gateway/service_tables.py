@@ -304,7 +304,7 @@ def _server(info: SettingInfo, value: object) -> str | None:
         if info.base_url is not None:
             url = info.base_url(value)[0]
     except (ValueError, ConfigurationError):  # reported together with the other mistakes
-        return value
+        return value if info.base_url is not None else None
     scheme, found, rest = url.partition("://") if isinstance(url, str) else ("", "", "")
     if not found:
         return None
