@@ -166,10 +166,12 @@ NOT_QUICK = (
 NOT_SMOKE = (
     "*/cli/*",
     "*core_bounds.py",
+    "*core_broken_answers.py",
     "*core_cancellation.py",
     "*core_error_text.py",
     "*core_kit*.py",
     "*core_leaks.py",
+    "*core_limited_services.py",
     "*core_map*.py",
     "*core_network.py",
     "*core_own_client.py",
@@ -501,8 +503,9 @@ def tests_more(session: nox.Session) -> None:
     install(session, *group("tests"), *group("packages"), extras="answers,cli,fast,testing,tools")
     session.install("--no-deps", AWS)
     if not session.posargs:
-        kit = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("plugins/*/tests/test_*_conformance.py"))
-        run_tests(session, PARALLEL, "-m", "tests_more", "core/tests", *kit)
+        patterns = ("core/tests/test_core_*kit*.py", "plugins/*/tests/test_*_conformance.py")
+        kit = sorted(str(path.relative_to(ROOT)) for pattern in patterns for path in ROOT.glob(pattern))
+        run_tests(session, PARALLEL, "-m", "tests_more", *kit)
     run_tests(session, PARALLEL, "--ignore=tests/gateway", COMMAND_LINE, "tests")
 
 
