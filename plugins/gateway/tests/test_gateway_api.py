@@ -27,10 +27,12 @@ from trunkline_gateway.connections import protocol_for
 from trunkline_gateway.database.budgets import BudgetStore
 from trunkline_gateway.database.engine import Database
 from trunkline_gateway.database.services import ServiceStore, StoredService
+from trunkline_gateway.database.sessions import SessionStore
 from trunkline_gateway.database.usage import UsageStore
-from trunkline_gateway.encryption import Encryption
+from trunkline_gateway.encryption import Encryption, encryption_of
 from trunkline_gateway.keys import Budget, Key, KeyDraft
 from trunkline_gateway.limits import LimiterUnavailable, Window
+from trunkline_gateway.services import Services
 
 pytestmark = pytest.mark.anyio
 
@@ -762,6 +764,24 @@ async def test_a_gateway_goes_on_when_it_cannot_read_a_change(
             while "changes could not be read: the secrets in the database were encrypted" not in caplog.text:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         await gateway.keys.create(KeyDraft(name="k"))
+
+
+async def test_a_change_that_another_instance_makes_while_the_gateway_starts_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trunkline_gateway.gateway.REVISION_INTERVAL", 0.01)
+    settings = GatewaySettings(data_dir=tmp_path, encryption_key=Secret(Fernet.generate_key().decode()))
+    service = StoredService(name="a", table={"provider": "openai"}, secrets={"api_key": "sk-1"})
+
+    async def change(services: Services, sessions: SessionStore) -> None:
+        async with await Database.open(settings.database_url) as database:  # of another instance
+            await ServiceStore(database, encryption_of(settings)).save(service)
+
+    # The services have been read by then.
+    monkeypatch.setattr("trunkline_gateway.gateway.add_embedded_model", change)
+    async with Gateway(settings) as gateway, asyncio.timeout(20):
+        while [state.name for state in gateway.services.states()] != ["a"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 async def test_a_call_is_refused_for_now_while_the_database_is_away(setup: Setup) -> None:

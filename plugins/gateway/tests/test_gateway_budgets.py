@@ -462,6 +462,30 @@ async def test_reservations_that_no_call_of_an_instance_holds_any_more_are_charg
 
 
 @pytest.mark.anyio
+async def test_a_call_that_began_while_recovering_waited_for_the_database_keeps_its_reservation(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = BudgetStore(database, instance="one")
+    key = await make_key(database, Budget(period="total", tokens=1000))
+    await store.beat()
+    write, made = database.write, list[Reservation]()
+
+    async def write_late(work: Callable[[Connection], T]) -> T:
+        monkeypatch.setattr(database, "write", write)
+        made.append(await reserve(store, key, 100, of_input=5))
+        await make_old(database)
+        return await write(work)
+
+    monkeypatch.setattr(database, "write", write_late)
+    await store.recover()
+    state = await balance(store, key)
+    assert (state.spent.tokens, state.reserved.tokens) == (0, 100)
+    await store.settle(made[0], Amount(tokens=20))
+    state = await balance(store, key)
+    assert (state.spent.tokens, state.reserved.tokens) == (20, 0)
+
+
+@pytest.mark.anyio
 async def test_a_call_that_is_cancelled_while_it_reserves_holds_nothing(database: Database) -> None:
     store = BudgetStore(database, instance="one")
     key = await make_key(database, Budget(period="total", tokens=10_000))

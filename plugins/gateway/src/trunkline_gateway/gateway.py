@@ -113,9 +113,10 @@ class Gateway(GatewayState):
         stack.push_async_callback(self.services.aclose)
         await self.budgets.beat()
         await self.budgets.recover()
+        # Before the services are read, so that `_watch` sees what another instance changes meanwhile.
+        self._revision = await database.revision()
         await self.services.reload()
         await add_embedded_model(self.services, self.sessions)
-        self._revision = await database.revision()
         self.models = Models(self.services)
         self.new_admin_key = await ensure_admin_key(self.sessions, settings)
         tasks = await stack.enter_async_context(anyio.create_task_group())

@@ -322,7 +322,7 @@ class BudgetStore:
         # If this instance could not reach the database meanwhile, others perhaps could not either.
         known = self._suspects if now - self._recovered_at <= DEAD_SECONDS else {}
         suspects: dict[tuple[str, int | None], float] = {}
-        held, orphans = frozenset(self._held), 0
+        orphans = 0
 
         def work(connection: Connection) -> list[dict[str, Any] | None]:
             nonlocal suspects, orphans
@@ -335,7 +335,8 @@ class BudgetStore:
                 connection.execute(_TAKE, {"a_reservation": row.id})
                 _add(sums[row.key_id], row.tokens, row.cost, row.input_tokens, row.input_cost)
             own = connection.execute(_OWN, {"own": self._instance}).scalars()
-            lost = [name for name in own if name not in held][:_TOGETHER]
+            # What is held is read after the rows: a call may have reserved while `recover` waited for the database.
+            lost = [name for name in own if name not in self._held][:_TOGETHER]
             taken = connection.execute(_TAKE_ALL, {"some": lost}).all() if lost else ()
             for row in taken:
                 _add(sums[row.key_id], row.tokens, row.cost, row.input_tokens, row.input_cost)
