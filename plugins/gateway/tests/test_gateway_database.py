@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import PIPE, Popen as Process
+from typing import Any
 
 import anyio
 import pytest
@@ -255,6 +256,26 @@ async def test_postgresql_ends_the_transactions_of_a_machine_that_has_vanished(
         with pytest.raises(DatabaseError):
             await database.write(vanish)
         await database.ping()
+
+
+@pytest.mark.anyio
+async def test_a_connection_that_cannot_be_set_up_is_closed(
+    postgresql: PostgresqlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asyncpg = pytest.importorskip("asyncpg")
+    url = postgresql.database("set_up")
+    async with await Database.open(url):
+        pass
+    made: list[Any] = []
+
+    async def execute(connection: object, statement: str) -> None:
+        made.append(connection)
+        await anyio.sleep_forever()  # as PgBouncer does while its server is away
+
+    monkeypatch.setattr(asyncpg.Connection, "execute", execute)
+    with anyio.move_on_after(0.1):
+        await Database.open(url)
+    assert [connection.is_closed() for connection in made] == [True]
 
 
 @pytest.mark.anyio

@@ -128,7 +128,11 @@ def postgresql_engine(dsn: str, **options: object) -> AsyncEngine:
         connection = await asyncpg.connect(dsn, timeout=int(BUSY_SECONDS), command_timeout=COMMAND_SECONDS)
         # If this machine vanishes in the middle of a transaction, the server would hold its locks for hours. It is no
         # parameter of connecting, since PgBouncer refuses those.
-        await connection.execute(f"SET idle_in_transaction_session_timeout = {int(IDLE_SECONDS * 1000)}")
+        try:
+            await connection.execute(f"SET idle_in_transaction_session_timeout = {int(IDLE_SECONDS * 1000)}")
+        except BaseException:  # SQLAlchemy does not know the connection yet, so nothing else would close it
+            connection.terminate()
+            raise
         return connection
 
     return create_async_engine("postgresql+asyncpg://", async_creator=connect, hide_parameters=True, **options)
