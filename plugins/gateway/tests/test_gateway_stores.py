@@ -348,6 +348,7 @@ async def test_old_rows_of_the_log_are_deleted_and_usage_stays(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(usage_module, "_DELETED", 2)
+    monkeypatch.setattr(usage_module, "WRITE_SECONDS", 0.01)
     store = UsageStore(database, log_days=30)
     now = datetime.datetime.now(datetime.UTC)
     for days in (0, 29, 31, 32, 33, 400, 500):
@@ -360,6 +361,23 @@ async def test_old_rows_of_the_log_are_deleted_and_usage_stays(
         tasks.cancel_scope.cancel()
     assert [call.id for call in await store.log()] == ["29", "0"]
     assert sum(row.requests for row in await all_usage(store)) == 7
+
+
+async def test_usage_is_written_and_the_gateway_ends_while_many_old_rows_of_the_log_are_deleted(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usage_module, "_DELETED", 1)
+    monkeypatch.setattr(usage_module, "WRITE_SECONDS", 3600)
+    store = UsageStore(database, log_days=30)
+    for number in range(20):
+        store.record(attrs.evolve(CALL, id=str(number)))
+    await store.flush()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(store.run)
+        while len(await store.log()) == 20:  # noqa: ASYNC110
+            await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
+    assert len(await store.log()) == 19
 
 
 async def test_without_days_no_log_is_kept(database: Database) -> None:

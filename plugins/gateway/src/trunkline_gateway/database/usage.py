@@ -24,7 +24,7 @@ WRITE_SECONDS = 1.0
 """The seconds between two writes."""
 
 PRUNE_SECONDS = 3600.0
-"""The seconds between two deletions of old rows of the log."""
+"""The seconds after which old rows of the log are looked for again when none are left."""
 
 MOST_QUEUED = 10_000
 """The number of rows of the log that wait while the database is away. Then the oldest are lost; usage never is."""
@@ -33,7 +33,7 @@ _ROWS = 500
 """The number of rows in one statement."""
 
 _DELETED = 1000
-"""The most rows of the log that one transaction deletes."""
+"""The most rows of the log that are deleted between two writes."""
 
 _COUNTED = ("requests", "errors", "input_tokens", "output_tokens", "cost", "unpriced")
 _LOGGED = tuple(column.name for column in log.c if column.name != "sequence")
@@ -68,8 +68,8 @@ class UsageStore:
             await self.flush()
             if anyio.current_time() - pruned_at >= PRUNE_SECONDS:
                 try:
-                    await self.prune()
-                    pruned_at = anyio.current_time()
+                    if await self.prune() < _DELETED:  # otherwise there may be more
+                        pruned_at = anyio.current_time()
                 except DatabaseError as error:
                     logger.warning("old rows of the log could not be deleted: %s", error)
             await anyio.sleep(WRITE_SECONDS)
@@ -97,17 +97,13 @@ class UsageStore:
                 logger.warning("usage is written later: %s", error)
 
     async def prune(self) -> int:
-        """Delete rows of the log that are older than `log_days`, and return how many they were."""
+        """Delete some rows of the log that are older than `log_days`, and return how many they were."""
         before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=self._log_days)
-        # In parts, since SQLite lets nothing else write meanwhile, and calls write to reserve and to settle.
+        # Not all at once: SQLite lets nothing else write meanwhile, and calls write to reserve and to settle. Usage is
+        # written between the parts, and the gateway can end.
         some = select(log.c.sequence).where(log.c.started_at < before).order_by(log.c.started_at).limit(_DELETED)
         statement = delete(log).where(log.c.sequence.in_(some))
-        pruned = 0
-        while True:
-            number = await self._database.write(lambda connection: connection.execute(statement).rowcount)
-            pruned += number
-            if number < _DELETED:
-                return pruned
+        return await self._database.write(lambda connection: connection.execute(statement).rowcount)
 
     async def usage(
         self, since: datetime.date, until: datetime.date, *, key_id: int | None = None
