@@ -233,6 +233,7 @@ def test_listing_imports_nothing() -> None:
 def test_entry_points_are_read_once_until_a_distribution_is_installed(
     install: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(registry, "_INSTALLING", 0)
     reads = []
     monkeypatch.setattr(registry, "entry_points", lambda group: reads.append(group) or entry_points(group=group))
     install("dist-first", PROVIDERS, {"first": "plugin_first:provider"})
@@ -241,6 +242,16 @@ def test_entry_points_are_read_once_until_a_distribution_is_installed(
     install("dist-second", PROVIDERS, {"second": "plugin_second:provider"})
     assert {"first", "second"} <= {item.name for item in installed(PROVIDERS)}
     assert reads == [PROVIDERS, PROVIDERS]
+
+
+def test_a_plugin_is_found_that_was_only_half_installed_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = tmp_path / "dist_slow-1.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: dist-slow\nVersion: 1\n")
+    assert "slow" not in {item.name for item in installed(PROVIDERS)}
+    (folder / "entry_points.txt").write_text(f"[{PROVIDERS}]\nslow = plugin_slow:provider\n")
+    assert "slow" in {item.name for item in installed(PROVIDERS)}
 
 
 def test_plugins_of_another_working_directory_are_found(

@@ -21,6 +21,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, lru_cache
@@ -67,6 +68,9 @@ _OWN_EXTENSIONS = frozenset({"logging", "otel", "prices"})
 
 _PREFIX = "trunkline_"
 
+_INSTALLING = 10 * 10**9
+"""The nanoseconds for which a folder that has changed may still get files of a distribution."""
+
 _extensions_of_every_service: list[object] = []
 
 _provider_distributions: WeakKeyDictionary[Provider, str] = WeakKeyDictionary()
@@ -100,7 +104,11 @@ def installed(group: str) -> tuple[InstalledPlugin, ...]:
     A plugin that is installed while the process runs is found too: what was read is kept only for as long as no folder
     of `sys.path` changes. Reading takes some 15 ms where two hundred distributions are installed.
     """
-    return _read_installed(group, tuple(_search_path()))
+    search_path = tuple(_search_path())
+    # Installing makes a distribution's folder before the file with its entry points, which changes only that folder.
+    if time.time_ns() - max((changed for _, changed in search_path), default=0) < _INSTALLING:
+        return _read_installed.__wrapped__(group, search_path)
+    return _read_installed(group, search_path)
 
 
 def _search_path() -> Iterator[tuple[str, int]]:
