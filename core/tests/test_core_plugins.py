@@ -7,8 +7,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib.metadata import entry_points, version
-from pathlib import Path
+from importlib.metadata import version
 from types import ModuleType
 from typing import Any
 
@@ -228,42 +227,6 @@ def test_listing_imports_nothing() -> None:
     names = {item.name for item in installed(PROVIDERS)}
     assert {"fine", "raises", "twice"} <= names
     assert not {module for module in sys.modules if module.startswith("plugin_")}
-
-
-def test_entry_points_are_read_once_until_a_distribution_is_installed(
-    install: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(registry, "_INSTALLING", 0)
-    reads = []
-    monkeypatch.setattr(registry, "entry_points", lambda group: reads.append(group) or entry_points(group=group))
-    install("dist-first", PROVIDERS, {"first": "plugin_first:provider"})
-    assert installed(PROVIDERS) == installed(PROVIDERS)
-    assert reads == [PROVIDERS]
-    install("dist-second", PROVIDERS, {"second": "plugin_second:provider"})
-    assert {"first", "second"} <= {item.name for item in installed(PROVIDERS)}
-    assert reads == [PROVIDERS, PROVIDERS]
-
-
-def test_a_plugin_is_found_that_was_only_half_installed_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(tmp_path)
-    folder = tmp_path / "dist_slow-1.dist-info"
-    folder.mkdir()
-    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: dist-slow\nVersion: 1\n")
-    assert "slow" not in {item.name for item in installed(PROVIDERS)}
-    (folder / "entry_points.txt").write_text(f"[{PROVIDERS}]\nslow = plugin_slow:provider\n")
-    assert "slow" in {item.name for item in installed(PROVIDERS)}
-
-
-def test_plugins_of_another_working_directory_are_found(
-    install: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    install("dist-here", PROVIDERS, {"here": "plugin_here:provider"})
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.setattr(sys, "path", ["", *(entry for entry in sys.path if entry != str(tmp_path))])
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    assert "here" not in {item.name for item in installed(PROVIDERS)}
-    monkeypatch.chdir(tmp_path)
-    assert "here" in {item.name for item in installed(PROVIDERS)}
 
 
 @pytest.mark.usefixtures("crowd")

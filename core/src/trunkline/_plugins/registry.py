@@ -20,13 +20,10 @@ from __future__ import annotations
 
 import inspect
 import re
-import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache, lru_cache
+from functools import cache
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, requires, version
-from pathlib import Path
 from types import FunctionType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -68,9 +65,6 @@ _OWN_EXTENSIONS = frozenset({"logging", "otel", "prices"})
 
 _PREFIX = "trunkline_"
 
-_INSTALLING = 10 * 10**9
-"""The nanoseconds for which a folder that has changed may still get files of a distribution."""
-
 _extensions_of_every_service: list[object] = []
 
 _provider_distributions: WeakKeyDictionary[Provider, str] = WeakKeyDictionary()
@@ -101,27 +95,8 @@ class InstalledPlugin:
 def installed(group: str) -> tuple[InstalledPlugin, ...]:
     """Return the entry points of a group, sorted by name.
 
-    A plugin that is installed while the process runs is found too: what was read is kept only for as long as no folder
-    of `sys.path` changes. Reading takes some 15 ms where two hundred distributions are installed.
+    They are read again at each call, since a plugin may be installed while the process runs.
     """
-    search_path = tuple(_search_path())
-    # Installing makes a distribution's folder before the file with its entry points, which changes only that folder.
-    if time.time_ns() - max((changed for _, changed in search_path), default=0) < _INSTALLING:
-        return _read_installed.__wrapped__(group, search_path)
-    return _read_installed(group, search_path)
-
-
-def _search_path() -> Iterator[tuple[str, int]]:
-    """Yield the entries of `sys.path`, each with the time at which it was last changed, in nanoseconds."""
-    for entry in map(Path, sys.path):
-        try:
-            yield str(entry.absolute()), entry.stat().st_mtime_ns
-        except OSError:  # there is no such folder or archive
-            yield str(entry), 0
-
-
-@lru_cache(maxsize=16)
-def _read_installed(group: str, search_path: tuple[tuple[str, int], ...]) -> tuple[InstalledPlugin, ...]:
     found = {}
     for entry_point in entry_points(group=group):
         distribution = entry_point.dist
