@@ -63,7 +63,7 @@ def exhaustive(request: pytest.FixtureRequest) -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect tests marked `exhaustive`, and the kit's tests of the core for all providers but `TRANSPORT_ONCE`."""
+    """Deselect tests marked `exhaustive`, and those of the kit that repeat others. See `tests/README.md`."""
     if config.getoption("--exhaustive"):
         return
     dropped = [*_repeated(items), *(item for item in items if item.get_closest_marker("exhaustive"))]
@@ -89,7 +89,9 @@ def _repeated(items: list[pytest.Item]) -> Iterator[pytest.Item]:
 
             tests_of_the_core = {name for name in dir(TransportTests) if name.startswith("test_")}
         name = item.cls.__name__
-        same_parser = name in SAME_STREAM_PARSER or item.get_closest_marker("tests_more")
+        is_repeated_format = item.get_closest_marker("tests_more") is not None
+        same_parser = name in SAME_STREAM_PARSER or is_repeated_format
+        on_trio = "callspec" in vars(item) and item.callspec.params.get("anyio_backend") == "trio"
         of_the_core = item.originalname in tests_of_the_core and name not in TRANSPORT_ONCE
-        if of_the_core or (same_parser and item.originalname in OF_THE_PARSER):
+        if of_the_core or (same_parser and item.originalname in OF_THE_PARSER) or (is_repeated_format and on_trio):
             yield item
