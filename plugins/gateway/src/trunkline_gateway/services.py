@@ -411,7 +411,7 @@ class Services:
 
         The requests of its calls that fail are added to `attempts`.
 
-        Entering it raises `GatewayError`: 404 if there is no such service any more, 503 if its settings are wrong.
+        Entering it raises `GatewayError`: 404 if the service no longer exists, 503 if its settings are wrong.
         """
         return _Hold(self, name, attempts)
 

@@ -56,7 +56,7 @@ def inline(value: JSONValue) -> str:
 
 
 def value_of(schema: Mapping[str, JSONValue], text: str) -> JSONValue:
-    """Return the value that a text stands for. What is not of the type stays text, which the library refuses.
+    """Return the value of a text. What is not of the type stays text, which the library refuses.
 
     Raises `ValueError` that says how to write a list or a table.
     """

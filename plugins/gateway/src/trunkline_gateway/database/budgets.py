@@ -315,7 +315,7 @@ class BudgetStore:
         """Settle the reservations of dead instances, and return how many they were.
 
         An instance is dead if it had no heartbeat for `DEAD_SECONDS`, and then none while this one called `recover`
-        regularly for `SUSPECT_SECONDS`. Also settles what no call of this instance holds any more: what was sent over a
+        regularly for `SUSPECT_SECONDS`. Also settles what no call of this instance holds now: what was sent over a
         connection that was lost may arrive later, and a server that fails over may lose what was settled last.
         """
         now = self._clock()
@@ -350,7 +350,7 @@ class BudgetStore:
         if recovered:
             logger.warning("%d calls of instances that have died were charged for their input", len(recovered))
         if orphans:
-            logger.warning("%d reservations that no call holds any more were charged for their input", orphans)
+            logger.warning("%d reservations without a call were charged for their input", orphans)
         if self._record_call is not None:
             for call in filter(None, recovered):  # an older version stored none
                 self._record_call(_call_record(call))

@@ -30,7 +30,7 @@ class FieldReader:
     missing: Callable[[str], GatewayError]
     """Makes the error for the place of a field that is required."""
     out_of_range: Callable[[str, str, str], GatewayError]
-    """Makes the error for a number: the path of its field, what it has to be, and OpenAI's code."""
+    """Makes the error for a number: from the path of its field, what is accepted, and OpenAI's code."""
     place: str
     """How an item of an array is named, given the array and the position, such as `{}[{}]`."""
     drops_nulls: bool = False
@@ -194,7 +194,7 @@ def inner_names(body: JSONObject, inner: Mapping[str, Set[str]]) -> tuple[str, .
 
 
 def _objects_at(fields: JSONObject, path: Sequence[str]) -> Iterator[JSONObject]:
-    """Yield the objects at a path. `tools[]` stands for each item of an array."""
+    """Yield the objects at a path. `tools[]` means each item of an array."""
     first, *rest = path
     value = fields.get(first.removesuffix("[]"))
     for item in value if first.endswith("[]") and isinstance(value, list) else (value,):
