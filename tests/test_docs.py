@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import re
 import tomllib
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from scripts import load_script
 from trunkline._plugins.registry import PROVIDERS, installed
 
 ROOT = Path(__file__).parents[1]
@@ -29,12 +29,7 @@ def blocks(language: str) -> list[tuple[str, str]]:
 
 def generator() -> ModuleType:
     """Import `docs/generate.py`."""
-    spec = importlib.util.spec_from_file_location("docs_generate", ROOT / "docs" / "generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    generate = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generate)
-    return generate
+    return load_script(ROOT / "docs" / "generate.py", "docs_generate")
 
 
 def test_the_generated_parts_are_up_to_date() -> None:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import tomllib
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from scripts import load_script
 
 DOCS = Path(__file__).parents[1] / "docs"
 
 
 @pytest.fixture(scope="module")
 def llms() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_llms", DOCS / "llms.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(DOCS / "llms.py", "docs_llms")
 
 
 def test_llms_txt_begins_with_the_name_and_the_description_of_the_site(llms: ModuleType) -> None:

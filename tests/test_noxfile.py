@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -11,6 +10,7 @@ from types import ModuleType
 from unittest.mock import MagicMock
 
 import pytest
+from scripts import load_script
 
 ROOT = Path(__file__).parents[1]
 Settings = Mapping[str, str]
@@ -21,12 +21,7 @@ def noxfile(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The module, loaded without nox, which the tests' environment does not have."""
     monkeypatch.setitem(sys.modules, "nox", MagicMock())
     monkeypatch.setattr(os, "environ", {**os.environ})  # loading the file changes the variables
-    spec = importlib.util.spec_from_file_location("trunkline_noxfile", ROOT / "noxfile.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(ROOT / "noxfile.py", "trunkline_noxfile")
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import zipfile
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from scripts import load_script
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "plugins" / "smollm2"
@@ -22,12 +22,7 @@ pytest.importorskip("pip", reason="needs pip")
 
 @pytest.fixture(scope="module")
 def hatch_build() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("smollm2_hatch_build", FOLDER / "hatch_build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(FOLDER / "hatch_build.py", "smollm2_hatch_build")
 
 
 @pytest.fixture
